@@ -1,0 +1,95 @@
+"""Mask costs and losses from per-frame partial sums.
+
+BCE and dice of a tube on any set of frames are functions of four sums per frame. So the points are sampled once, and the
+full clip and all its sub-clips are only different additions over T.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FrameSums:
+    """Sums over P sampled points, per frame; the leading shape ... is broadcast between the fields.
+
+    Attributes:
+        bce: (..., T) binary cross-entropy.
+        overlap: (..., T) probability on target points.
+        predicted: (..., T) probability.
+        target: (..., T) target points.
+        points: P.
+    """
+
+    bce: Tensor
+    overlap: Tensor
+    predicted: Tensor
+    target: Tensor
+    points: int
+
+
+def all_pairs(logits: Tensor, targets: Tensor) -> FrameSums:
+    """Sums of every query with every instance.
+
+    Args:
+        logits: (M, Q, T, P) mask logits at the points.
+        targets: (M, G, T, P) mask values at the same points, in [0, 1].
+
+    Returns:
+        FrameSums of shape (M, Q, G, T).
+    """
+    targets_by_frame = targets.permute(0, 2, 3, 1)  # (M, T, P, G)
+    logits_by_frame = logits.transpose(1, 2)  # (M, T, Q, P)
+    probability = logits_by_frame.sigmoid()
+    positive = F.softplus(logits_by_frame).sum(-1, keepdim=True)
+    bce = positive - logits_by_frame @ targets_by_frame
+    overlap = probability @ targets_by_frame
+    predicted = probability.sum(-1, keepdim=True)
+    target = targets_by_frame.sum(2)[:, :, None]
+    return FrameSums(*(x.movedim(1, -1) for x in (bce, overlap, predicted, target)), logits.shape[-1])
+
+
+def matched_pairs(logits: Tensor, targets: Tensor) -> FrameSums:
+    """Sums of pairs: logits and targets (U, T, P) -> FrameSums of shape (U, T)."""
+    probability = logits.sigmoid()
+    bce = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(-1)
+    overlap = (probability * targets).sum(-1)
+    return FrameSums(bce, overlap, probability.sum(-1), targets.sum(-1), logits.shape[-1])
+
+
+def joint(sums: FrameSums, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """One BCE mean and one dice over all points of all frames of a window (VITA's reduction).
+
+    Args:
+        sums: of shape (..., T).
+        inside: (T, W) 1 where frame t belongs to window w.
+
+    Returns:
+        BCE and dice, each (..., W).
+    """
+    bce = (sums.bce @ inside) / (sums.points * inside.sum(0))
+    return bce, _dice(*(x @ inside for x in (sums.overlap, sums.predicted, sums.target)))
+
+
+def per_frame_sum(sums: FrameSums, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """Each frame is a mask of its own, summed over the window (Mask2Former-VIS' loss); same shapes as :func:`joint`."""
+    return sums.bce @ inside / sums.points, _dice(sums.overlap, sums.predicted, sums.target) @ inside
+
+
+REDUCTIONS = {"joint": joint, "per_frame_sum": per_frame_sum}
+
+
+def _dice(overlap: Tensor, predicted: Tensor, target: Tensor) -> Tensor:
+    return 1 - (2 * overlap + 1) / (predicted + target + 1)
+
+
+def frames_inside(windows: list[tuple[int, ...]], num_frames: int, like: Tensor) -> Tensor:
+    """(T, W) indicator of the frames of each window."""
+    inside = torch.zeros(num_frames, len(windows), dtype=like.dtype, device=like.device)
+    for w, frames in enumerate(windows):
+        inside[list(frames), w] = 1
+    return inside

@@ -1,0 +1,61 @@
+"""Bipartite matching of queries and instances, per clip and window (Mask2Former-VIS' cost; scipy's assignment)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from syncvis.losses.mask_losses import FrameSums, joint
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Matched pairs: four int64 vectors of one length, clip m, window w, query q, instance g."""
+
+    clip: Tensor
+    window: Tensor
+    query: Tensor
+    instance: Tensor
+
+
+def matching_cost(
+    class_logits: Tensor, labels: Tensor, sums: FrameSums, inside: Tensor, weights: tuple[float, float, float]
+) -> Tensor:
+    """Cost of giving instance g to query q in window w.
+
+    Args:
+        class_logits: (M, Q, K+1).
+        labels: (M, G).
+        sums: of shape (M, Q, G, T).
+        inside: (T, W).
+        weights: of class, mask (BCE) and dice.
+
+    Returns:
+        (M, W, Q, G).
+    """
+    index = labels[:, None].expand(-1, class_logits.shape[1], -1)
+    probability = class_logits.softmax(-1).gather(2, index)
+    bce, dice = joint(sums, inside)
+    cost = weights[1] * bce + weights[2] * dice - weights[0] * probability[..., None]
+    return cost.movedim(-1, 1)
+
+
+def match(cost: Tensor, present: Tensor) -> Matches:
+    """Cheapest assignment of every present instance to a query of its own.
+
+    Args:
+        cost: (M, W, Q, G), finite.
+        present: (M, W, G) bool; other instances are not matched. With more instances than queries the cheapest are.
+    """
+    costs, here = cost.cpu().numpy(), present.cpu().numpy()
+    rows: list[np.ndarray] = [np.zeros((0, 4), dtype=np.int64)]
+    for clip, window in zip(*np.nonzero(here.any(-1)), strict=True):
+        instances = np.flatnonzero(here[clip, window])
+        query, column = linear_sum_assignment(costs[clip, window][:, instances])
+        where = np.broadcast_to((clip, window), (len(query), 2))
+        rows.append(np.column_stack([where, query, instances[column]]))
+    return Matches(*torch.from_numpy(np.concatenate(rows)).to(cost.device).unbind(1))

@@ -1,0 +1,17 @@
+"""Methods by name; a new method is one file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from syncvis.config import RunConfig
+from syncvis.methods import mask2former_vis
+
+METHODS: dict[str, Callable[[RunConfig, int], mask2former_vis.Mask2FormerVIS]] = {
+    "mask2former_vis": mask2former_vis.build,
+}
+
+
+def build(config: RunConfig, num_classes: int) -> mask2former_vis.Mask2FormerVIS:
+    """Build the model of a run config for K classes."""
+    return METHODS[config.method.name](config, num_classes)

@@ -1,0 +1,208 @@
+"""The query decoder: frame and video queries go through masked-attention layers side by side.
+
+One layer is Mask2Former's (masked cross-attention, self-attention, FFN, each post-norm). Frame queries read the cells of
+their own frame, video queries the cells of all frames. After each layer a synchronisation (any ``sync(queries, output) ->
+queries``) may exchange the two sets; ``syncvis.sync.module`` has them, :func:`no_sync` is the absent one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from syncvis.models.attention import Attention, FeedForward
+from syncvis.models.heads import Heads
+from syncvis.models.pixel_decoder import NUM_LEVELS
+from syncvis.models.position import spatial_code, time_code
+from syncvis.structures import ClipFeatures, ClipOutput, LayerOutput, Level, LevelOutput, Queries, fold, unfold
+
+Sync = Callable[[Queries, LayerOutput], Queries]
+
+
+def no_sync(queries: Queries, output: LayerOutput) -> Queries:
+    """No exchange between the levels."""
+    return queries
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What queries read: keys (with position) and values, both (M, S, C), M = B*T for frames and B for videos."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class DecoderLayer(nn.Module):
+    """Masked cross-attention -> self-attention -> FFN, each with residual and post-norm."""
+
+    def __init__(self, dim: int, heads: int, ffn_dim: int) -> None:
+        super().__init__()
+        self.cross_attention = Attention(dim, heads)
+        self.cross_norm = nn.LayerNorm(dim)
+        self.self_attention = Attention(dim, heads)
+        self.self_norm = nn.LayerNorm(dim)
+        self.ffn = FeedForward(dim, ffn_dim)
+
+    def forward(self, queries: Tensor, position: Tensor, tokens: Tokens, visible: Tensor | None = None) -> Tensor:
+        """queries (M, Q, C), position (Q, C), visible (M, Q, S) bool -> (M, Q, C)."""
+        read = self.cross_attention(queries + position, tokens.keys, tokens.values, visible)
+        queries = self.cross_norm(queries + read)
+        placed = queries + position
+        queries = self.self_norm(queries + self.self_attention(placed, placed, queries))
+        return self.ffn(queries)  # type: ignore[no-any-return]
+
+
+class DecoderStack(nn.Module):
+    """The weights that a query set uses: layers, heads and the embedding of the three feature levels."""
+
+    def __init__(self, layers: Sequence[DecoderLayer], heads: Heads, dim: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.heads = heads
+        self.level_embed = nn.Embedding(NUM_LEVELS, dim)
+
+
+class QuerySet(nn.Module):
+    """Learned content and position of Q queries."""
+
+    def __init__(self, num_queries: int, dim: int) -> None:
+        super().__init__()
+        self.content = nn.Embedding(num_queries, dim)
+        self.position = nn.Embedding(num_queries, dim)
+
+
+class QueryDecoder(nn.Module):
+    """Decode the query sets that there are, layer by layer, side by side.
+
+    Args:
+        query_sets: by level; one or both of "frame" and "video".
+        stacks: the stack of each level; the same object for both levels shares the weights.
+        syncs: one exchange per layer.
+        time_code: add the code of the frame's place in the clip to the keys of video queries.
+    """
+
+    def __init__(
+        self,
+        query_sets: Mapping[Level, QuerySet],
+        stacks: Mapping[Level, DecoderStack],
+        syncs: Sequence[Sync],
+        time_code: bool,
+    ) -> None:
+        super().__init__()
+        self.query_sets = nn.ModuleDict(query_sets)
+        self.stacks = nn.ModuleList(dict.fromkeys(stacks[level] for level in query_sets))
+        self.sync = nn.ModuleList(dict.fromkeys(s for s in syncs if isinstance(s, nn.Module)))
+        self._levels: tuple[Level, ...] = tuple(query_sets)
+        self._stack_of = {level: stacks[level] for level in query_sets}
+        self._syncs = tuple(syncs)
+        self.time_code = time_code
+
+    def forward(self, features: ClipFeatures) -> ClipOutput:
+        """ClipFeatures -> the outputs before the first layer and after each."""
+        tokens = {level: self._tokens(level, features) for level in self._levels}
+        queries = Queries(**{level: self._start(level, features) for level in self._levels})
+        outputs = [self._predict(queries, features)]
+        for index, sync in enumerate(self._syncs):
+            queries = self._layer(index, queries, outputs[-1], tokens, features)
+            output = self._predict(queries, features)
+            synced = sync(queries, output)
+            outputs.append(output if synced is queries else self._predict(synced, features))
+            queries = synced
+        return ClipOutput(tuple(outputs))
+
+    def _start(self, level: Level, features: ClipFeatures) -> Tensor:
+        content = self.query_sets[level].content.weight
+        batch = features.mask.shape[:2] if level == "frame" else features.mask.shape[:1]
+        return content.expand(*batch, -1, -1)
+
+    def _tokens(self, level: Level, features: ClipFeatures) -> list[Tokens]:
+        embeds = self._stack_of[level].level_embed.weight
+        with_time = self.time_code and level == "video"
+        return [_tokens(level, x, embed, with_time) for x, embed in zip(features.levels, embeds, strict=True)]
+
+    def _layer(
+        self,
+        index: int,
+        queries: Queries,
+        output: LayerOutput,
+        tokens: Mapping[Level, list[Tokens]],
+        features: ClipFeatures,
+    ) -> Queries:
+        scale = index % NUM_LEVELS
+        states = {}
+        for prediction in output.levels():
+            level = prediction.level
+            state = getattr(queries, level)
+            visible = _visible(prediction, features.levels[scale])
+            layer, position = self._stack_of[level].layers[index], self.query_sets[level].position.weight
+            flat = fold(state) if level == "frame" else state
+            flat = layer(flat, position, tokens[level][scale], visible)
+            states[level] = unfold(flat, features.num_frames) if level == "frame" else flat
+        return Queries(**states)
+
+    def _predict(self, queries: Queries, features: ClipFeatures) -> LayerOutput:
+        heads = {level: self._stack_of[level].heads for level in self._levels}
+        return LayerOutput(**{k: head(k, getattr(queries, k), features.mask) for k, head in heads.items()})
+
+
+class CascadeDecoder(nn.Module):
+    """Frame queries first; video queries then read the finished frame queries instead of pixels (VITA's arrangement).
+
+    Args:
+        frames: a decoder with frame queries only.
+        query_set: the video queries.
+        stack: their layers and heads.
+        time_code: add the code of the frame's place in the clip to the keys.
+    """
+
+    def __init__(self, frames: QueryDecoder, query_set: QuerySet, stack: DecoderStack, time_code: bool) -> None:
+        super().__init__()
+        self.frames, self.query_set = frames, query_set
+        self.layers, self.heads = stack.layers, stack.heads
+        self.time_code = time_code
+
+    def forward(self, features: ClipFeatures) -> ClipOutput:
+        frame_layers = self.frames(features).layers
+        tokens = self._tokens(frame_layers[-1].frame)
+        state = self.query_set.content.weight.expand(features.mask.shape[0], -1, -1)
+        outputs = [LayerOutput(frame_layers[0].frame, self.heads("video", state, features.mask))]
+        for layer, frame_layer in zip(self.layers, frame_layers[1:], strict=True):
+            state = layer(state, self.query_set.position.weight, tokens)
+            outputs.append(LayerOutput(frame_layer.frame, self.heads("video", state, features.mask)))
+        return ClipOutput(tuple(outputs))
+
+    def _tokens(self, finished: LevelOutput | None) -> Tokens:
+        assert finished is not None
+        values = finished.embeddings
+        num_frames, _, dim = values.shape[1:]
+        keys = values + time_code(num_frames, dim, values.device)[:, None] if self.time_code else values
+        return Tokens(keys.flatten(1, 2), values.flatten(1, 2))
+
+
+def _tokens(level: Level, x: Tensor, embed: Tensor, with_time: bool) -> Tokens:
+    """One feature map (B, T, C, h, w) as the tokens of a level: (B*T, h*w, C) or (B, T*h*w, C)."""
+    num_frames, dim, height, width = x.shape[1:]
+    values = x.flatten(3).mT + embed  # (B, T, h*w, C)
+    keys = values + spatial_code(height, width, dim, x.device).flatten(0, 1)
+    if with_time:
+        keys = keys + time_code(num_frames, dim, x.device)[:, None]
+    if level == "frame":
+        return Tokens(fold(keys), fold(values))
+    return Tokens(keys.flatten(1, 2), values.flatten(1, 2))
+
+
+@torch.no_grad()
+def _visible(prediction: LevelOutput, x: Tensor) -> Tensor:
+    """Cells that a query may read next: where its own mask is foreground; all of them where it has none.
+
+    (B*T, Qf, h*w) for frame queries, (B, Qv, T*h*w) for video queries, at the size of the feature map x.
+    """
+    logits = prediction.mask_logits
+    resized = F.interpolate(fold(logits), x.shape[-2:], mode="bilinear", align_corners=False)
+    inside = resized >= 0
+    rows = inside.flatten(2) if prediction.level == "frame" else unfold(inside, logits.shape[1]).flatten(2)
+    return rows | ~rows.any(-1, keepdim=True)

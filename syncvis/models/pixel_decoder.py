@@ -1,0 +1,92 @@
+"""Mask2Former's pixel decoder: deformable attention over the three coarse maps, then one FPN step to the finest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from syncvis.models.attention import FeedForward
+from syncvis.models.position import spatial_code
+from syncvis.ops.deform_attn import DeformableAttention, Shapes
+
+NUM_LEVELS = 3
+
+
+@dataclass(frozen=True)
+class PixelFeatures:
+    """Three maps, coarse to fine, each (N, C, h, w), and the mask features (N, mask_dim, h, w)."""
+
+    levels: tuple[Tensor, ...]
+    mask: Tensor
+
+
+class DeformableEncoderLayer(nn.Module):
+    """Deformable self-attention and FFN, post-norm."""
+
+    def __init__(self, dim: int, heads: int, points: int, ffn_dim: int) -> None:
+        super().__init__()
+        self.attention = DeformableAttention(dim, heads, NUM_LEVELS, points)
+        self.norm = nn.LayerNorm(dim)
+        self.ffn = FeedForward(dim, ffn_dim)
+
+    def forward(self, tokens: Tensor, code: Tensor, reference: Tensor, shapes: Shapes) -> Tensor:
+        """tokens (N, S, C), code (S, C), reference (S, 2) -> (N, S, C)."""
+        attended = self.attention(tokens + code, reference, tokens, shapes)
+        return self.ffn(self.norm(tokens + attended))  # type: ignore[no-any-return]
+
+
+class PixelDecoder(nn.Module):
+    """Backbone maps -> three maps of width C for the query decoder, and per-pixel mask features.
+
+    Args:
+        channels: of the four backbone maps, fine to coarse.
+        dim: C.
+        mask_dim: channels of the mask features.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], dim: int, mask_dim: int, layers: int, heads: int, points: int, ffn_dim: int
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.input_proj = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, dim, 1), nn.GroupNorm(32, dim)) for c in reversed(channels[1:])
+        )
+        self.level_embed = nn.Parameter(torch.randn(NUM_LEVELS, dim))
+        self.layers = nn.ModuleList(DeformableEncoderLayer(dim, heads, points, ffn_dim) for _ in range(layers))
+        self.lateral = nn.Sequential(nn.Conv2d(channels[0], dim, 1, bias=False), nn.GroupNorm(32, dim))
+        self.smooth = nn.Sequential(nn.Conv2d(dim, dim, 3, 1, 1, bias=False), nn.GroupNorm(32, dim), nn.ReLU())
+        self.mask_features = nn.Conv2d(dim, mask_dim, 1)
+        for projection in self.input_proj:
+            nn.init.xavier_uniform_(projection[0].weight)
+            nn.init.zeros_(projection[0].bias)
+
+    def forward(self, maps: Sequence[Tensor]) -> PixelFeatures:
+        """Four backbone maps, fine to coarse -> PixelFeatures."""
+        projected = [proj(x) for proj, x in zip(self.input_proj, reversed(maps[1:]), strict=True)]
+        shapes = [(x.shape[-2], x.shape[-1]) for x in projected]
+        tokens = self._encode(torch.cat([x.flatten(2).mT for x in projected], 1), shapes)
+        parts = tokens.split([h * w for h, w in shapes], dim=1)
+        levels = tuple(p.mT.unflatten(2, s) for p, s in zip(parts, shapes, strict=True))
+        lateral = self.lateral(maps[0])
+        upsampled = F.interpolate(levels[-1], lateral.shape[-2:], mode="bilinear", align_corners=False)
+        return PixelFeatures(levels, self.mask_features(self.smooth(lateral + upsampled)))
+
+    def _encode(self, tokens: Tensor, shapes: Shapes) -> Tensor:
+        codes = [spatial_code(h, w, self.dim, tokens.device).flatten(0, 1) for h, w in shapes]
+        code = torch.cat([c + e for c, e in zip(codes, self.level_embed, strict=True)])
+        reference = torch.cat([_cell_centres(h, w, tokens.device) for h, w in shapes])
+        for layer in self.layers:
+            tokens = layer(tokens, code, reference, shapes)
+        return tokens
+
+
+def _cell_centres(height: int, width: int, device: torch.device) -> Tensor:
+    """(height * width, 2): x and y of the cell centres in [0, 1]."""
+    y = (torch.arange(height, device=device) + 0.5) / height
+    x = (torch.arange(width, device=device) + 0.5) / width
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)

@@ -1,0 +1,52 @@
+"""Aggregation strategies: which queries of one level the other level reads (paper Table 7).
+
+A strategy is one pure function ``score(source, reader) -> (B, T, Q)``: how much query q of the source level matters to
+the reader level in frame t. The Nk best per frame are read. A new strategy is one function and one line in STRATEGIES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from syncvis.structures import LevelOutput
+
+Strategy = Callable[[LevelOutput, LevelOutput], Tensor]
+
+
+def class_prediction(source: LevelOutput, reader: LevelOutput) -> Tensor:
+    """Sum of the two largest class probabilities, "no object" left out (released code, decoder lines 472-476)."""
+    probabilities = source.per_frame()[1].softmax(-1)[..., :-1]
+    return probabilities.topk(min(2, probabilities.shape[-1]), -1).values.sum(-1)
+
+
+def query_similarity(source: LevelOutput, reader: LevelOutput) -> Tensor:
+    """Largest cosine between the embedding and any embedding of the reader (our reading: the paper gives no formula)."""
+    own = F.normalize(source.per_frame()[0], dim=-1)
+    other = F.normalize(reader.per_frame()[0], dim=-1)
+    return (own @ other.mT).amax(-1)
+
+
+def mask_similarity(source: LevelOutput, reader: LevelOutput) -> Tensor:
+    """Largest soft IoU in that frame between the mask and any mask of the reader (our reading, as above)."""
+    own = source.per_frame()[2].flatten(3).sigmoid()
+    other = reader.per_frame()[2].flatten(3).sigmoid()
+    overlap = own @ other.mT
+    union = own.sum(-1)[..., :, None] + other.sum(-1)[..., None, :] - overlap
+    return (overlap / union.clamp(min=1e-6)).amax(-1)
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "class_prediction": class_prediction,
+    "query_similarity": query_similarity,
+    "mask_similarity": mask_similarity,
+}
+
+
+@torch.no_grad()
+def select(score: Tensor, num_selected: int) -> Tensor:
+    """Indices of the Nk largest scores per frame in ascending order: (B, T, Q) -> (B, T, min(Nk, Q))."""
+    return score.topk(min(num_selected, score.shape[-1]), -1).indices.sort(-1).values

@@ -1,0 +1,144 @@
+"""Files that survive a kill: every write is temp file, fsync, rename; every read says what is wrong and where."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from syncvis.errors import StorageError
+
+ALIASES = (
+    ("decoder.frames.", "decoder."),
+    ("decoder.query_set.", "decoder.query_sets.video."),
+    ("decoder.layers.", "decoder.stacks.0.layers."),
+    ("decoder.heads.", "decoder.stacks.0.heads."),
+    ("decoder.stacks.1.", "decoder.stacks.0."),
+)
+"""Where the parts of a cascade or an unshared decoder start from, in a file of the shared synchronous decoder."""
+
+OPTIONAL_PARTS = ("decoder.sync.", ".class_embed.")
+"""Parts that may start fresh: the exchange, and class heads of another number of classes."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write`` on a temporary neighbour, flush it to the disk and move it over ``path``.
+
+    Raises:
+        StorageError: The folder cannot be written to; the old file is then untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(
+            f"cannot be written ({error.strerror})", file=path, fix="free disk space or choose another --out"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Store tensors and plain types, whole or not at all."""
+    write_atomically(path, lambda temporary: torch.save(dict(state), temporary))
+
+
+def load_checkpoint(path: Path, cell_hash: str) -> dict[str, Any]:
+    """Read a resume point of this very run.
+
+    Raises:
+        StorageError: The file is damaged, or was written by a run with another config.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
+        raise StorageError(
+            f"is not a whole checkpoint ({type(error).__name__})", file=path, fix="delete it to start this run again"
+        ) from None
+    if state.get("cell_hash") != cell_hash:
+        raise StorageError(
+            f"belongs to run {state.get('cell_hash')}, not to {cell_hash}", file=path, fix="choose another --out"
+        )
+    return state
+
+
+def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> None:
+    """Write a state dict as safetensors."""
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=dict(metadata)))
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        StorageError: It is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise StorageError(
+            f"cannot be read as safetensors ({error})", file=path, fix="give the path of a whole weights file"
+        ) from None
+
+
+def initialise(model: nn.Module, path: str | Path) -> list[str]:
+    """Start from the weights of another run; returns the names of the parts that start fresh.
+
+    Raises:
+        StorageError: A part that must not start fresh has no tensor of its shape in the file.
+    """
+    stored = read_weights(path)
+    state = model.state_dict()
+    found = {name: _find(name, tensor, stored) for name, tensor in state.items()}
+    fresh = [name for name, tensor in found.items() if tensor is None]
+    wrong = [name for name in fresh if not any(part in name for part in OPTIONAL_PARTS)]
+    if wrong:
+        names = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+        raise StorageError(
+            f"has no tensor of the right shape for {names}",
+            file=path,
+            key="train.init",
+            fix="use weights of a model of the same size, or set train.init to null",
+        )
+    model.load_state_dict({name: state[name] if tensor is None else tensor for name, tensor in found.items()})
+    return fresh
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load the weights of exactly this model.
+
+    Raises:
+        StorageError: A key is missing, left over or has another shape; the first of them are named.
+    """
+    stored, state = read_weights(path), model.state_dict()
+    wrong = sorted(
+        name for name in stored.keys() | state.keys()
+        if name not in stored or name not in state or stored[name].shape != state[name].shape
+    )
+    if wrong:
+        raise StorageError(
+            f"does not fit the model at {', '.join(wrong[:3])}" + (f" and {len(wrong) - 3} more" * (len(wrong) > 3)),
+            file=path,
+            fix="use the config.yaml that lies beside the weights",
+        )
+    model.load_state_dict(stored)
+
+
+def _find(name: str, tensor: Tensor, stored: Mapping[str, Tensor]) -> Tensor | None:
+    candidates = [name, *(old + name.removeprefix(new) for new, old in ALIASES if name.startswith(new))]
+    return next((stored[c] for c in candidates if c in stored and stored[c].shape == tensor.shape), None)
