@@ -1,7 +1,7 @@
 """Run configuration: a frozen, typed tree that says everything a result depends on, and nothing else.
 
-Where results go, on which device and with how many loader workers is not here (see ``training.run.Runtime``): those must
-not change a number, so they are not part of a run's identity.
+Where results go, on which device and with how many loader workers is not here (see ``training.run.Runtime``): those
+must not change a number, so they are not part of a run's identity.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class DataConfig(Section):
     root: str
     train: str = "train.json"
     valid: str = "valid.json"
+    videos: tuple[int, ...] | None = Field(None, description="use only the videos with these ids")
     frames: Positive = Field(4, description="T, frames per training clip")
     frame_range: Natural = Field(20, description="clip frames are drawn within this distance of a reference frame")
     short_side: tuple[Positive, ...] = Field((360, 480), description="training short sides, one is drawn per clip")
@@ -123,10 +124,12 @@ class SubclipConfig(Section):
     weights: Literal["uniform", "edges"] = Field("uniform", description="edges: 0.25 for the first and last window")
     factor: NonNegative = Field(0.5, description="weight of all sub-clip losses against the full clip")
     absent: Literal["ignore", "no_object"] = Field(
-        "ignore", description="class target, in a sub-clip, of a query whose instance is seen only in other frames"
+        "ignore",
+        description="class target, in a sub-clip, of a query whose instance is seen only in other frames",
     )
     placement: Literal["losses", "decode"] = Field(
-        "losses", description="losses: one decoder pass, windows on the losses; decode: the decoder runs per window"
+        "losses",
+        description="losses: one decoder pass, windows on the losses; decode: the decoder runs per window",
     )
 
 
@@ -214,7 +217,7 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
             seen.add(key)
@@ -245,7 +248,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def parse_yaml(text: str, source: str | Path) -> dict[str, Any]:
     """Like :func:`read_yaml`, from text; ``source`` names it in errors."""
     try:
-        tree = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        tree = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else None

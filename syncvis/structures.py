@@ -105,7 +105,9 @@ class PaddedTargets:
         """B clips of T frames -> B*T clips of one frame."""
         num_frames = self.masks.shape[2]
         labels = self.labels[:, None].expand(-1, num_frames, -1)
-        return PaddedTargets(fold(labels), fold(self.masks.transpose(1, 2))[:, :, None], fold(self.present.mT)[..., None])
+        return PaddedTargets(
+            fold(labels), fold(self.masks.transpose(1, 2))[:, :, None], fold(self.present.mT)[..., None]
+        )
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,12 @@ class Queries:
     frame: Tensor | None = None
     video: Tensor | None = None
 
+    def both(self) -> tuple[Tensor, Tensor]:
+        """Frame and video queries of a method that has both."""
+        assert self.frame is not None
+        assert self.video is not None
+        return self.frame, self.video
+
 
 @dataclass(frozen=True)
 class LevelOutput:
@@ -224,6 +232,12 @@ class LayerOutput:
 
     frame: LevelOutput | None = None
     video: LevelOutput | None = None
+
+    def both(self) -> tuple[LevelOutput, LevelOutput]:
+        """Frame and video output of a method that has both."""
+        assert self.frame is not None
+        assert self.video is not None
+        return self.frame, self.video
 
     def levels(self) -> list[LevelOutput]:
         return [level for level in (self.frame, self.video) if level is not None]

@@ -72,7 +72,7 @@ def contact_sheet(
         row_labels: R texts, or none.
         column_labels: texts written above the columns of the first row, or none.
         title: text at the top.
-        min_height: all pictures are enlarged by the smallest whole factor that makes them this high, in pixels.
+        min_height: pictures are enlarged by the smallest whole factor that makes all this high, in pixels.
     """
     if not rows or not any(rows):
         raise ValueError("a contact sheet needs at least one picture")
@@ -81,9 +81,7 @@ def contact_sheet(
     smallest = min(len(picture) for row in rows for picture in row)
     factor = math.ceil(min_height / smallest)
     labels = row_labels or [""] * len(rows)
-    strips = [
-        _strip([_enlarge(p, factor) for p in row], text) for row, text in zip(rows, labels, strict=True)
-    ]
+    strips = [_strip([_enlarge(p, factor) for p in row], text) for row, text in zip(rows, labels, strict=True)]
     column_step = max(len(picture[0]) for row in rows for picture in row) * factor + _GAP
     strips.insert(0, _text_line(column_labels, column_step))
     strips.insert(0, _text_line([title], 0))

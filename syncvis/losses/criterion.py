@@ -70,9 +70,7 @@ class Criterion:
                 losses.update({name.replace("/", f"/layer{index}/"): value for name, value in terms.items()})
         return losses
 
-    def _level(
-        self, prediction: LevelOutput, targets: PaddedTargets, windows: Sequence[Window]
-    ) -> dict[str, Tensor]:
+    def _level(self, prediction: LevelOutput, targets: PaddedTargets, windows: Sequence[Window]) -> dict[str, Tensor]:
         class_logits, mask_logits = (x.float() for x in prediction.as_clips())
         inside = mask_losses.frames_inside([w.frames for w in windows], mask_logits.shape[2], mask_logits)
         present = torch.einsum("mgt,tw->mwg", targets.present.float(), inside) > 0
@@ -88,7 +86,12 @@ class Criterion:
 
     @torch.no_grad()
     def _match(
-        self, class_logits: Tensor, mask_logits: Tensor, targets: PaddedTargets, inside: Tensor, present: Tensor
+        self,
+        class_logits: Tensor,
+        mask_logits: Tensor,
+        targets: PaddedTargets,
+        inside: Tensor,
+        present: Tensor,
     ) -> Matches:
         """One set of uniform points per clip, the same for all its masks, frames and windows."""
         clips, queries, num_frames = mask_logits.shape[:3]

@@ -1,7 +1,7 @@
 """Mask costs and losses from per-frame partial sums.
 
-BCE and dice of a tube on any set of frames are functions of four sums per frame. So the points are sampled once, and the
-full clip and all its sub-clips are only different additions over T.
+BCE and dice of a tube on any set of frames are functions of four sums per frame. So the points are sampled once, and
+the full clip and all its sub-clips are only different additions over T.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def all_pairs(logits: Tensor, targets: Tensor) -> FrameSums:
     overlap = probability @ targets_by_frame
     predicted = probability.sum(-1, keepdim=True)
     target = targets_by_frame.sum(2)[:, :, None]
-    return FrameSums(*(x.movedim(1, -1) for x in (bce, overlap, predicted, target)), logits.shape[-1])
+    bce, overlap, predicted, target = (x.movedim(1, -1) for x in (bce, overlap, predicted, target))
+    return FrameSums(bce, overlap, predicted, target, logits.shape[-1])
 
 
 def matched_pairs(logits: Tensor, targets: Tensor) -> FrameSums:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from syncvis.config import RunConfig
 from syncvis.methods import mask2former_vis
+from syncvis.methods.base import Method
 
-METHODS: dict[str, Callable[[RunConfig, int], mask2former_vis.Mask2FormerVIS]] = {
+METHODS: dict[str, Callable[[RunConfig, int], Method]] = {
     "mask2former_vis": mask2former_vis.build,
 }
 
 
-def build(config: RunConfig, num_classes: int) -> mask2former_vis.Mask2FormerVIS:
+def build(config: RunConfig, num_classes: int) -> Method:
     """Build the model of a run config for K classes."""
     return METHODS[config.method.name](config, num_classes)

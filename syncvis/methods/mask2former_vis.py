@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from syncvis.config import CriterionConfig, RunConfig, SyncConfig
 from syncvis.losses.criterion import Criterion
 from syncvis.losses.mask_losses import REDUCTIONS
+from syncvis.methods.base import Method
 from syncvis.models.attention import Attention, FeedForward
 from syncvis.models.backbone import Backbone, TinyBackbone
 from syncvis.models.decoder import (
@@ -35,7 +36,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class Mask2FormerVIS(nn.Module):
+class Mask2FormerVIS(Method):
     """Backbone, pixel decoder, query decoder and criterion in a row.
 
     Args:
@@ -66,9 +67,7 @@ class Mask2FormerVIS(nn.Module):
         normalised = (images - self.pixel_mean) / self.pixel_std * valid[:, :, None]
         features = self.pixel_decoder(self.backbone(fold(normalised)))
         num_frames = images.shape[1]
-        return ClipFeatures(
-            tuple(unfold(x, num_frames) for x in features.levels), unfold(features.mask, num_frames)
-        )
+        return ClipFeatures(tuple(unfold(x, num_frames) for x in features.levels), unfold(features.mask, num_frames))
 
     def decode(self, features: ClipFeatures, memory: Tensor | None = None) -> tuple[ClipOutput, Tensor | None]:
         """Offline: nothing is remembered between clips, ``memory`` is handed through."""
@@ -105,7 +104,13 @@ def build(config: RunConfig, num_classes: int) -> Mask2FormerVIS:
     backbone = TinyBackbone(model.backbone.width, model.backbone.base_stride)
     pixel = model.pixel_decoder
     pixel_decoder = PixelDecoder(
-        backbone.channels, model.hidden_dim, model.mask_dim, pixel.layers, pixel.heads, pixel.points, pixel.ffn_dim
+        backbone.channels,
+        model.hidden_dim,
+        model.mask_dim,
+        pixel.layers,
+        pixel.heads,
+        pixel.points,
+        pixel.ffn_dim,
     )
     absent = "ignore" if config.subclips is None else config.subclips.absent
     return Mask2FormerVIS(
@@ -161,7 +166,9 @@ def _build_syncs(config: SyncConfig | None, dim: int, heads: int, ffn_dim: int, 
         return [no_sync] * layers
     exchanges: dict[Level, Exchange] = {
         reader: Exchange(
-            Attention(dim, heads), FeedForward(dim, ffn_dim) if config.query_ffn else nn.Identity(), config.momentum
+            Attention(dim, heads),
+            FeedForward(dim, ffn_dim) if config.query_ffn else nn.Identity(),
+            config.momentum,
         )
         for reader in READERS[config.order]
     }

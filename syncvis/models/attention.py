@@ -30,7 +30,7 @@ class Attention(nn.Module):
         q, k, v = (self._split(x) for x in (self.query(query), self.key(key), self.value(value)))
         mask = None if visible is None else visible[:, None]
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.output(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.output(attended.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -49,4 +49,4 @@ class FeedForward(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x + self.linear2(F.relu(self.linear1(x))))  # type: ignore[no-any-return]
+        return self.norm(x + self.linear2(F.relu(self.linear1(x))))

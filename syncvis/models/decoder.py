@@ -1,8 +1,8 @@
 """The query decoder: frame and video queries go through masked-attention layers side by side.
 
-One layer is Mask2Former's (masked cross-attention, self-attention, FFN, each post-norm). Frame queries read the cells of
-their own frame, video queries the cells of all frames. After each layer a synchronisation (any ``sync(queries, output) ->
-queries``) may exchange the two sets; ``syncvis.sync.module`` has them, :func:`no_sync` is the absent one.
+One layer is Mask2Former's (masked cross-attention, self-attention, FFN, each post-norm). Frame queries read the cells
+of their own frame, video queries the cells of all frames. After each layer a synchronisation (any ``sync(queries,
+output) -> queries``) may exchange the two sets; ``syncvis.sync.module`` has it, :func:`no_sync` is the absent one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ from syncvis.models.attention import Attention, FeedForward
 from syncvis.models.heads import Heads
 from syncvis.models.pixel_decoder import NUM_LEVELS
 from syncvis.models.position import spatial_code, time_code
-from syncvis.structures import ClipFeatures, ClipOutput, LayerOutput, Level, LevelOutput, Queries, fold, unfold
+from syncvis.structures import (
+    ClipFeatures,
+    ClipOutput,
+    LayerOutput,
+    Level,
+    LevelOutput,
+    Queries,
+    fold,
+    unfold,
+)
 
 Sync = Callable[[Queries, LayerOutput], Queries]
 
@@ -53,7 +62,7 @@ class DecoderLayer(nn.Module):
         queries = self.cross_norm(queries + read)
         placed = queries + position
         queries = self.self_norm(queries + self.self_attention(placed, placed, queries))
-        return self.ffn(queries)  # type: ignore[no-any-return]
+        return self.ffn(queries)
 
 
 class DecoderStack(nn.Module):
@@ -93,18 +102,18 @@ class QueryDecoder(nn.Module):
         time_code: bool,
     ) -> None:
         super().__init__()
-        self.query_sets = nn.ModuleDict(query_sets)
+        self.query_sets = nn.ModuleDict({str(level): query_set for level, query_set in query_sets.items()})
         self.stacks = nn.ModuleList(dict.fromkeys(stacks[level] for level in query_sets))
         self.sync = nn.ModuleList(dict.fromkeys(s for s in syncs if isinstance(s, nn.Module)))
-        self._levels: tuple[Level, ...] = tuple(query_sets)
+        self._query_set_of = dict(query_sets)
         self._stack_of = {level: stacks[level] for level in query_sets}
         self._syncs = tuple(syncs)
         self.time_code = time_code
 
     def forward(self, features: ClipFeatures) -> ClipOutput:
         """ClipFeatures -> the outputs before the first layer and after each."""
-        tokens = {level: self._tokens(level, features) for level in self._levels}
-        queries = Queries(**{level: self._start(level, features) for level in self._levels})
+        tokens = {level: self._tokens(level, features) for level in self._query_set_of}
+        queries = Queries(**{level: self._start(level, features) for level in self._query_set_of})
         outputs = [self._predict(queries, features)]
         for index, sync in enumerate(self._syncs):
             queries = self._layer(index, queries, outputs[-1], tokens, features)
@@ -115,7 +124,7 @@ class QueryDecoder(nn.Module):
         return ClipOutput(tuple(outputs))
 
     def _start(self, level: Level, features: ClipFeatures) -> Tensor:
-        content = self.query_sets[level].content.weight
+        content = self._query_set_of[level].content.weight
         batch = features.mask.shape[:2] if level == "frame" else features.mask.shape[:1]
         return content.expand(*batch, -1, -1)
 
@@ -138,14 +147,14 @@ class QueryDecoder(nn.Module):
             level = prediction.level
             state = getattr(queries, level)
             visible = _visible(prediction, features.levels[scale])
-            layer, position = self._stack_of[level].layers[index], self.query_sets[level].position.weight
+            layer, position = self._stack_of[level].layers[index], self._query_set_of[level].position.weight
             flat = fold(state) if level == "frame" else state
             flat = layer(flat, position, tokens[level][scale], visible)
             states[level] = unfold(flat, features.num_frames) if level == "frame" else flat
         return Queries(**states)
 
     def _predict(self, queries: Queries, features: ClipFeatures) -> LayerOutput:
-        heads = {level: self._stack_of[level].heads for level in self._levels}
+        heads = {level: self._stack_of[level].heads for level in self._query_set_of}
         return LayerOutput(**{k: head(k, getattr(queries, k), features.mask) for k, head in heads.items()})
 
 
@@ -162,7 +171,8 @@ class CascadeDecoder(nn.Module):
     def __init__(self, frames: QueryDecoder, query_set: QuerySet, stack: DecoderStack, time_code: bool) -> None:
         super().__init__()
         self.frames, self.query_set = frames, query_set
-        self.layers, self.heads = stack.layers, stack.heads
+        self.layers: nn.ModuleList = stack.layers
+        self.heads = stack.heads
         self.time_code = time_code
 
     def forward(self, features: ClipFeatures) -> ClipOutput:

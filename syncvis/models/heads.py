@@ -27,6 +27,4 @@ class Heads(nn.Module):
     def forward(self, level: Level, queries: Tensor, mask_features: Tensor) -> LevelOutput:
         """queries (B, T, Qf, C) or (B, Qv, C), mask_features (B, T, mask_dim, h, w)."""
         embeddings = self.norm(queries)
-        return LevelOutput(
-            level, embeddings, self.class_embed(embeddings), self.mask_embed(embeddings), mask_features
-        )
+        return LevelOutput(level, embeddings, self.class_embed(embeddings), self.mask_embed(embeddings), mask_features)

@@ -36,7 +36,7 @@ class DeformableEncoderLayer(nn.Module):
     def forward(self, tokens: Tensor, code: Tensor, reference: Tensor, shapes: Shapes) -> Tensor:
         """tokens (N, S, C), code (S, C), reference (S, 2) -> (N, S, C)."""
         attended = self.attention(tokens + code, reference, tokens, shapes)
-        return self.ffn(self.norm(tokens + attended))  # type: ignore[no-any-return]
+        return self.ffn(self.norm(tokens + attended))
 
 
 class PixelDecoder(nn.Module):
@@ -49,21 +49,23 @@ class PixelDecoder(nn.Module):
     """
 
     def __init__(
-        self, channels: Sequence[int], dim: int, mask_dim: int, layers: int, heads: int, points: int, ffn_dim: int
+        self,
+        channels: Sequence[int],
+        dim: int,
+        mask_dim: int,
+        layers: int,
+        heads: int,
+        points: int,
+        ffn_dim: int,
     ) -> None:
         super().__init__()
         self.dim = dim
-        self.input_proj = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, dim, 1), nn.GroupNorm(32, dim)) for c in reversed(channels[1:])
-        )
+        self.input_proj = nn.ModuleList(_projection(c, dim) for c in reversed(channels[1:]))
         self.level_embed = nn.Parameter(torch.randn(NUM_LEVELS, dim))
         self.layers = nn.ModuleList(DeformableEncoderLayer(dim, heads, points, ffn_dim) for _ in range(layers))
         self.lateral = nn.Sequential(nn.Conv2d(channels[0], dim, 1, bias=False), nn.GroupNorm(32, dim))
         self.smooth = nn.Sequential(nn.Conv2d(dim, dim, 3, 1, 1, bias=False), nn.GroupNorm(32, dim), nn.ReLU())
         self.mask_features = nn.Conv2d(dim, mask_dim, 1)
-        for projection in self.input_proj:
-            nn.init.xavier_uniform_(projection[0].weight)
-            nn.init.zeros_(projection[0].bias)
 
     def forward(self, maps: Sequence[Tensor]) -> PixelFeatures:
         """Four backbone maps, fine to coarse -> PixelFeatures."""
@@ -83,6 +85,14 @@ class PixelDecoder(nn.Module):
         for layer in self.layers:
             tokens = layer(tokens, code, reference, shapes)
         return tokens
+
+
+def _projection(channels: int, dim: int) -> nn.Sequential:
+    convolution = nn.Conv2d(channels, dim, 1)
+    nn.init.xavier_uniform_(convolution.weight)
+    assert convolution.bias is not None
+    nn.init.zeros_(convolution.bias)
+    return nn.Sequential(convolution, nn.GroupNorm(32, dim))
 
 
 def _cell_centres(height: int, width: int, device: torch.device) -> Tensor:

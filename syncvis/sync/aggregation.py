@@ -24,7 +24,7 @@ def class_prediction(source: LevelOutput, reader: LevelOutput) -> Tensor:
 
 
 def query_similarity(source: LevelOutput, reader: LevelOutput) -> Tensor:
-    """Largest cosine between the embedding and any embedding of the reader (our reading: the paper gives no formula)."""
+    """Largest cosine between the embedding and any embedding of the reader (our reading: no formula is published)."""
     own = F.normalize(source.per_frame()[0], dim=-1)
     other = F.normalize(reader.per_frame()[0], dim=-1)
     return (own @ other.mT).amax(-1)

@@ -50,7 +50,7 @@ class QuerySync(nn.Module):
 
     def __init__(self, exchanges: dict[Level, Exchange], strategy: Strategy, num_selected: int) -> None:
         super().__init__()
-        self.exchanges = nn.ModuleDict(exchanges)
+        self.exchanges = nn.ModuleDict({str(reader): exchange for reader, exchange in exchanges.items()})
         self.strategy, self.num_selected = strategy, num_selected
 
     def forward(self, queries: Queries, output: LayerOutput) -> Queries:
@@ -62,20 +62,18 @@ class QuerySync(nn.Module):
 
     def _read_frames(self, queries: Queries, output: LayerOutput) -> Tensor:
         """Video queries read the Nk selected queries of every frame: T * Nk references."""
-        assert queries.frame is not None and queries.video is not None
-        assert output.frame is not None and output.video is not None
-        index = select(self.strategy(output.frame, output.video), self.num_selected)
-        references = _gather(queries.frame, index)
-        return self.exchanges["video"](queries.video, references.flatten(1, 2))  # type: ignore[no-any-return]
+        frame, video = queries.both()
+        frame_output, video_output = output.both()
+        index = select(self.strategy(frame_output, video_output), self.num_selected)
+        return self.exchanges["video"](video, _gather(frame, index).flatten(1, 2))
 
     def _read_video(self, queries: Queries, output: LayerOutput) -> Tensor:
         """Frame queries of frame t read the Nk video queries selected for frame t."""
-        assert queries.frame is not None and queries.video is not None
-        assert output.frame is not None and output.video is not None
-        index = select(self.strategy(output.video, output.frame), self.num_selected)
-        video = queries.video[:, None].expand(-1, index.shape[1], -1, -1)
-        frame = self.exchanges["frame"](fold(queries.frame), fold(_gather(video, index)))
-        return unfold(frame, index.shape[1])
+        frame, video = queries.both()
+        frame_output, video_output = output.both()
+        index = select(self.strategy(video_output, frame_output), self.num_selected)
+        references = _gather(video[:, None].expand(-1, index.shape[1], -1, -1), index)
+        return unfold(self.exchanges["frame"](fold(frame), fold(references)), index.shape[1])
 
 
 def _gather(queries: Tensor, index: Tensor) -> Tensor:

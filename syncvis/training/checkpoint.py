@@ -1,10 +1,9 @@
-"""Files that survive a kill: every write is temp file, fsync, rename; every read says what is wrong and where."""
+"""Checkpoints and weights: written whole or not at all; every read says what is wrong and where."""
 
 from __future__ import annotations
 
-import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from syncvis.errors import StorageError
+from syncvis.files import write_atomically
 
 ALIASES = (
     ("decoder.frames.", "decoder."),
@@ -26,30 +26,6 @@ ALIASES = (
 
 OPTIONAL_PARTS = ("decoder.sync.", ".class_embed.")
 """Parts that may start fresh: the exchange, and class heads of another number of classes."""
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` on a temporary neighbour, flush it to the disk and move it over ``path``.
-
-    Raises:
-        StorageError: The folder cannot be written to; the old file is then untouched.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"cannot be written ({error.strerror})", file=path, fix="free disk space or choose another --out"
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -67,11 +43,15 @@ def load_checkpoint(path: Path, cell_hash: str) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
         raise StorageError(
-            f"is not a whole checkpoint ({type(error).__name__})", file=path, fix="delete it to start this run again"
+            f"is not a whole checkpoint ({type(error).__name__})",
+            file=path,
+            fix="delete it to start this run again",
         ) from None
     if state.get("cell_hash") != cell_hash:
         raise StorageError(
-            f"belongs to run {state.get('cell_hash')}, not to {cell_hash}", file=path, fix="choose another --out"
+            f"belongs to run {state.get('cell_hash')}, not to {cell_hash}",
+            file=path,
+            fix="choose another --out",
         )
     return state
 
@@ -127,7 +107,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """
     stored, state = read_weights(path), model.state_dict()
     wrong = sorted(
-        name for name in stored.keys() | state.keys()
+        name
+        for name in stored.keys() | state.keys()
         if name not in stored or name not in state or stored[name].shape != state[name].shape
     )
     if wrong:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
@@ -40,10 +42,11 @@ def predict_video(
     class_logits, mask_logits = video_predictions(output.final)
     probabilities = class_logits.softmax(-1)[:, :-1]
     scores, order = probabilities.flatten().topk(min(config.topk, probabilities.numel()))
+    padded = (batch.images.shape[-2], batch.images.shape[-1])
     tracks = []
     for score, index in zip(scores.tolist(), order.tolist(), strict=True):
         query, label = divmod(index, probabilities.shape[1])
-        full = _to_original(mask_logits[query], batch.images.shape[-2:], resized, original)
+        full = _to_original(mask_logits[query], padded, resized, original)
         quality = _mask_quality(full) if config.score == "class_times_mask" else 1.0
         masks = tuple(encode(mask) if mask.any() else None for mask in (full > 0).cpu().numpy())
         tracks.append(Track(label, score * quality, masks))
@@ -79,7 +82,7 @@ def link_frames(embeddings: Tensor) -> Tensor:
     """
     unit = F.normalize(embeddings, dim=-1)
     order = [torch.arange(embeddings.shape[1])]
-    for before, after in zip(unit[:-1], unit[1:], strict=True):
+    for before, after in pairwise(unit):
         similarity = before[order[-1]] @ after.T
         order.append(torch.from_numpy(linear_sum_assignment(similarity.cpu().numpy(), maximize=True)[1]))
     return torch.stack(order).to(embeddings.device)

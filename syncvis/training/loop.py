@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from syncvis.config import RunConfig
 from syncvis.errors import Interrupted, NonFiniteLossError
+from syncvis.files import write_text
+from syncvis.methods.base import Method
 from syncvis.structures import ClipBatch
-from syncvis.training.checkpoint import load_checkpoint, save_checkpoint, write_text
+from syncvis.training.checkpoint import load_checkpoint, save_checkpoint
 from syncvis.training.optim import build_optimizer, learning_rate, set_learning_rate
 
 Row = dict[str, float]
@@ -24,7 +26,7 @@ Row = dict[str, float]
 
 @dataclass
 class Progress:
-    """How far a run has come: steps done, evaluations so far and seconds spent in them, over all its processes."""
+    """How far a run has come: steps, evaluations and the seconds spent in them, over all its processes."""
 
     step: int = 0
     history: list[Row] = field(default_factory=list)
@@ -56,7 +58,7 @@ def seed_step(seed: int, step: int) -> None:
 
 
 def train(
-    model: nn.Module,
+    model: Method,
     batches: Callable[[int, int], Iterable[tuple[int, ClipBatch]]],
     evaluate: Callable[[], Row],
     config: RunConfig,
@@ -123,9 +125,7 @@ def train(
     return progress
 
 
-def _evaluate(
-    model: nn.Module, evaluate: Callable[[], Row], progress: Progress, report: Callable[[Row], None]
-) -> None:
+def _evaluate(model: nn.Module, evaluate: Callable[[], Row], progress: Progress, report: Callable[[Row], None]) -> None:
     started = time.monotonic()
     model.eval()
     metrics = evaluate()
@@ -155,9 +155,7 @@ def _require_finite(terms: dict[str, Tensor], total: Tensor, step: int) -> None:
     )
 
 
-def _state(
-    model: nn.Module, optimizer: torch.optim.Optimizer, config: RunConfig, progress: Progress
-) -> dict[str, Any]:
+def _state(model: nn.Module, optimizer: torch.optim.Optimizer, config: RunConfig, progress: Progress) -> dict[str, Any]:
     return {
         "cell_hash": config.cell_hash,
         "model": model.state_dict(),

@@ -25,9 +25,11 @@ from syncvis.data.loader import TrainClips, load_video
 from syncvis.data.ytvis import Video, VideoDataset
 from syncvis.errors import StorageError
 from syncvis.evaluation.ytvis import Evaluation, evaluate, ground_truth
+from syncvis.files import write_text
 from syncvis.methods import build
+from syncvis.methods.base import Method
 from syncvis.structures import VideoPrediction
-from syncvis.training.checkpoint import initialise, save_weights, write_text
+from syncvis.training.checkpoint import initialise, save_weights
 from syncvis.training.inference import predict_video
 from syncvis.training.loop import Row, train
 from syncvis.training.overlays import write_overlays
@@ -98,8 +100,8 @@ def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResu
     torch.set_num_threads(runtime.threads)
     _write_config(config, out)
 
-    train_set = VideoDataset.load(Path(config.data.root), config.data.train)
-    valid_set = VideoDataset.load(Path(config.data.root), config.data.valid)
+    train_set = _load(config, config.data.train)
+    valid_set = _load(config, config.data.valid)
     torch.manual_seed(config.seed)
     model = build(config, len(train_set.categories))
     fresh = initialise(model, config.train.init) if config.train.init else []
@@ -163,7 +165,7 @@ def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResu
 
 
 def predict_dataset(
-    model: nn.Module, dataset: VideoDataset, config: RunConfig, device: torch.device
+    model: Method, dataset: VideoDataset, config: RunConfig, device: torch.device
 ) -> Iterator[VideoPrediction]:
     """Predict the videos of a data set one after another."""
     for video in dataset.videos:
@@ -171,7 +173,7 @@ def predict_dataset(
 
 
 def predict_one(
-    model: nn.Module, dataset: VideoDataset, video: Video, config: RunConfig, device: torch.device
+    model: Method, dataset: VideoDataset, video: Video, config: RunConfig, device: torch.device
 ) -> VideoPrediction:
     batch, resized = load_video(
         dataset, video, config.data.test_short_side, config.data.max_size, size_divisor=SIZE_DIVISOR
@@ -209,9 +211,16 @@ def _finished(config: RunConfig, out: Path) -> RunResult | None:
         raise StorageError(f"is not a run result ({error})", file=path, fix="delete it to run again") from None
     if result.cell_hash != config.cell_hash:
         raise StorageError(
-            f"belongs to run {result.cell_hash}, not to {config.cell_hash}", file=path, fix="choose another --out"
+            f"belongs to run {result.cell_hash}, not to {config.cell_hash}",
+            file=path,
+            fix="choose another --out",
         )
     return result
+
+
+def _load(config: RunConfig, split: str) -> VideoDataset:
+    dataset = VideoDataset.load(Path(config.data.root), split)
+    return dataset if config.data.videos is None else dataset.only(config.data.videos)
 
 
 def _write_config(config: RunConfig, out: Path) -> None:
@@ -228,7 +237,7 @@ def _stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a stop request; a second one acts as usual."""
     received: list[int] = []
     try:
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def remember(number: int, _: object) -> None:
             received.append(number)
@@ -248,7 +257,11 @@ def _stop_on_signal() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def _progress_bar(show: bool, steps: int) -> Iterator[Callable[[Row], None]]:
     columns = [
-        TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
     ]
     with Progress(*columns, disable=not show) as bar:
         task = bar.add_task("", total=steps)

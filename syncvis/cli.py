@@ -1,0 +1,150 @@
+"""The command ``syncvis``. Other packages add their sub-commands through the entry-point group ``syncvis.commands``.
+
+Torch is imported inside the commands that need it, so that help, plans and reports start at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from syncvis.errors import WorkbenchError
+
+app = typer.Typer(
+    help="The workbench for ablating video instance segmentation.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Make and look at data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML run config, e.g. experiments/base/small.yaml")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. sync.momentum=0.1 seed=1")]
+Device = Annotated[str, typer.Option(help="cpu or cuda")]
+Threads = Annotated[int, typer.Option(help="CPU threads", min=1)]
+
+
+@app.command()
+def train(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="run folder; default outputs/train/<hash>")] = None,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    workers: Annotated[int, typer.Option(help="loader processes", min=0)] = 0,
+) -> None:
+    """Train and evaluate one run; the same command continues an interrupted one."""
+    from syncvis.config import load_config
+    from syncvis.training.run import Runtime, run
+
+    resolved = load_config(config, overrides or [])
+    out = out or Path("outputs/train") / resolved.cell_hash
+    result = run(
+        resolved,
+        out,
+        Runtime(device=device, threads=threads, loader_workers=workers, progress=sys.stdout.isatty()),
+    )
+    typer.echo("  ".join(f"{name} {value:.1f}" for name, value in result.metrics.items()))
+    typer.echo(f"run folder: {out}   pictures: {out / 'overlays'}   seconds: {result.seconds['total']:.0f}")
+
+
+@app.command("eval")
+def evaluate(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")],
+    split: Annotated[str, typer.Option(help="JSON file below the data root")] = "valid.json",
+    root: Annotated[str | None, typer.Option(help="another data root")] = None,
+    results: Annotated[Path | None, typer.Option(help="also write results.json here")] = None,
+    device: Device = "cpu",
+    threads: Threads = 1,
+) -> None:
+    """Evaluate the weights of a run on a split."""
+    from syncvis.training.apply import evaluate_run
+
+    evaluation = evaluate_run(run_dir, split, root, results, device, threads)
+    typer.echo(str(evaluation))
+
+
+@app.command()
+def infer(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")],
+    source: Annotated[Path, typer.Argument(metavar="FRAMES", help="folder of frames, or a video file")],
+    out: Annotated[Path, typer.Option(help="folder for results.json and the pictures")] = Path("outputs/infer"),
+    max_frames: Annotated[int, typer.Option(help="refuse longer videos", min=1)] = 500,
+    device: Device = "cpu",
+    threads: Threads = 1,
+) -> None:
+    """Find and track the instances of one video."""
+    from syncvis.training.apply import infer_video
+
+    paths = infer_video(run_dir, source, out, max_frames, device, threads)
+    for path in paths:
+        typer.echo(str(path))
+
+
+@data_app.command("synth")
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="where the data set goes")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. occlusion=0.8 frames=16")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Write the synthetic benchmark in YouTube-VIS format: train, valid, test and stills."""
+    from pydantic import ValidationError
+
+    from syncvis.config import parse_overrides, validation_error
+    from syncvis.data.synthetic import SyntheticConfig, write_synthetic
+
+    try:
+        config = SyntheticConfig.model_validate(parse_overrides(settings or []))
+    except ValidationError as error:
+        raise validation_error(error, SyntheticConfig, "command line") from None
+    write_synthetic(out, config, seed)
+    typer.echo(f"synthetic videos: {out} (train.json, valid.json, test.json, stills.json)")
+
+
+@data_app.command("view")
+def view(
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="folder with JPEGImages/ and the JSON files")],
+    split: Annotated[str, typer.Option(help="JSON file below the root")] = "train.json",
+    out: Annotated[Path, typer.Option(help="PNG file")] = Path("outputs/contact_sheet.png"),
+    videos: Annotated[int, typer.Option(min=1)] = 8,
+    frames: Annotated[int, typer.Option(min=1)] = 8,
+) -> None:
+    """Draw a contact sheet: one row per video, the annotated instances on top."""
+    from syncvis.data.contact_sheet import write_contact_sheet
+
+    typer.echo(str(write_contact_sheet(root, split, out, videos, frames)))
+
+
+@app.command("config")
+def show_config(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Print the resolved config of a run and its hash."""
+    from syncvis.config import load_config
+
+    resolved = load_config(config, overrides or [])
+    typer.echo(json.dumps(resolved.model_dump(mode="json"), indent=1))
+    typer.echo(f"cell {resolved.cell_hash}  variant {resolved.variant_hash}", err=True)
+
+
+def _add_plugins() -> None:
+    for plugin in entry_points(group="syncvis.commands"):
+        app.add_typer(plugin.load(), name=plugin.name)
+
+
+def main() -> None:
+    """Entry point: faults that the user can mend become one line and an exit code."""
+    _add_plugins()
+    try:
+        app()
+    except WorkbenchError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

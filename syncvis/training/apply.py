@@ -1,0 +1,82 @@
+"""A finished run at work: evaluate a split, or find the tracks of one video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from syncvis.config import RunConfig, load_config
+from syncvis.data.single import open_video
+from syncvis.data.ytvis import Category, VideoDataset
+from syncvis.errors import DataError
+from syncvis.evaluation.results import write_results
+from syncvis.evaluation.ytvis import Evaluation, evaluate, ground_truth
+from syncvis.methods import build
+from syncvis.methods.base import Method
+from syncvis.training.checkpoint import load_weights
+from syncvis.training.overlays import write_overlay
+from syncvis.training.run import predict_dataset, predict_one
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run folder, loaded: its config, the categories it was trained on and the model."""
+
+    config: RunConfig
+    categories: tuple[Category, ...]
+    model: Method
+    device: torch.device
+
+    @classmethod
+    def load(cls, run_dir: Path, device: str, threads: int) -> FinishedRun:
+        """Read config.yaml and model.safetensors.
+
+        Raises:
+            WorkbenchError: One of them, or the data set that names the categories, is missing or damaged.
+        """
+        torch.set_num_threads(threads)
+        config = load_config(run_dir / "config.yaml")
+        categories = VideoDataset.load(Path(config.data.root), config.data.train).categories
+        model = build(config, len(categories))
+        load_weights(model, run_dir / "model.safetensors")
+        model.to(device).eval()
+        return cls(config, categories, model, torch.device(device))
+
+
+def evaluate_run(
+    run_dir: Path, split: str, root: str | None, results: Path | None, device: str, threads: int
+) -> Evaluation:
+    """Metrics of a run on a split; writes results.json for an evaluation server if ``results`` is given.
+
+    Raises:
+        DataError: The split cannot be read, or has other categories than the run was trained on.
+    """
+    run = FinishedRun.load(run_dir, device, threads)
+    dataset = VideoDataset.load(Path(root or run.config.data.root), split)
+    if dataset.categories != run.categories:
+        raise DataError(
+            f"has {len(dataset.categories)} categories that are not those of the run",
+            file=dataset.source,
+            key="categories",
+            fix="evaluate on data with the categories of the training split",
+        )
+    predictions = list(predict_dataset(run.model, dataset, run.config, run.device))
+    if results is not None:
+        write_results(results, predictions, [category.id for category in dataset.categories])
+    return evaluate(ground_truth(dataset), predictions, [category.name for category in dataset.categories])
+
+
+def infer_video(run_dir: Path, source: Path, out: Path, max_frames: int, device: str, threads: int) -> list[Path]:
+    """Write ``results.json`` and ``overlay.png`` of the tracks in a folder of frames or a video file.
+
+    Raises:
+        DataError: There are no frames, too many, of different sizes, or they cannot be read.
+    """
+    run = FinishedRun.load(run_dir, device, threads)
+    dataset = open_video(source, run.categories, max_frames)
+    video = dataset.videos[0]
+    prediction = predict_one(run.model, dataset, video, run.config, run.device)
+    write_results(out / "results.json", [prediction], [category.id for category in run.categories])
+    return [out / "results.json", write_overlay(out / "overlay.png", dataset, video, prediction)]

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from syncvis.errors import DataError, StorageError
+from syncvis.evaluation.results import read_results, write_results
+from syncvis.ops import masks
+from syncvis.structures import Track, VideoPrediction
+
+CATEGORY_IDS = (11, 4, 30)
+
+
+def mask(seed: int) -> dict[str, Any]:
+    return dict(masks.encode(np.random.default_rng(seed).random((5, 6)) < 0.5))
+
+
+def predictions() -> list[VideoPrediction]:
+    first = (Track(2, 0.75, (mask(0), None, mask(1))), Track(0, 0.1 + 0.2, (None, None, mask(2))))
+    return [VideoPrediction(3, first), VideoPrediction(8, (Track(1, 0.0, (mask(3),)),))]
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    whole = {"video_id": 3, "score": 0.5, "category_id": 4, "segmentations": [mask(0), None]}
+    return {key: value for key, value in {**whole, **changes}.items() if value != "absent"}
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_results(path, predictions(), CATEGORY_IDS)
+    assert read_results(path, CATEGORY_IDS) == predictions()
+
+
+def test_the_file_is_what_the_server_takes(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_results(str(path), predictions(), CATEGORY_IDS)
+    rows = json.loads(path.read_text())
+    assert [set(r) for r in rows] == [{"video_id", "score", "category_id", "segmentations"}] * 3
+    assert [(r["video_id"], r["category_id"]) for r in rows] == [(3, 30), (3, 11), (8, 4)]
+    assert rows[0]["segmentations"] == [mask(0), None, mask(1)]
+
+
+def test_no_prediction_is_an_empty_list(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_results(path, [VideoPrediction(1, ())], CATEGORY_IDS)
+    assert path.read_text() == "[]"
+    assert read_results(path, CATEGORY_IDS) == []
+
+
+def test_tracks_come_best_first_and_counts_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    listed = {"size": [5, 6], "counts": masks.runs(mask(0), "test").tolist()}
+    rows = [row(video_id=9, score=0), row(score=0.2), row(score=0.9, segmentations=[listed, None])]
+    path.write_text(json.dumps(rows))
+    read = read_results(path, CATEGORY_IDS)
+    assert [p.video_id for p in read] == [3, 9]
+    assert [t.score for t in read[0].tracks] == [0.9, 0.2]
+    assert read[0].tracks[0].masks == (mask(0), None)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "results.json"
+    write_results(path, predictions(), CATEGORY_IDS)
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"results\.json: cannot be written \(No space left on device\)"):
+        write_results(path, [], CATEGORY_IDS)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["results.json"]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be written"):
+        write_results(tmp_path / "none" / "results.json", [], CATEGORY_IDS)
+    with pytest.raises(StorageError, match="cannot be read"):
+        read_results(tmp_path / "results.json", CATEGORY_IDS)
+
+
+@pytest.mark.parametrize(
+    "track", [Track(3, 0.5, ()), Track(-1, 0.5, ()), Track(0, float("nan"), ()), Track(0, float("inf"), ())]
+)
+def test_a_track_that_cannot_be_meant_is_not_written(tmp_path: Path, track: Track) -> None:
+    path = tmp_path / "results.json"
+    with pytest.raises(DataError, match="video 5"):
+        write_results(path, [VideoPrediction(5, (track,))], CATEGORY_IDS)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[{", "not JSON"),
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("{}", "not a list"),
+        ("null", "not a list"),
+        (b"\xff\xfe", "not JSON"),
+    ],
+)
+def test_a_file_that_is_no_list_of_rows_is_refused(tmp_path: Path, text: str | bytes, problem: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=problem) as caught:
+        read_results(path, CATEGORY_IDS)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bad", "place"),
+    [
+        (7, "row 1: is not an object"),
+        (row(video_id="absent"), "row 1: video_id: is missing"),
+        (row(video_id="3"), "row 1: video_id: is '3'"),
+        (row(video_id=True), "row 1: video_id: is 'True'"),
+        (row(score="absent"), "row 1: score: is missing"),
+        (row(score="0.5"), "row 1: score"),
+        (row(score=float("nan")), "row 1: score: is 'nan'"),
+        (row(score=float("inf")), "row 1: score"),
+        (row(score=10**400), "row 1: score"),
+        (row(score=False), "row 1: score"),
+        (row(category_id="absent"), "row 1: category_id: is missing"),
+        (row(category_id=5), "row 1: category_id: is '5', not one of [4, 11, 30]"),
+        (row(category_id=[4]), "row 1: category_id"),
+        (row(segmentations="absent"), "row 1: segmentations: is missing"),
+        (row(segmentations=[]), "row 1: segmentations"),
+        (row(segmentations=mask(0)), "row 1: segmentations"),
+        (row(segmentations=[None, "6"]), "row 1: segmentations[1]: damaged mask"),
+        (row(segmentations=[{"size": [5, 6], "counts": "9"}]), "row 1: segmentations[0]: damaged mask"),
+        (row(segmentations=[mask(0), dict(masks.encode(np.ones((6, 5), bool)))]), "different sizes"),
+    ],
+)
+def test_a_malformed_row_is_refused_with_its_number_and_key(tmp_path: Path, bad: Any, place: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([row(), bad]))
+    with pytest.raises(DataError) as caught:
+        read_results(path, CATEGORY_IDS)
+    assert f"{path}: row 1" in str(caught.value)
+    assert place in str(caught.value)
+    assert "Fix: " in str(caught.value)
