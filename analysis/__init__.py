@@ -1,0 +1,1 @@
+"""Analysis: ledger -> one tidy frame -> tables, curves, report. Imports no torch."""

@@ -1,0 +1,47 @@
+"""``syncvis report``: tables, figures and the HTML report from the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# `add_typer(app, name="report")` makes one command of this group without commands; options may follow ids.
+app = typer.Typer(context_settings={"allow_interspersed_args": True}, subcommand_metavar="", add_completion=False)
+
+
+@app.callback(invoke_without_command=True)
+def report(
+    experiment: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="EXPERIMENT", help="Ids; all in the ledger if none is given."),
+    ] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="smoke, small or paper; else each experiment's largest with results.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Output folder; holds ledger.db and gets report/.")] = Path("outputs"),
+    experiments: Annotated[Path, typer.Option(help="Folder of the experiment files.")] = Path("experiments"),
+) -> None:
+    """Write tables (Markdown, LaTeX, CSV, HTML), figures and one HTML report; print the tables."""
+    # Loaded here, so that `syncvis --help` does not wait for pandas and matplotlib.
+    from analysis.experiments import find_experiments
+    from analysis.render import markdown
+    from analysis.report import sections, write_report
+    from analysis.trials import load_trials
+    from syncvis.errors import ConfigError
+
+    ledger = out / "ledger.db"
+    trials = load_trials(ledger)
+    chosen = find_experiments(experiments, trials.cells["experiment"], experiment or ())
+    if not experiment and scale is not None:
+        chosen = [e for e in chosen if ((trials.cells["experiment"] == e.id) & (trials.cells["scale"] == scale)).any()]
+    if not chosen:
+        where = f" at scale {scale}" if scale else ""
+        fix = "plan and run one with `syncvis sweep run EXPERIMENT`"
+        raise ConfigError(f"holds no experiment{where}", file=ledger, fix=fix)
+    parts = sections(trials, chosen, scale)
+    for part in parts:
+        typer.echo(f"{markdown(part.table)}\n{part.verdict}\n")
+    for path in write_report(parts, out):
+        typer.echo(path)

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from analysis.curves import curve
+from analysis.experiments import find_experiments, read_experiment
+from analysis.tables import ablation_table, pick_scale
+from analysis.trials import load_trials
+from analysis.verdicts import curve_verdict, verdict
+from syncvis.errors import ConfigError, StorageError
+
+
+def test_failed_and_nan_cells_are_counted_not_averaged(nk_book: Any, read: Any) -> None:
+    table = read(nk_book, "nk")
+    two, ten = table.of_metric("AP").to_dict("records")
+    assert (two["axis.Nk"], two["mean"], two["n"], two["planned"], two["invalid"]) == (2, 15.0, 2, 3, 1)
+    assert two["spread"] == pytest.approx(math.sqrt(50))
+    assert (ten["axis.Nk"], ten["mean"], ten["n"], ten["planned"], ten["invalid"]) == (10, 35.0, 2, 3, 0)
+    assert (table.finished, table.failed, table.unfinished) == (5, 1, 0)
+
+
+def test_planned_and_running_cells_are_unfinished(book: Any, read: Any) -> None:
+    book.add("x", {"a": 1}, 0, {"AP": 5.0})
+    book.add("x", {"a": 1}, 1, None)
+    book.add("x", {"a": 2}, 0, None, state="running")
+    table = read(book, "x")
+    assert (table.finished, table.failed, table.unfinished) == (1, 0, 2)
+    assert [(r["n"], r["planned"]) for r in table.of_metric().to_dict("records")] == [(1, 2), (0, 1)]
+
+
+def test_default_best_and_paired_difference(nk_book: Any, read: Any) -> None:
+    two, ten = read(nk_book, "nk").of_metric("AP").to_dict("records")
+    assert (two["default"], ten["default"]) == (False, True)
+    assert (two["best"], ten["best"]) == (False, True)
+    assert (two["difference"], two["difference_n"]) == (
+        -20.0,
+        2,
+    )  # 10 - 30 and 20 - 40; the third pair has no value
+    assert math.isnan(ten["difference"])
+
+
+def test_no_default_mark_without_the_base_file(nk_book: Any, read: Any) -> None:
+    (nk_book.experiments / "base" / "smoke.yaml").unlink()
+    assert not read(nk_book, "nk").frame["default"].any()
+
+
+def test_a_deleted_experiment_file_still_gives_a_table(nk_book: Any, read: Any) -> None:
+    (nk_book.experiments / "nk.yaml").unlink()
+    table = read(nk_book, "nk")
+    assert table.axes == ("Nk",)
+    assert list(table.of_metric("AP")["mean"]) == [15.0, 35.0]
+
+
+def test_no_axis_is_averaged_away(frames_book: Any, read: Any) -> None:
+    file = frames_book.experiments / "frames.yaml"
+    file.write_text(file.read_text().replace("{rows: [method], columns: T}", "{rows: [T], columns: metrics}"))
+    table = read(frames_book, "frames")
+    assert table.rows == ("T", "method")
+    assert len(table.of_metric()) == 6
+
+
+def test_published_values_only_where_the_list_has_them(book: Any, read: Any) -> None:
+    book.describe(book.components)
+    for parts in ("baseline", "+SVFM", "other"):
+        book.add("components", {"parts": parts}, 0, {"AP": 1.0, "AP50": 2.0})
+    table = read(book, "components")
+    ap, ap50 = (list(table.of_metric(metric)["published"]) for metric in ("AP", "AP50"))
+    assert ap[:2] == [45.1, 50.3]  # official README, Mask2Former-VIS rows
+    assert math.isnan(ap[2])
+    assert all(math.isnan(value) for value in ap50)
+    assert "rkzheng99/SyncVIS README.md" in table.published
+
+
+def test_no_value_published_means_none_shown(nk_book: Any, read: Any) -> None:
+    table = read(nk_book, "nk")
+    assert table.frame["published"].isna().all()
+    assert table.published == ""
+
+
+def test_two_runs_of_one_seed_are_refused(book: Any, read: Any) -> None:
+    book.add("x", {"a": 1}, 0, {"AP": 5.0})
+    book.add("x", {"a": 1}, 0, {"AP": 6.0})
+    with pytest.raises(StorageError, match="two different runs claim seed 0 of a=1"):
+        read(book, "x")
+
+
+def test_scale_is_the_largest_with_results(book: Any) -> None:
+    book.add("x", {"a": 1}, 0, {"AP": 5.0}, scale="smoke")
+    book.add("x", {"a": 1}, 0, {"AP": 6.0}, scale="small")
+    book.add("x", {"a": 1}, 0, None, scale="paper")
+    trials = load_trials(book.ledger)
+    (experiment,) = find_experiments(book.experiments, ["x"])
+    assert pick_scale(trials, experiment) == "small"
+    assert ablation_table(trials, experiment, "smoke").frame["mean"].iloc[0] == 5.0
+    with pytest.raises(ConfigError, match="--scale smoke or small or paper"):
+        pick_scale(trials, experiment, "large")
+
+
+def test_unknown_names_come_with_the_nearest(nk_book: Any) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'nk'"):
+        find_experiments(nk_book.experiments, ["nk"], ["nkk"])
+    file = nk_book.experiments / "nk.yaml"
+    file.write_text(file.read_text().replace("rows: [Nk]", "rows: [NK]"))
+    with pytest.raises(ConfigError, match=r"nk\.yaml: .*'NK' is not an axis; the axes are Nk"):
+        read_experiment(file)
+
+
+def test_curve_numbers_and_slopes(frames_book: Any, read: Any) -> None:
+    numbers = curve(read(frames_book, "frames"))
+    assert numbers.series == ("SyncVIS", "Mask2Former-VIS")
+    ours = numbers.lines[numbers.lines["series"] == "SyncVIS"]
+    assert list(ours["x"]) == [2, 4, 6]
+    assert list(ours["mean"]) == [33.0, 36.0, 39.0]  # 30 + 1.5 T
+    assert list(ours["spread"]) == pytest.approx([math.sqrt(2), math.sqrt(8), math.sqrt(18)])
+    assert len(numbers.points) == 12
+    assert numbers.slopes("SyncVIS") == pytest.approx({0: 1.0, 1: 2.0})
+    assert numbers.slopes("Mask2Former-VIS") == pytest.approx({0: -1.0, 1: -1.5})
+
+
+def test_a_seed_that_lacks_a_point_has_no_slope(frames_book: Any, read: Any) -> None:
+    frames_book.add("frames", {"method": "SyncVIS", "T": 2}, 2, {"AP": 99.0})
+    numbers = curve(read(frames_book, "frames"))
+    assert numbers.slopes("SyncVIS") == pytest.approx({0: 1.0, 1: 2.0})
+    assert numbers.lines[numbers.lines["series"] == "SyncVIS"]["n"].iloc[0] == 3  # but it is in the mean
+
+
+def test_curve_verdict_decides_only_beyond_the_spread(frames_book: Any, read: Any) -> None:
+    text = curve_verdict(curve(read(frames_book, "frames")))
+    assert "SyncVIS: +1.50 AP per unit of T" in text  # 1 and 2: interval -4.9 to 7.9
+    assert text.count("undecided") == 2
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"), [([29.0, 39.1, 49.0], "beyond the seed spread"), ([29.0, 45.0, 30.0], "undecided")]
+)
+def test_verdict(book: Any, read: Any, other: list[float], expected: str) -> None:
+    for seed, (best, second) in enumerate(zip([30.0, 40.0, 50.0], other, strict=True)):
+        book.add("x", {"a": 0.05}, seed, {"AP": best})
+        book.add("x", {"a": 0}, seed, {"AP": second})
+    text = verdict(read(book, "x"))
+    assert text.startswith("Best mean AP at a = 0.05, 40.0; its lead over the second, a = 0, is")
+    assert expected in text
+
+
+def test_verdict_of_one_seed_is_undecided(book: Any, read: Any) -> None:
+    for value in (1, 2):
+        book.add("x", {"a": value}, 0, {"AP": float(value)})
+    assert "(1 common seed, no spread): undecided" in verdict(read(book, "x"))
