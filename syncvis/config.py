@@ -28,7 +28,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -43,7 +43,9 @@ class DataConfig(Section):
     videos: tuple[int, ...] | None = Field(None, description="use only the videos with these ids")
     frames: Positive = Field(4, description="T, frames per training clip")
     frame_range: Natural = Field(20, description="clip frames are drawn within this distance of a reference frame")
-    short_side: tuple[Positive, ...] = Field((360, 480), description="training short sides, one is drawn per clip")
+    short_side: tuple[Positive, ...] = Field(
+        (360, 480), min_length=1, description="training short sides, one is drawn per clip"
+    )
     max_size: Positive = Field(1333, description="upper bound of the longer side")
     test_short_side: Positive = 360
     flip: Fraction = 0.5
@@ -53,7 +55,7 @@ class BackboneConfig(Section):
     """The tiny CPU backbone: stages at ``base_stride`` times 1, 2, 4, 8, with ``width`` times 1, 2, 4, 8 channels."""
 
     name: Literal["tiny"] = "tiny"
-    width: Positive = 16
+    width: Positive = Field(16, multiple_of=8)
     base_stride: Literal[2, 4] = Field(4, description="stride of the finest map, which is the mask stride")
 
 
@@ -79,7 +81,7 @@ class DecoderConfig(Section):
 
 
 class ModelConfig(Section):
-    hidden_dim: Positive = 256
+    hidden_dim: Positive = Field(256, multiple_of=32)
     mask_dim: Positive = 256
     backbone: BackboneConfig = BackboneConfig()
     pixel_decoder: PixelDecoderConfig = PixelDecoderConfig()
@@ -215,12 +217,12 @@ class _StrictLoader(yaml.SafeLoader):
     """Safe YAML in which a duplicate key is an error and 1e-3 is a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        seen: list[Any] = []  # a key may be a list, which YAML refuses only later
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
-            seen.add(key)
+            seen.append(key)
         return super().construct_mapping(node, deep)
 
 
@@ -242,6 +244,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot be read ({error.strerror})", file=path, fix="give the path of a YAML file") from None
+    except UnicodeDecodeError:
+        raise ConfigError("is not UTF-8 text", file=path, fix="give the path of a YAML file") from None
     return parse_yaml(text, path)
 
 
@@ -293,7 +297,7 @@ def read_tree(path: str | Path) -> dict[str, Any]:
     """Read a run config file and the files it is the difference to (its ``base``, relative to itself).
 
     Raises:
-        ConfigError: A file cannot be read, or the bases form a loop.
+        ConfigError: A file cannot be read, the bases form a loop, or a ``${reference}`` leads nowhere.
     """
     chain: list[dict[str, Any]] = []
     seen: list[Path] = []
@@ -304,9 +308,14 @@ def read_tree(path: str | Path) -> dict[str, Any]:
         seen.append(here.resolve())
         tree = read_yaml(here)
         base = tree.pop("base", None)
+        if not isinstance(base, str | None):
+            raise ConfigError(f"is {base!r}, not a path", file=here, key="base", fix="name one YAML file")
         chain.insert(0, tree)
         here = here.parent / base if base else None
-    return merge(*chain)
+    try:
+        return merge(*chain)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0], file=path, fix="correct the value with '${'") from None
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         problem = f"cannot be written ({error.strerror})"
         raise StorageError(problem, file=path, fix="free disk space or choose another place") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -64,6 +64,7 @@ def contact_sheet(
     column_labels: Sequence[str] = (),
     title: str = "",
     min_height: int = 160,
+    max_height: int = 240,
 ) -> Image.Image:
     """Lay pictures out in rows, each row with a label above it; small pictures are enlarged.
 
@@ -80,9 +81,10 @@ def contact_sheet(
         raise ValueError(f"{len(row_labels)} labels for {len(rows)} rows")
     smallest = min(len(picture) for row in rows for picture in row)
     factor = math.ceil(min_height / smallest)
+    scaled = [[_scale(picture, factor, max_height) for picture in row] for row in rows]
     labels = row_labels or [""] * len(rows)
-    strips = [_strip([_enlarge(p, factor) for p in row], text) for row, text in zip(rows, labels, strict=True)]
-    column_step = max(len(picture[0]) for row in rows for picture in row) * factor + _GAP
+    strips = [_strip(row, text) for row, text in zip(scaled, labels, strict=True)]
+    column_step = max(picture.shape[1] for row in scaled for picture in row) + _GAP
     strips.insert(0, _text_line(column_labels, column_step))
     strips.insert(0, _text_line([title], 0))
     sheet = Image.new("RGB", (max(s.width for s in strips), sum(s.height for s in strips)), _PAPER)
@@ -92,8 +94,11 @@ def contact_sheet(
     return sheet
 
 
-def _enlarge(picture: Pixels, factor: int) -> Pixels:
-    return picture.repeat(factor, 0).repeat(factor, 1)
+def _scale(picture: Pixels, factor: int, max_height: int) -> Pixels:
+    if factor > 1 or len(picture) <= max_height:
+        return picture.repeat(factor, 0).repeat(factor, 1)
+    width = round(picture.shape[1] * max_height / len(picture))
+    return np.asarray(Image.fromarray(picture).resize((width, max_height), Image.Resampling.LANCZOS))
 
 
 def _strip(pictures: Sequence[Pixels], label: str) -> Image.Image:

@@ -48,10 +48,10 @@ def match(cost: Tensor, present: Tensor) -> Matches:
     """Cheapest assignment of every present instance to a query of its own.
 
     Args:
-        cost: (M, W, Q, G), finite.
+        cost: (M, W, Q, G); of a diverged model it is not finite, the assignment is then any one.
         present: (M, W, G) bool; other instances are not matched. With more instances than queries the cheapest are.
     """
-    costs, here = cost.cpu().numpy(), present.cpu().numpy()
+    costs, here = cost.nan_to_num().cpu().numpy(), present.cpu().numpy()
     rows: list[np.ndarray] = [np.zeros((0, 4), dtype=np.int64)]
     for clip, window in zip(*np.nonzero(here.any(-1)), strict=True):
         instances = np.flatnonzero(here[clip, window])

@@ -6,6 +6,7 @@ With video queries only it is Mask2Former-VIS; with frame queries, an exchange a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -89,13 +90,9 @@ class Mask2FormerVIS(Method):
     def _window_losses(self, features: ClipFeatures, batch: ClipBatch, window: Window) -> dict[str, Tensor]:
         output, _ = self.decode(features.window(window.frames))
         targets = [t.window(window.frames) for t in batch.targets]
-        alone = Window.whole(len(window.frames))
+        alone = replace(window, frames=tuple(range(len(window.frames))))
         losses = self.criterion(output, targets, [alone])
-        return {
-            f"{window.name}/{name}": window.weight * value
-            for name, value in losses.items()
-            if name.startswith(f"{alone.name}/")
-        }
+        return {name: value for name, value in losses.items() if name.startswith(f"{alone.name}/")}
 
 
 def build(config: RunConfig, num_classes: int) -> Mask2FormerVIS:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -205,13 +204,13 @@ def _tokens(level: Level, x: Tensor, embed: Tensor, with_time: bool) -> Tokens:
     return Tokens(keys.flatten(1, 2), values.flatten(1, 2))
 
 
-@torch.no_grad()
 def _visible(prediction: LevelOutput, x: Tensor) -> Tensor:
     """Cells that a query may read next: where its own mask is foreground; all of them where it has none.
 
     (B*T, Qf, h*w) for frame queries, (B, Qv, T*h*w) for video queries, at the size of the feature map x.
     """
-    logits = prediction.mask_logits
+    # Detached, not under no_grad: the mask logits are kept, and the losses need their graph.
+    logits = prediction.mask_logits.detach()
     resized = F.interpolate(fold(logits), x.shape[-2:], mode="bilinear", align_corners=False)
     inside = resized >= 0
     rows = inside.flatten(2) if prediction.level == "frame" else unfold(inside, logits.shape[1]).flatten(2)

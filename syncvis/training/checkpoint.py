@@ -40,8 +40,8 @@ def load_checkpoint(path: Path, cell_hash: str) -> dict[str, Any]:
         StorageError: The file is damaged, or was written by a run with another config.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
+        state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError, TypeError) as error:
         raise StorageError(
             f"is not a whole checkpoint ({type(error).__name__})",
             file=path,

@@ -96,7 +96,6 @@ def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResu
     stored = _finished(config, out)
     if stored is not None:
         return stored
-    out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(runtime.threads)
     _write_config(config, out)
 

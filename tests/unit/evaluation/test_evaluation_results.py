@@ -78,9 +78,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert os.listdir(tmp_path) == ["results.json"]
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot be written"):
-        write_results(tmp_path / "none" / "results.json", [], CATEGORY_IDS)
+def test_a_place_that_cannot_hold_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="file/results.json: cannot be written"):
+        write_results(tmp_path / "file" / "results.json", [], CATEGORY_IDS)
     with pytest.raises(StorageError, match="cannot be read"):
         read_results(tmp_path / "results.json", CATEGORY_IDS)
 
