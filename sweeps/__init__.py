@@ -1,0 +1,1 @@
+"""Sweeps: one experiment file -> cells -> a ledger with one result per cell."""

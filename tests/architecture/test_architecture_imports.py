@@ -1,0 +1,150 @@
+"""The import rules of the design, the size of files, and text that would only be true on one machine."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("syncvis", "sweeps", "analysis")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+# Lowest first: a part of syncvis imports only what stands before it.
+ORDER = (
+    "errors", "structures", "config", "files", "visualization", "ops", "models", "losses", "data", "evaluation", "sync",
+    "methods", "training", "interop", "cli",
+)  # fmt: skip
+
+MAX_LINES = 400
+SMALL_IMPORT_PACKAGES = ("analysis", "sweeps")
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _nodes(tree: ast.AST, top_level: bool) -> Iterator[ast.AST]:
+    """All nodes, or only those that run when the module is imported."""
+    for node in ast.iter_child_nodes(tree):
+        checking = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if top_level and (checking or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)):
+            continue
+        yield node
+        yield from _nodes(node, top_level)
+
+
+def _imports(path: Path, top_level: bool = False) -> set[str]:
+    """Full names of what a file imports; ``from a import b`` gives ``a`` and ``a.b``."""
+    found: set[str] = set()
+    for node in _nodes(ast.parse(path.read_text(encoding="utf-8")), top_level):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _within(names: set[str], *packages: str) -> set[str]:
+    return {name for name in names for package in packages if name == package or name.startswith(f"{package}.")}
+
+
+def _part(module: str) -> str | None:
+    """``syncvis.data.loader`` -> ``data``."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[0] == "syncvis" else None
+
+
+def _ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_every_part_has_its_place() -> None:
+    parts = {_part(_module(path)) for path in SOURCES} - {None}
+    assert parts <= set(ORDER)
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if _part(_module(p))], ids=_ids)
+def test_parts_import_only_what_stands_before_them(path: Path) -> None:
+    own = _part(_module(path))
+    assert own is not None
+    used = {part for name in _imports(path) if (part := _part(name)) and part in ORDER}
+    above = {part for part in used if ORDER.index(part) > ORDER.index(own)}
+    # The command line names the packages that it offers; errors are raised everywhere.
+    assert not above
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_ids)
+def test_packages_keep_apart(path: Path) -> None:
+    package, imports = _module(path).split(".")[0], _imports(path)
+    if package == "syncvis":
+        assert not _within(imports, "sweeps", "analysis")
+    if package == "analysis":
+        assert not _within(imports, "torch", "torchvision", "sweeps")
+    if package != "syncvis" and _module(path) != "sweeps.worker":
+        light = ("syncvis.config", "syncvis.errors", "syncvis.files")
+        assert not _within(imports, "syncvis") - _within(imports, *light) - {"syncvis"}
+        assert not _within(_imports(path, top_level=True), "torch", "torchvision")
+
+
+def test_only_the_worker_of_a_sweep_trains() -> None:
+    users = {_module(p) for p in SOURCES if "sweeps" in p.parts and _within(_imports(p), "syncvis.training")}
+    assert users <= {"sweeps.worker"}
+
+
+def test_no_cycles() -> None:
+    """Between modules, over imports at any place in the file."""
+    modules = {_module(path) for path in SOURCES}
+    graph = {_module(path): (_imports(path) & modules) - {_module(path)} for path in SOURCES}
+    assert list(TopologicalSorter(graph).static_order())
+
+
+def test_planning_and_reporting_start_without_torch() -> None:
+    """Whatever is imported on the way: everything of analysis, and of sweeps what runs before a worker."""
+    light = [_module(p) for p in SOURCES if p.is_relative_to(ROOT / "analysis") or p.is_relative_to(ROOT / "sweeps")]
+    light = [module for module in light if module != "sweeps.worker"]
+    code = (
+        f"import sys\nfor m in {light!r}: __import__(m)\nprint(sorted({{'torch', 'torchvision'}} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_ids)
+def test_files_stay_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def _text_files() -> list[Path]:
+    """What belongs to the repository; where there is no git, the tree as it is."""
+    if (ROOT / ".git").exists() and shutil.which("git"):
+        command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        paths = [ROOT / name for name in names]
+    else:
+        skipped = {".venv", "outputs", "wandb", "build", "__pycache__"}
+        paths = [p for p in ROOT.rglob("*") if not skipped & set(p.relative_to(ROOT).parts)]
+    binary = {".safetensors", ".png", ".svg", ".db", ".pt", ".gz"}
+    return [path for path in paths if path.is_file() and path.suffix not in binary]
+
+
+def test_no_path_of_one_machine() -> None:
+    folders = "|".join(("work", "home", "root", "Users", "mnt", "tmp"))
+    pattern = re.compile(rf"(?<![\w.~$}})*-])/(?:{folders})/[\w.-]+|[A-Z]:\\\\?Users")
+    found = []
+    for path in _text_files():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        found += [f"{path.relative_to(ROOT)}: {match}" for match in pattern.findall(text)]
+    assert not found

@@ -1,0 +1,258 @@
+"""The seam ``run``: resuming, killing, workers and failures, on tiny videos."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from helpers import STRUCTURES, tiny_config
+from safetensors.torch import load_file
+
+from syncvis.config import RunConfig
+from syncvis.errors import Interrupted, NonFiniteLossError, StorageError
+from syncvis.methods.mask2former_vis import Mask2FormerVIS
+from syncvis.training import run as run_module
+from syncvis.training.checkpoint import save_weights
+from syncvis.training.loop import MetricsLog
+from syncvis.training.run import RunResult, Runtime, run
+
+Outcome = tuple[dict[str, torch.Tensor], list[dict[str, float]], dict[str, float], list[dict[str, float]]]
+
+
+@pytest.fixture(scope="module")
+def config(tiny_data: Path) -> RunConfig:
+    return tiny_config({"train.eval_every": 3, "eval.topk": 4}, tiny_data)
+
+
+@pytest.fixture(scope="module")
+def whole(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was never interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    run(config, out)
+    return out
+
+
+def _rows(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def _outcome(out: Path) -> Outcome:
+    result = json.loads((out / "result.json").read_text())
+    return load_file(out / "model.safetensors"), _rows(out), result["metrics"], result["history"]
+
+
+def _assert_same(found: Outcome, wanted: Outcome) -> None:
+    assert found[1:] == wanted[1:]
+    assert found[0].keys() == wanted[0].keys()
+    assert all(torch.equal(tensor, found[0][name]) for name, tensor in wanted[0].items())
+
+
+def _after(steps: int) -> Callable[[], bool]:
+    """True when asked for the ``steps``-th time."""
+    calls: list[int] = []
+    return lambda: calls.append(1) or len(calls) >= steps  # type: ignore[func-returns-value]
+
+
+def test_what_a_run_leaves_behind(config: RunConfig, whole: Path) -> None:
+    names = {"config.yaml", "metrics.jsonl", "checkpoint.pt", "model.safetensors", "overlays", "result.json"}
+    assert {path.name for path in whole.iterdir()} == names
+    assert len(list((whole / "overlays").glob("*.png"))) == 2
+    result = json.loads((whole / "result.json").read_text())
+    assert set(result["metrics"]) >= {"AP", "AP50", "AP75", "AR1", "AR10"}
+    assert (result["cell_hash"], result["variant_hash"]) == (config.cell_hash, config.variant_hash)
+    assert result["steps"] == 6
+    assert [row["step"] for row in result["history"]] == [3, 6]
+    assert result["config"] == config.model_dump(mode="json")
+    assert result["parameters"]["total"] == sum(n for name, n in result["parameters"].items() if name != "total")
+    assert yaml.safe_load((whole / "config.yaml").read_text()) == result["config"]
+    training = [row for row in _rows(whole) if "loss" in row]
+    assert [row["step"] for row in training] == [1, 2, 3, 4, 5, 6]
+    for row in training:
+        terms = [value for name, value in row.items() if name.startswith("loss/")]
+        assert len(terms) == 9  # frame, clip and sub-clips; class, mask and dice
+        assert sum(terms) == pytest.approx(row["loss"], rel=1e-4)
+
+
+def test_a_finished_run_is_not_run_again(config: RunConfig, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "train", None)
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    result = run(config, whole)
+    assert isinstance(result, RunResult)
+    assert result.to_json() == json.loads((whole / "result.json").read_text())
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+
+
+@pytest.mark.parametrize("stops", [(3,), (1, 1, 2)], ids=str)
+def test_an_interrupted_run_ends_bit_for_bit_the_same(
+    config: RunConfig, whole: Path, tmp_path: Path, stops: tuple[int, ...]
+) -> None:
+    out = tmp_path / "run"
+    for steps in stops:
+        with pytest.raises(Interrupted, match="run the same command to continue"):
+            run(config, out, Runtime(should_stop=_after(steps)))
+        assert not (out / "result.json").exists()
+    run(config, out)
+    _assert_same(_outcome(out), _outcome(whole))
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_a_signal_stops_the_run_with_a_checkpoint(config: RunConfig, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        run(config, tmp_path / "run", Runtime(should_stop=lambda: signal.raise_signal(signal.SIGTERM) or False))  # type: ignore[func-returns-value]
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from syncvis.config import load_config
+from syncvis.training.run import Runtime, run
+calls = []
+def kill():
+    calls.append(1)
+    if len(calls) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return False
+run(load_config(sys.argv[1]), Path(sys.argv[2]), Runtime(should_stop=kill))
+"""
+
+
+def test_a_killed_run_ends_bit_for_bit_the_same(config: RunConfig, whole: Path, tmp_path: Path) -> None:
+    """Killed after step 5, when the last checkpoint is of step 4: the row of step 5 is not there twice."""
+    path, out = tmp_path / "config.yaml", tmp_path / "run"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path), str(out)], check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert [row["step"] for row in _rows(out)][-1] == 5
+    with (out / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 6, "lo')  # a line that was being written
+    run(config, out)
+    _assert_same(_outcome(out), _outcome(whole))
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_loader_processes_change_nothing(config: RunConfig, whole: Path, tmp_path: Path) -> None:
+    run(config, tmp_path / "run", Runtime(loader_workers=2))
+    _assert_same(_outcome(tmp_path / "run"), _outcome(whole))
+
+
+def test_what_ran_before_in_the_process_changes_nothing(config: RunConfig, whole: Path, tmp_path: Path) -> None:
+    torch.manual_seed(99)
+    torch.rand(7)
+    run(config, tmp_path / "run")
+    _assert_same(_outcome(tmp_path / "run"), _outcome(whole))
+
+
+def test_another_seed_is_another_run(config: RunConfig, whole: Path, tmp_path: Path) -> None:
+    other = config.model_copy(update={"seed": 1})
+    run(other, tmp_path / "run")
+    assert _outcome(tmp_path / "run")[1] != _outcome(whole)[1]
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_every_structure_runs(structure: str, tiny_data: Path, tmp_path: Path) -> None:
+    placement = {} if structure == "frame_only" else {"subclips.placement": "decode"}
+    result = run(tiny_config({"train.steps": 1} | placement | STRUCTURES[structure], tiny_data), tmp_path / "run")
+    assert 0 <= result.metrics["AP"] <= 100
+
+
+def test_a_run_without_steps_evaluates(tiny_data: Path, tmp_path: Path) -> None:
+    result = run(tiny_config({"train.steps": 0}, tiny_data), tmp_path / "run")
+    assert result.steps == 0
+    assert [row["step"] for row in result.history] == [0]
+
+
+def test_starting_from_weights(config: RunConfig, whole: Path, tiny_data: Path, tmp_path: Path) -> None:
+    init = str(whole / "model.safetensors")
+    started = tiny_config({"train.init": init, "train.steps": 0}, tiny_data)
+    assert run(started, tmp_path / "run").fresh_parameters == []
+    tensors = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(x, tensors[name]) for name, x in load_file(init).items())
+
+
+@pytest.mark.parametrize("content", [b"", b"half", None], ids=["empty", "half", "other"])
+def test_a_damaged_checkpoint_is_named_and_kept(config: RunConfig, tmp_path: Path, content: bytes | None) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        run(config, out, Runtime(should_stop=_after(1)))
+    path = out / "checkpoint.pt"
+    if content is None:
+        torch.save({**torch.load(path, weights_only=True), "cell_hash": "another"}, path)
+    else:
+        path.write_bytes(content)
+    stored = path.read_bytes()
+    with pytest.raises(StorageError, match=r"checkpoint\.pt: "):
+        run(config, out)
+    assert path.read_bytes() == stored
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_folder_of_another_run(config: RunConfig, whole: Path, tmp_path: Path, finished: bool) -> None:
+    out = whole
+    if not finished:
+        out = tmp_path / "run"
+        with pytest.raises(Interrupted):
+            run(config, out, Runtime(should_stop=_after(1)))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(StorageError, match="choose another --out"):
+        run(config.model_copy(update={"seed": 5}), out)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_an_output_folder_that_is_a_file(config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(StorageError, match="file"):
+            run(config, out)
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_a_loss_that_is_not_finite_names_step_and_term(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = Mask2FormerVIS.losses
+    steps: list[int] = []
+
+    def third_is_nan(self: Mask2FormerVIS, batch: Any) -> dict[str, torch.Tensor]:
+        found = losses(self, batch)
+        steps.append(1)
+        return found | ({"clip/layer1/dice": found["clip/layer1/dice"] * float("nan")} if len(steps) == 3 else {})
+
+    monkeypatch.setattr(Mask2FormerVIS, "losses", third_is_nan)
+    with pytest.raises(NonFiniteLossError, match=r"clip/layer1/dice is not finite at step 2"):
+        run(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_run_that_diverges(tiny_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteLossError, match="not finite at step"):
+        run(tiny_config({"train.lr": 1e20, "train.warmup": 0}, tiny_data), tmp_path / "run")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(
+    config: RunConfig, whole: Path, tiny_data: Path, tmp_path: Path, value: float
+) -> None:
+    model = run_module.build(config, 6)
+    model.decoder.stacks[0].heads.mask_embed[0].weight.data[0, 0] = value  # type: ignore[union-attr]
+    save_weights(tmp_path / "bad.safetensors", model, {})
+    bad = tiny_config({"train.init": str(tmp_path / "bad.safetensors")}, tiny_data)
+    with pytest.raises(NonFiniteLossError, match="at step 0"):
+        run(bad, tmp_path / "run")
+
+
+def test_the_log_drops_what_lies_beyond_the_resume_point(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    MetricsLog(path, 2).write({"step": 3, "loss": 1.5})
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3, "loss": 1.5}\n'

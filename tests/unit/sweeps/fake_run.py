@@ -1,0 +1,82 @@
+"""A run function that trains nothing: the sweeps' tests give it to real worker processes.
+
+What it does depends on the config only: AP is a function of Nk and the seed. Files in ``FAKE_FOLDER`` steer the rest:
+every start of a cell leaves a line in ``started``, ``seconds`` holds its duration ``fail-<Nk>`` makes it fail, and
+``kill-<Nk>`` (then removed) kills the worker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from syncvis.config import RunConfig
+from syncvis.errors import DataError, Interrupted
+
+
+@dataclass(frozen=True)
+class Runtime:
+    device: str = "cpu"
+    should_stop: Callable[[], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    content: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return self.content
+
+
+def average_precision(config: RunConfig) -> float:
+    selected = config.sync.num_selected if config.sync else 0
+    return 50.0 - abs(selected - 10) + config.seed / 10
+
+
+def run(config: RunConfig, out: Path, runtime: Runtime) -> Result:
+    folder = Path(os.environ["FAKE_FOLDER"])
+    with (folder / "started").open("a") as file:
+        file.write(f"{config.cell_hash}\n")
+    selected = config.sync.num_selected if config.sync else 0
+    if (folder / f"fail-{selected}").exists():
+        kind = (folder / f"fail-{selected}").read_text()
+        raise DataError("no videos", file="train.json") if kind == "data" else RuntimeError("boom")
+    if (folder / f"kill-{selected}").exists():
+        (folder / f"kill-{selected}").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    seconds = float((folder / "seconds").read_text()) if (folder / "seconds").exists() else 0.0
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if runtime.should_stop and runtime.should_stop():
+            (out / "checkpoint").touch()
+            raise Interrupted("stopped")
+        time.sleep(0.01)
+    return Result(_result(config, out))
+
+
+def _result(config: RunConfig, out: Path) -> dict[str, Any]:
+    ap = average_precision(config)
+    rows = [{"step": 1, "loss": 2.0, "lr": 0.1}, {"step": 2, "loss": 1.0, "lr": 0.1}, {"step": 2, "eval/AP": ap}]
+    (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {
+        "cell_hash": config.cell_hash,
+        "metrics": {"AP": ap, "AP50": ap + 1, "AP75": ap - 1, "AR1": ap, "AR10": ap},
+        "history": [{"step": 2, "AP": ap}],
+        "steps": 2,
+        "seconds": {"train": 0.0, "eval": 0.0, "total": 0.0},
+        "commit": "c0ffee",
+        "dirty": False,
+        "environment": {"python": "3"},
+        "data_fingerprint": "f",
+        "config": config.model_dump(mode="json"),
+    }

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.experiment import find_experiments, load_experiment, plan_cells
+from syncvis.errors import ConfigError
+
+EXPERIMENTS = Path(__file__).parents[3] / "experiments"
+DEFAULT = {"key": "sync.num_selected", "values": [2, 10]}
+
+
+def plan(path: Path, scale: str = "smoke") -> list[Any]:
+    return plan_cells(load_experiment(path, scale), scale)
+
+
+def test_cells_are_the_product_in_file_order_with_seeds_outermost(write_experiment):
+    axes = {"Nk": {"key": "sync.num_selected", "values": [5, 2]}, "T": {"key": "data.frames", "values": [4, 3]}}
+    cells = plan(write_experiment(axes=axes, seeds=[1, 0]))
+    assert [(c.seed, c.axes["Nk"], c.axes["T"]) for c in cells] == [
+        (seed, selected, frames) for seed in (1, 0) for selected in (5, 2) for frames in (4, 3)
+    ]
+    assert [c.position for c in cells] == list(range(8))
+    assert cells[1].config.data.frames == 3
+    assert cells[1].config.sync.order == "video_first"
+    assert {c.config.scale for c in cells} == {"smoke"}
+
+
+def test_values_variants_and_seeds_may_depend_on_the_scale(write_experiment):
+    variants = {"smoke": {"a": {}, "b": {"sync": None}}, "small": {"a": {}}}
+    axes = {
+        "Nk": {"key": "sync.num_selected", "values": {"smoke": [1], "small": [1, 2]}},
+        "method": {"variants": variants},
+    }
+    path = write_experiment(axes=axes, seeds={"smoke": [3], "small": [0, 1]})
+    cells = plan(path)
+    assert [(c.axes, c.seed) for c in cells] == [({"Nk": 1, "method": "a"}, 3), ({"Nk": 1, "method": "b"}, 3)]
+
+
+def test_a_variant_replaces_whole_sections(write_experiment):
+    variants = {"none": {"sync": None}, "replaced": {"sync": {"momentum": 0.1}}, "one key": {"sync.momentum": 0.1}}
+    none, replaced, one_key = plan(write_experiment(axes={"sync": {"variants": variants}}, seeds=[0]))
+    assert none.config.sync is None
+    assert (replaced.config.sync.momentum, replaced.config.sync.order) == (0.1, "frame_first")
+    assert (one_key.config.sync.momentum, one_key.config.sync.order) == (0.1, "video_first")
+
+
+def test_points_with_the_same_config_are_one_cell_under_the_first_label(write_experiment):
+    method = {"variants": {"SyncVIS": {}, "plain": {"sync": None}}}
+    cells = plan(write_experiment(axes={"Nk": DEFAULT, "method": method}, seeds=[0]))
+    assert [c.axes for c in cells] == [
+        {"Nk": 2, "method": "SyncVIS"},
+        {"Nk": 2, "method": "plain"},
+        {"Nk": 10, "method": "SyncVIS"},
+    ]
+    assert [c.position for c in cells] == [0, 1, 2]
+
+
+def test_equal_cells_of_two_experiments_share_their_hash(write_experiment):
+    by_value = plan(write_experiment("nk", seeds=[0]))
+    by_name = plan(
+        write_experiment("named", axes={"kind": {"variants": {"ten": {"sync.num_selected": 10}}}}, seeds=[0])
+    )
+    assert by_value[1].hash == by_name[0].hash
+    assert by_value[0].hash != by_value[1].hash
+    assert by_value[0].hash == by_value[0].config.cell_hash
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"axes": {"Nk": {"key": "sync.num_selected", "values": [10, 2, 10.0]}}}, ["axes.Nk", "10 and 10.0"]),
+        ({"axes": {"m": {"variants": {"one": {}, "two": {}}}}}, ["axes.m", "'one' and 'two'"]),
+        ({"axes": {"Nk": {"key": "sync.num_select", "values": [1]}}}, ["sync.num_select", "'num_selected'"]),
+        ({"axes": {"Nk": {"key": "sync.num_selected", "values": [0]}}}, ["Nk=0", "sync.num_selected"]),
+        ({"axes": {"Nk": {"key": "sync.num_selected"}}}, ["axes.Nk", "'values'"]),
+        ({"axes": {"Nk": {**DEFAULT, "values": {"small": [1]}}}}, ["axes.Nk", "'smoke'"]),
+        ({"seeds": [1, 1]}, ["seeds", "twice"]),
+        ({"seeds": {"small": [1]}}, ["seeds", "'smoke'"]),
+        ({"axis": {}}, ["axis", "'axes'"]),
+        ({"id": "other"}, ["id", "'other'"]),
+        ({"table": {"rows": ["momentum"]}}, ["'momentum'", "Nk"]),
+        ({"curve": {"x": "T"}}, ["'T'"]),
+    ],
+)
+def test_errors_name_the_file_and_the_key(write_experiment, changes, words):
+    path = write_experiment(**changes)
+    with pytest.raises(ConfigError) as caught:
+        plan(path)
+    assert "\n" not in str(caught.value)
+    for word in [str(path), *words]:
+        assert word in str(caught.value)
+
+
+def test_a_scale_without_a_base_lists_the_scales_that_have_one(write_experiment):
+    with pytest.raises(ConfigError, match=r"scale 'paper'.*one of the scales smoke"):
+        load_experiment(write_experiment(), "paper")
+
+
+def test_experiments_are_found_by_id_or_path(write_experiment, tmp_path):
+    nk, ts = write_experiment("nk"), write_experiment("ts")
+    assert find_experiments([], nk.parent) == [nk, ts]
+    assert find_experiments(["ts", str(nk)], nk.parent) == [ts, nk]
+    with pytest.raises(ConfigError, match="did you mean 'nk'"):
+        find_experiments(["nkk"], nk.parent)
+    with pytest.raises(ConfigError, match="same name"):
+        find_experiments(["nk", str(tmp_path / "nk.yaml")], nk.parent)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "small"])
+def test_the_shipped_experiments_share_their_default_cell(scale):
+    plans = [plan(path, scale) for path in find_experiments([], EXPERIMENTS)]
+    shared = set.intersection(*({cell.hash for cell in cells} for cells in plans))
+    assert {cell.seed for cell in plans[0] if cell.hash in shared} == {cell.seed for cell in plans[0]}
+    default = next(cell.config for cell in plans[0] if cell.hash in shared)
+    assert (default.data.frames, default.sync.num_selected, default.sync.momentum) == (4, 10, 0.05)
+    assert (default.subclips.size, default.sync.aggregation) == (2, "class_prediction")
+
+
+def test_the_smoke_scale_of_all_shipped_experiments_stays_small():
+    plans = {path.stem: plan(path) for path in find_experiments([], EXPERIMENTS)}
+    assert set(plans) == {"nk", "ts", "momentum", "aggregation", "structure", "frames"}
+    assert 30 <= len({cell.hash for cells in plans.values() for cell in cells}) <= 40

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import NUM_CLASSES, STRUCTURES, tiny_config, tiny_model
+from safetensors.torch import save_file
+from torch import Tensor
+
+from syncvis.errors import StorageError
+from syncvis.files import write_atomically, write_text
+from syncvis.methods import build
+from syncvis.training.checkpoint import (
+    initialise,
+    load_checkpoint,
+    load_weights,
+    read_weights,
+    save_checkpoint,
+    save_weights,
+)
+
+
+def _read(path: Path) -> str:
+    with pytest.raises(StorageError) as error:
+        load_checkpoint(path, "this")
+    text = str(error.value)
+    assert text.startswith(f"{path}: ")
+    assert "\n" not in text
+    return text
+
+
+def test_checkpoint_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    state = {"cell_hash": "this", "model": {"w": torch.arange(3.0)}, "progress": {"step": 4, "history": [{"AP": 1.5}]}}
+    save_checkpoint(path, state)
+    loaded = load_checkpoint(path, "this")
+    assert torch.equal(loaded["model"]["w"], state["model"]["w"])  # type: ignore[index]
+    assert loaded["progress"] == state["progress"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_of_another_run(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "checkpoint.pt", {"cell_hash": "other"})
+    assert "belongs to run other, not to this" in _read(tmp_path / "checkpoint.pt")
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, -30])
+def test_a_truncated_checkpoint(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"cell_hash": "this", "w": torch.zeros(100)})
+    path.write_bytes(path.read_bytes()[:length])
+    assert "is not a whole checkpoint" in _read(path)
+
+
+@pytest.mark.parametrize("content", [b"not a checkpoint", b"\x80\x02cos\nsystem\n."], ids=["text", "code"])
+def test_something_else_than_a_checkpoint(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(content)
+    _read(path)
+
+
+def test_a_checkpoint_that_is_no_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    torch.save([1, 2], path)
+    _read(path)
+
+
+def test_weights_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    model, other = tiny_model(seed=1), tiny_model(seed=2)
+    save_weights(path, model, {"cell_hash": "x"})
+    load_weights(other, path)
+    assert all(torch.equal(x, other.state_dict()[name]) for name, x in model.state_dict().items())
+    assert not any(name.startswith("pixel_mean") for name in read_weights(path))
+
+
+@pytest.mark.parametrize("length", [0, 5, -10])
+def test_damaged_weights(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "model.safetensors"
+    save_weights(path, tiny_model(), {})
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(StorageError, match=r"model\.safetensors: cannot be read as safetensors"):
+        read_weights(path)
+    with pytest.raises(StorageError, match="cannot be read"):
+        read_weights(tmp_path / "missing.safetensors")
+
+
+def test_weights_of_another_model(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_weights(path, tiny_model(), {})
+    with pytest.raises(StorageError, match="does not fit the model at decoder"):
+        load_weights(tiny_model({"sync": None}), path)
+    with pytest.raises(StorageError, match="does not fit"):
+        load_weights(tiny_model({"model.decoder.video_queries": 9}), path)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of a shared decoder without exchange, as after pre-training on images."""
+    path = tmp_path_factory.mktemp("weights") / "stills.safetensors"
+    save_weights(path, tiny_model({"sync": None}), {})
+    return path
+
+
+def _source(name: str, changes: dict[str, Any]) -> str:
+    """Where a tensor must come from."""
+    if "structure" in str(changes) and changes["method.structure"] == "cascade":
+        for new, old in (
+            ("decoder.frames.", "decoder."),
+            ("decoder.query_set.", "decoder.query_sets.video."),
+            ("decoder.layers.", "decoder.stacks.0.layers."),
+            ("decoder.heads.", "decoder.stacks.0.heads."),
+        ):
+            if name.startswith(new):
+                return old + name.removeprefix(new)
+    return name.replace("decoder.stacks.1.", "decoder.stacks.0.")
+
+
+@pytest.mark.parametrize("changes", [*STRUCTURES.values(), {"sync": None, "model.decoder.shared": False}], ids=str)
+def test_every_structure_starts_from_the_same_file(stored: Path, changes: dict[str, Any]) -> None:
+    model = tiny_model(changes, seed=5)
+    fresh = initialise(model, stored)
+    assert all(name.startswith("decoder.sync.") for name in fresh)
+    assert bool(fresh) == (not changes)
+    tensors = read_weights(stored)
+    for name, tensor in model.state_dict().items():
+        if name not in fresh:
+            assert torch.equal(tensor, tensors[_source(name, changes)]), name
+
+
+def test_a_class_head_of_other_classes_starts_fresh(stored: Path) -> None:
+    torch.manual_seed(5)
+    model = build(tiny_config({"sync": None}), NUM_CLASSES + 4)
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    fresh = initialise(model, stored)
+    assert fresh == ["decoder.stacks.0.heads.class_embed.weight", "decoder.stacks.0.heads.class_embed.bias"]
+    assert all(torch.equal(model.state_dict()[name], before[name]) for name in fresh)
+    tensors = read_weights(stored)
+    assert all(torch.equal(x, tensors[name]) for name, x in model.state_dict().items() if name not in fresh)
+
+
+def _without(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name: x for name, x in tensors.items() if part not in name}
+
+
+@pytest.mark.parametrize("part", ["backbone.stem.0.weight", "mask_embed.0", "query_sets.video.content"])
+def test_a_part_that_must_not_start_fresh(stored: Path, tmp_path: Path, part: str) -> None:
+    path = tmp_path / "cut.safetensors"
+    save_file(_without(read_weights(stored), part), path)
+    model = tiny_model(seed=5)
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    with pytest.raises(StorageError, match=part) as error:
+        initialise(model, path)
+    assert str(error.value).startswith(f"{path}: train.init: ")
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+
+
+def test_a_file_of_another_size_names_the_first_few(stored: Path) -> None:
+    with pytest.raises(StorageError, match=r"and \d+ more"):
+        initialise(tiny_model({"model.hidden_dim": 64}), stored)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+
+    def fail(error: Exception) -> Any:
+        def write(temporary: Path) -> None:
+            temporary.write_text("half")
+            raise error
+
+        return write
+
+    for error, wanted in ((OSError(28, "No space left on device"), StorageError), (KeyError("x"), KeyError)):
+        with pytest.raises(wanted):
+            write_atomically(path, fail(error))
+        assert path.read_text() == "old"
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file.txt"
+    for text in ("one", "two"):
+        write_text(path, text)
+        assert path.read_text() == text
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="cannot be written"):
+        write_text(tmp_path / "file" / "below", "text")
