@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -76,6 +77,10 @@ def test_a_stored_config_has_the_hash_of_its_run(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(CONFIG.model_dump(mode="json"), sort_keys=False))
     assert load_config(path) == CONFIG
     assert load_config(path).cell_hash == CONFIG.cell_hash
+
+
+def test_the_canonical_form_does_not_depend_on_the_order_of_the_fields() -> None:
+    assert CONFIG.canonical() == json.dumps(json.loads(CONFIG.canonical()), sort_keys=True, separators=(",", ":"))
 
 
 def test_hash_form() -> None:
