@@ -16,6 +16,8 @@ demo: $(READY)
 	$(BIN)/syncvis data view $(OUT)/data/synthetic --out $(OUT)/contact_sheet.png
 	$(BIN)/syncvis sweep run --scale smoke --workers $(WORKERS) --out $(OUT)
 	$(BIN)/syncvis report --scale smoke --out $(OUT)
+	@echo "Optuna  $(OUT)/optuna.db (one study per experiment)"
+	@echo "W&B     $(OUT)/wandb (one offline run per trial, grouped by experiment)"
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)

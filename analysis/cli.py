@@ -43,5 +43,8 @@ def report(
     parts = sections(trials, chosen, scale)
     for part in parts:
         typer.echo(f"{markdown(part.table)}\n{part.verdict}\n")
-    for path in write_report(parts, out):
-        typer.echo(path)
+    page, *files = write_report(parts, out)
+    typer.echo(f"report  {page}")
+    for name, suffixes in (("tables", (".md", ".tex", ".csv", ".html")), ("figures", (".png", ".svg"))):
+        written = sum(path.suffix in suffixes for path in files)
+        typer.echo(f"{name:7} {page.parent / name} ({written} files: {', '.join(s[1:] for s in suffixes)})")

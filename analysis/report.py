@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from analysis.reference import claims
 from analysis.tables import Table, ablation_table
 from analysis.trials import Trials
 from analysis.verdicts import curve_verdict, verdict
-from syncvis.errors import StorageError
+from syncvis.files import write_bytes
 
 PICTURES = 3  # sample overlays per shown run
 PICTURE_WIDTH = 360  # pixels
@@ -81,7 +79,7 @@ def write_report(parts: Sequence[Section], out: Path) -> list[Path]:
         files |= {folder / "tables" / f"{part.name}.{kind}": text.encode() for kind, text in texts.items()}
         files |= {folder / "figures" / f"{part.name}.{kind}": data for kind, data in part.figure.items()}
     for path, data in files.items():
-        write_atomic(path, data)
+        write_bytes(path, data)
     return list(files)
 
 
@@ -200,24 +198,3 @@ def _thumbnail(path: Path) -> str | None:
 def data_uri(data: bytes, kind: str) -> Markup:
     """Bytes as a data URI for ``src``."""
     return Markup("data:{};base64,{}").format(kind, base64.b64encode(data).decode())
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that readers see the old one or the new one, never half of it.
-
-    Raises:
-        StorageError: The folder or file cannot be written.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(data)
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        fix = "free some space there, or give another --out"
-        raise StorageError(f"cannot be written ({error.strerror})", file=path, fix=fix) from None

@@ -34,3 +34,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace the text of a file; missing folders are made."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace the content of a file; missing folders are made."""
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))

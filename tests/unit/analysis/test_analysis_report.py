@@ -11,8 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from analysis.cli import app
-from analysis.report import write_atomic
-from syncvis.errors import ConfigError, StorageError
+from syncvis.errors import ConfigError
 
 
 def invoke(book: Any, *arguments: str) -> Any:
@@ -107,12 +106,3 @@ def test_nothing_finished_is_said_not_an_error(book: Any) -> None:
     assert result.exit_code == 0
     assert "0 of 2 cells finished, 2 not yet, 0 failed." in result.output
     assert "nothing to compare yet" in result.output
-
-
-def test_writing_is_atomic_and_refuses_by_name(tmp_path: Path) -> None:
-    write_atomic(tmp_path / "a" / "b.txt", b"1")
-    write_atomic(tmp_path / "a" / "b.txt", b"2")
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.txt"]
-    assert (tmp_path / "a" / "b.txt").read_bytes() == b"2"
-    with pytest.raises(StorageError, match=r"c\.txt: cannot be written"):
-        write_atomic(tmp_path / "a" / "b.txt" / "c.txt", b"3")

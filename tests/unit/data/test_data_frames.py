@@ -68,8 +68,6 @@ def test_damaged_frame_is_named(tmp_path: Path, kind: str) -> None:
         path.write_bytes(path.read_bytes()[:-150])
     else:
         path.write_bytes(b"hello" if kind == "text" else b"")
-    with pytest.raises(
-        DataError, match=rf"{path.name}: the frame is .*Fix: copy or extract the frame again"
-    ) as caught:
+    with pytest.raises(DataError, match=rf"{path.name}: the frame is .*Fix: copy or extract the frame again") as caught:
         FrameReader(tmp_path).read(path.name, 10, 20)
     assert "\n" not in str(caught.value)

@@ -23,9 +23,7 @@ CONFIG = DataConfig(root="unused", frames=3, short_side=(32, 48), max_size=200)
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> VideoDataset:
     config = SyntheticConfig(train=7, valid=1, test=1, stills=3, frames=4, reentry=0.5, height=48, width=72)
-    return VideoDataset.load(
-        write_synthetic(tmp_path_factory.mktemp("loader") / "data", config, 0), "train.json"
-    )
+    return VideoDataset.load(write_synthetic(tmp_path_factory.mktemp("loader") / "data", config, 0), "train.json")
 
 
 def _tensors(batch: ClipBatch) -> list[torch.Tensor]:
@@ -138,9 +136,7 @@ def test_targets_lie_on_their_objects(dataset: VideoDataset) -> None:
     config = DataConfig(root="", frames=2, short_side=(48,), flip=1.0)
     clips = TrainClips(dataset, config, 1, seed=0)
     video, batch = clips.video(0), clips.batch(0)
-    frames = [
-        t for t in range(len(video)) for image in batch.images[0] if _is_flipped(dataset, video, t, image)
-    ]
+    frames = [t for t in range(len(video)) for image in batch.images[0] if _is_flipped(dataset, video, t, image)]
     assert len(frames) == 2
     target = batch.targets[0]
     originals = {track.id: track for track in video.tracks}

@@ -72,9 +72,7 @@ def test_other_config_in_the_same_folder_is_an_error(tmp_path: Path) -> None:
     root = write_synthetic(tmp_path / "data", TINY, seed=0)
     before = _digests(root)
     for config, seed in [(TINY, 1), (TINY.model_copy(update={"speed": 0.5}), 0)]:
-        with pytest.raises(
-            DataError, match=r"synthetic\.json: .*another config, seed .*Fix: choose another folder"
-        ):
+        with pytest.raises(DataError, match=r"synthetic\.json: .*another config, seed .*Fix: choose another folder"):
             write_synthetic(root, config, seed)
     assert _digests(root) == before
 
@@ -100,9 +98,7 @@ def test_unwritable_places_are_storage_errors(tmp_path: Path, monkeypatch: pytes
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_worker_that_comes_second_takes_the_first_ones_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_comes_second_takes_the_first_ones_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "data"
     rename = Path.rename
 
@@ -167,9 +163,7 @@ def test_masks_do_not_overlap_and_show_the_category_colour() -> None:
 
 def test_objects_have_the_promised_size() -> None:
     scenes = _scenes(40, objects=(1, 1), size=(0.3, 0.58))
-    extents = [
-        max(np.ptp(np.nonzero(s.masks[0, 0])[0]), np.ptp(np.nonzero(s.masks[0, 0])[1])) for s in scenes
-    ]
+    extents = [max(np.ptp(np.nonzero(s.masks[0, 0])[0]), np.ptp(np.nonzero(s.masks[0, 0])[1])) for s in scenes]
     assert np.percentile(extents, 5) > 14
     assert np.percentile(extents, 95) < 44
 
@@ -234,9 +228,7 @@ def test_each_dial_does_what_it_says(
 
 def test_lookalikes_look_alike() -> None:
     def hue_gaps(dial: float) -> list[float]:
-        scenes = [
-            s for s in _scenes(40, objects=(2, 2), lookalikes=dial) if len(set(s.labels)) < len(s.labels)
-        ]
+        scenes = [s for s in _scenes(40, objects=(2, 2), lookalikes=dial) if len(set(s.labels)) < len(s.labels)]
         colours = [[s.frames[m].mean(0) / s.frames[m].mean() for m in s.masks] for s in scenes]
         return [float(abs(a - b).mean()) for a, b in colours]
 

@@ -80,7 +80,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_place_that_cannot_hold_the_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError, match="file/results.json: cannot be written"):
+    with pytest.raises(StorageError, match=r"file/results\.json: cannot be written"):
         write_results(tmp_path / "file" / "results.json", [], CATEGORY_IDS)
     with pytest.raises(StorageError, match="cannot be read"):
         read_results(tmp_path / "results.json", CATEGORY_IDS)

@@ -37,9 +37,7 @@ def predicted_track(tube: np.ndarray, label: int = 0, score: float = 0.5) -> Tra
     return Track(label, score, tuple(rles(tube)))
 
 
-def video_of(
-    video_id: int, tubes: Sequence[np.ndarray], labels: Sequence[int] | None = None
-) -> GroundTruthVideo:
+def video_of(video_id: int, tubes: Sequence[np.ndarray], labels: Sequence[int] | None = None) -> GroundTruthVideo:
     length, height, width = tubes[0].shape
     labels = labels or [0] * len(tubes)
     tracks = [truth_track(tube, label) for tube, label in zip(tubes, labels, strict=True)]
@@ -70,17 +68,14 @@ def disturbed(rng: np.random.Generator, tube: np.ndarray) -> np.ndarray:
     return tube
 
 
-def random_case(
-    rng: np.random.Generator, crowds: bool = True
-) -> tuple[list[GroundTruthVideo], list[VideoPrediction]]:
+def random_case(rng: np.random.Generator, crowds: bool = True) -> tuple[list[GroundTruthVideo], list[VideoPrediction]]:
     videos, predictions = [], []
     for video_id in rng.permutation(20)[: rng.integers(1, 5)].tolist():
         length, height, width = (int(x) for x in rng.integers((1, 3, 3), (5, 9, 9)))
         tubes = [random_tube(rng, length, height, width) for _ in range(rng.integers(0, 5))]
         labels = rng.integers(0, len(CATEGORIES), len(tubes)).tolist()
         truth = [
-            truth_track(tube, label, crowds and rng.random() < 0.2)
-            for tube, label in zip(tubes, labels, strict=True)
+            truth_track(tube, label, crowds and rng.random() < 0.2) for tube, label in zip(tubes, labels, strict=True)
         ]
         videos.append(GroundTruthVideo(video_id, height, width, length, truth))
         if rng.random() < 0.15:
@@ -137,9 +132,7 @@ def compare(video: GroundTruthVideo, tracks: Sequence[Track], label: int) -> Com
     )
 
 
-def match(
-    case: Compared, threshold: float, area: tuple[float, float]
-) -> tuple[list[tuple[float, bool, bool]], int]:
+def match(case: Compared, threshold: float, area: tuple[float, float]) -> tuple[list[tuple[float, bool, bool]], int]:
     """(score, hit, ignored) of every track, best first, and the number of instances to find."""
     least, most = area
     outside = [c or not least <= a <= most for c, a in zip(case.crowds, case.truth_areas, strict=True)]
@@ -203,9 +196,7 @@ def reference(videos: Sequence[GroundTruthVideo], predictions: Sequence[VideoPre
         area: tuple[float, float] = (0, 1e10),
     ) -> float:
         chosen = [[cases[video.id, k] for video in of] for k in labels]
-        return mean_percent(
-            [precision_and_recall(c, t, most, area) for c in chosen for t in thresholds], place
-        )
+        return mean_percent([precision_and_recall(c, t, most, area) for c in chosen for t in thresholds], place)
 
     metrics = {
         "AP": over(0),
@@ -237,9 +228,7 @@ def test_evaluate_equals_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
         ours, expected = evaluate(videos, predictions, CATEGORIES), reference(videos, predictions)
         assert ours.without_prediction == expected.without_prediction
         for field in ("metrics", "per_category", "per_video", "per_size"):
-            assert getattr(ours, field) == pytest.approx(getattr(expected, field), abs=1e-9, nan_ok=True), (
-                field
-            )
+            assert getattr(ours, field) == pytest.approx(getattr(expected, field), abs=1e-9, nan_ok=True), field
         defined += 0 < ours.metrics["AP"] < 100
     assert defined > 60
 
@@ -257,9 +246,7 @@ def test_tubes_joined_to_one_mask_have_the_iou_of_the_tubes() -> None:
 
 
 def as_prediction(video: GroundTruthVideo) -> VideoPrediction:
-    tracks = [
-        Track(track.label, 1 - 0.01 * n, tuple(track.segmentations)) for n, track in enumerate(video.tracks)
-    ]
+    tracks = [Track(track.label, 1 - 0.01 * n, tuple(track.segmentations)) for n, track in enumerate(video.tracks)]
     return VideoPrediction(video.id, tuple(tracks))
 
 
@@ -297,9 +284,7 @@ def test_a_tracker_that_swaps_identities_loses_ap() -> None:
     assert result.metrics["AP"] == pytest.approx(30)
 
 
-@pytest.mark.parametrize(
-    ("shared", "thresholds"), [(9, 0), (10, 1), (11, 2), (12, 3), (15, 6), (19, 10), (20, 10)]
-)
+@pytest.mark.parametrize(("shared", "thresholds"), [(9, 0), (10, 1), (11, 2), (12, 3), (15, 6), (19, 10), (20, 10)])
 def test_an_iou_equal_to_the_threshold_counts(shared: int, thresholds: int) -> None:
     # The first `shared` of 20 pixels: IoU shared / 20, so 12 is exactly 0.6 and counts for 0.5, 0.55 and 0.6.
     prediction = VideoPrediction(1, (predicted_track(row_of_pixels(0, shared)),))

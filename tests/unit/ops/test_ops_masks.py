@@ -113,9 +113,7 @@ def mutate(rng: np.random.Generator, counts: bytes) -> bytes:
         elif change == 1:
             data.insert(place, int(rng.integers(0, 256)))
         elif data:
-            data[min(place, len(data) - 1)] = int(
-                rng.integers(48, 112) if change == 2 else rng.integers(0, 256)
-            )
+            data[min(place, len(data) - 1)] = int(rng.integers(48, 112) if change == 2 else rng.integers(0, 256))
     return bytes(data)
 
 
@@ -125,9 +123,7 @@ def test_mutated_counts_are_refused_or_a_mask_of_the_right_size() -> None:
     refused = accepted = 0
     for _ in range(6000):
         height, width = random_size(rng)
-        counts = mutate(
-            rng, coco.encode(np.asfortranarray(random_mask(rng, height, width), np.uint8))["counts"]
-        )
+        counts = mutate(rng, coco.encode(np.asfortranarray(random_mask(rng, height, width), np.uint8))["counts"])
         rle = {"size": [height, width], "counts": counts if rng.random() < 0.5 else counts.decode("latin-1")}
         try:
             lengths = masks.runs(rle, "test")
