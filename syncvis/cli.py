@@ -41,10 +41,11 @@ def train(
 ) -> None:
     """Train and evaluate one run; the same command continues an interrupted one."""
     from syncvis.config import load_config
-    from syncvis.training.run import Runtime, run
 
     resolved = load_config(config, overrides or [])
     out = out or Path("outputs/train") / resolved.cell_hash
+    from syncvis.training.run import Runtime, run
+
     result = run(
         resolved,
         out,
