@@ -121,5 +121,5 @@ def test_the_shipped_experiments_share_their_default_cell(scale):
 
 def test_the_smoke_scale_of_all_shipped_experiments_stays_small():
     plans = {path.stem: plan(path) for path in find_experiments([], EXPERIMENTS)}
-    assert set(plans) == {"nk", "ts", "momentum", "aggregation", "structure", "frames"}
+    assert set(plans) == {"components", "nk", "ts", "momentum", "aggregation", "structure", "frames"}
     assert 30 <= len({cell.hash for cells in plans.values() for cell in cells}) <= 40
