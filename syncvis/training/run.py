@@ -23,7 +23,7 @@ from torch import nn
 from syncvis.config import RunConfig
 from syncvis.data.loader import TrainClips, load_video
 from syncvis.data.ytvis import Video, VideoDataset
-from syncvis.errors import StorageError
+from syncvis.errors import DataError, StorageError
 from syncvis.evaluation.ytvis import Evaluation, evaluate, ground_truth
 from syncvis.files import write_text
 from syncvis.methods import build
@@ -99,39 +99,28 @@ def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResu
     torch.set_num_threads(runtime.threads)
     _write_config(config, out)
 
-    train_set = _load(config, config.data.train)
-    valid_set = _load(config, config.data.valid)
+    device = torch.device(runtime.device)
+    train_set, valid_set = _load_splits(config)
     torch.manual_seed(config.seed)
     model = build(config, len(train_set.categories))
     fresh = initialise(model, config.train.init) if config.train.init else []
-    device = torch.device(runtime.device)
     model.to(device)
     clips = TrainClips(train_set, config.data, config.train.batch_size, config.seed, size_divisor=SIZE_DIVISOR)
-    truth = ground_truth(valid_set)
-    latest: list[tuple[Evaluation, list[VideoPrediction]]] = []
-
-    def evaluate_model() -> Row:
-        predictions = list(predict_dataset(model, valid_set, config, device))
-        categories = [category.name for category in valid_set.categories]
-        latest[:] = [(evaluate(truth, predictions, categories), predictions)]
-        return latest[0][0].metrics
+    validation = Validation(model, valid_set, config, device)
 
     started = time.monotonic()
     with _stop_on_signal() as signalled, _progress_bar(runtime.progress, config.train.steps) as on_row:
         progress = train(
             model,
             lambda start, stop: clips.iterate(start, stop, runtime.loader_workers),
-            evaluate_model,
+            validation,
             config,
             out,
             device,
             lambda: signalled() or bool(runtime.should_stop and runtime.should_stop()),
             on_row,
         )
-    if not latest:  # interrupted between the last evaluation and the result
-        model.eval()
-        evaluate_model()
-    evaluation, predictions = latest[0]
+    evaluation, predictions = validation.latest()
     write_overlays(out / "overlays", valid_set, predictions)
     save_weights(out / "model.safetensors", model, {"cell_hash": config.cell_hash})
     commit, dirty = _commit()
@@ -161,6 +150,29 @@ def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResu
     )
     write_text(out / "result.json", json.dumps(result.to_json(), indent=1))
     return result
+
+
+class Validation:
+    """Evaluates a model, as it stands when called, on one split; keeps the last evaluation."""
+
+    def __init__(self, model: Method, dataset: VideoDataset, config: RunConfig, device: torch.device) -> None:
+        self.model, self.dataset, self.config, self.device = model, dataset, config, device
+        self._truth = ground_truth(dataset)
+        self._latest: tuple[Evaluation, list[VideoPrediction]] | None = None
+
+    def __call__(self) -> Row:
+        predictions = list(predict_dataset(self.model, self.dataset, self.config, self.device))
+        categories = [category.name for category in self.dataset.categories]
+        self._latest = evaluate(self._truth, predictions, categories), predictions
+        return self._latest[0].metrics
+
+    def latest(self) -> tuple[Evaluation, list[VideoPrediction]]:
+        """The last evaluation; made now if an earlier process of this run made the last one."""
+        if self._latest is None:
+            self.model.eval()
+            self()
+        assert self._latest is not None
+        return self._latest
 
 
 def predict_dataset(
@@ -217,9 +229,18 @@ def _finished(config: RunConfig, out: Path) -> RunResult | None:
     return result
 
 
-def _load(config: RunConfig, split: str) -> VideoDataset:
-    dataset = VideoDataset.load(Path(config.data.root), split)
-    return dataset if config.data.videos is None else dataset.only(config.data.videos)
+def _load_splits(config: RunConfig) -> tuple[VideoDataset, VideoDataset]:
+    """Train and validation split, with one list of categories and something to find in the latter."""
+    root, videos = Path(config.data.root), config.data.videos
+    splits = [VideoDataset.load(root, name) for name in (config.data.train, config.data.valid)]
+    train_set, valid_set = splits if videos is None else [split.only(videos) for split in splits]
+    if train_set.categories != valid_set.categories:
+        problem, fix = f"differ from those of {config.data.train}", "give both files the same list, in the same order"
+        raise DataError(problem, file=valid_set.source, key="categories", fix=fix)
+    if not any(video.tracks for video in valid_set.videos):
+        fix = "evaluate on a split with labels; public validation sets have none"
+        raise DataError("has no annotated instance, so AP is undefined", file=valid_set.source, fix=fix)
+    return train_set, valid_set
 
 
 def _write_config(config: RunConfig, out: Path) -> None:

@@ -17,7 +17,7 @@ from helpers import STRUCTURES, tiny_config
 from safetensors.torch import load_file
 
 from syncvis.config import RunConfig
-from syncvis.errors import Interrupted, NonFiniteLossError, StorageError
+from syncvis.errors import DataError, Interrupted, NonFiniteLossError, StorageError
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.training import run as run_module
 from syncvis.training.checkpoint import save_weights
@@ -256,3 +256,22 @@ def test_the_log_drops_what_lies_beyond_the_resume_point(tmp_path: Path) -> None
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
     MetricsLog(path, 2).write({"step": 3, "loss": 1.5})
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3, "loss": 1.5}\n'
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"annotations": []}, r"valid\.json: has no annotated instance"),
+        ({"categories": None}, r"valid\.json: categories: differ from those of train\.json"),
+    ],
+)
+def test_a_validation_split_that_cannot_be_scored_is_refused_before_training(
+    tiny_data: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    tree = json.loads((tiny_data / "valid.json").read_text())
+    change = {key: value if value is not None else list(reversed(tree[key])) for key, value in change.items()}
+    (tmp_path / "JPEGImages").symlink_to(tiny_data / "JPEGImages")
+    (tmp_path / "train.json").write_bytes((tiny_data / "train.json").read_bytes())
+    (tmp_path / "valid.json").write_text(json.dumps({**tree, **change}))
+    with pytest.raises(DataError, match=message):
+        run(tiny_config({}, tmp_path), tmp_path / "run")
