@@ -12,12 +12,12 @@ from syncvis.data.single import open_video
 from syncvis.data.ytvis import Category, VideoDataset
 from syncvis.errors import DataError
 from syncvis.evaluation.results import write_results
-from syncvis.evaluation.ytvis import Evaluation, evaluate, ground_truth
+from syncvis.evaluation.ytvis import Evaluation
 from syncvis.methods import build
 from syncvis.methods.base import Method
 from syncvis.training.checkpoint import load_weights
 from syncvis.training.overlays import write_overlay
-from syncvis.training.run import predict_dataset, predict_one
+from syncvis.training.run import Validation, predict_one
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ def evaluate_run(
             key="categories",
             fix="evaluate on data with the categories of the training split",
         )
-    predictions = list(predict_dataset(run.model, dataset, run.config, run.device))
+    evaluation, predictions = Validation(run.model, dataset, run.config, run.device).latest()
     if results is not None:
         write_results(results, predictions, [category.id for category in dataset.categories])
-    return evaluate(ground_truth(dataset), predictions, [category.name for category in dataset.categories])
+    return evaluation
 
 
 def infer_video(run_dir: Path, source: Path, out: Path, max_frames: int, device: str, threads: int) -> list[Path]:

@@ -161,13 +161,15 @@ class Validation:
         self._latest: tuple[Evaluation, list[VideoPrediction]] | None = None
 
     def __call__(self) -> Row:
-        predictions = list(predict_dataset(self.model, self.dataset, self.config, self.device))
+        predictions = [
+            predict_one(self.model, self.dataset, video, self.config, self.device) for video in self.dataset.videos
+        ]
         categories = [category.name for category in self.dataset.categories]
         self._latest = evaluate(self._truth, predictions, categories), predictions
         return self._latest[0].metrics
 
     def latest(self) -> tuple[Evaluation, list[VideoPrediction]]:
-        """The last evaluation; made now if an earlier process of this run made the last one."""
+        """The last evaluation; made now if this object has made none, as after a resume at the very end."""
         if self._latest is None:
             self.model.eval()
             self()
@@ -175,17 +177,10 @@ class Validation:
         return self._latest
 
 
-def predict_dataset(
-    model: Method, dataset: VideoDataset, config: RunConfig, device: torch.device
-) -> Iterator[VideoPrediction]:
-    """Predict the videos of a data set one after another."""
-    for video in dataset.videos:
-        yield predict_one(model, dataset, video, config, device)
-
-
 def predict_one(
     model: Method, dataset: VideoDataset, video: Video, config: RunConfig, device: torch.device
 ) -> VideoPrediction:
+    """Predict one video of a data set at the test size of the config."""
     batch, resized = load_video(
         dataset, video, config.data.test_short_side, config.data.max_size, size_divisor=SIZE_DIVISOR
     )
