@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -100,6 +100,7 @@ def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResu
     _write_config(config, out)
 
     device = torch.device(runtime.device)
+    _reset_peak_memory(device)
     train_set, valid_set = _load_splits(config)
     torch.manual_seed(config.seed)
     model = build(config, len(train_set.categories))
@@ -302,6 +303,14 @@ def _commit() -> tuple[str | None, bool]:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
     except OSError:
         return None, False
+
+
+def _reset_peak_memory(device: torch.device) -> None:
+    """Forget the peak of what this process did before: a worker carries out many runs."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):  # only Linux can; elsewhere the peak is that of the process
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_memory_mb(device: torch.device) -> float:

@@ -275,3 +275,10 @@ def test_a_validation_split_that_cannot_be_scored_is_refused_before_training(
     (tmp_path / "valid.json").write_text(json.dumps({**tree, **change}))
     with pytest.raises(DataError, match=message):
         run(tiny_config({}, tmp_path), tmp_path / "run")
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can forget a peak of memory")
+def test_peak_memory_is_that_of_the_run_not_of_what_the_process_did_before(config: RunConfig, tmp_path: Path) -> None:
+    gigabytes = bytearray(2 * 2**30)
+    del gigabytes
+    assert run(config, tmp_path / "run").peak_memory_mb < 2048
