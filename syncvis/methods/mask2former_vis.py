@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from syncvis.config import CriterionConfig, RunConfig, SyncConfig
+from syncvis.config import BackboneConfig, CriterionConfig, ResNetConfig, RunConfig, SyncConfig, TinyBackboneConfig
 from syncvis.losses.criterion import Criterion
 from syncvis.losses.mask_losses import REDUCTIONS
 from syncvis.methods.base import Method
@@ -28,6 +28,8 @@ from syncvis.models.decoder import (
 )
 from syncvis.models.heads import Heads
 from syncvis.models.pixel_decoder import PixelDecoder
+from syncvis.models.resnet import ResNet
+from syncvis.models.swin import SIZES, Swin
 from syncvis.structures import ClipBatch, ClipFeatures, ClipOutput, Level, Window, fold, unfold
 from syncvis.sync.aggregation import STRATEGIES
 from syncvis.sync.module import READERS, Exchange, QuerySync
@@ -98,7 +100,7 @@ class Mask2FormerVIS(Method):
 def build(config: RunConfig, num_classes: int) -> Mask2FormerVIS:
     """Assemble the model that a run config describes."""
     model = config.model
-    backbone = TinyBackbone(model.backbone.width, model.backbone.base_stride)
+    backbone = _build_backbone(model.backbone)
     pixel = model.pixel_decoder
     pixel_decoder = PixelDecoder(
         backbone.channels,
@@ -117,6 +119,21 @@ def build(config: RunConfig, num_classes: int) -> Mask2FormerVIS:
         build_criterion(config.criterion, absent == "ignore"),
         _subclip_plan(config),
         config.subclips is not None and config.subclips.placement == "decode",
+    )
+
+
+def _build_backbone(config: BackboneConfig) -> Backbone:
+    if isinstance(config, TinyBackboneConfig):
+        return TinyBackbone(config.width, config.base_stride)
+    if isinstance(config, ResNetConfig):
+        return ResNet(config.name, config.width, config.norm, config.freeze_at)
+    dim, depths, heads, window = SIZES[config.name]
+    return Swin(
+        config.dim or dim,
+        config.depths or depths,
+        config.heads or heads,
+        config.window or window,
+        config.drop_path,
     )
 
 

@@ -36,7 +36,7 @@ def _another(value: Any, annotation: Any) -> Any:
     if isinstance(value, tuple):
         return [*value, 1]
     if value is None:
-        return [1] if "tuple" in str(annotation) else "x"
+        return {} if "Config" in str(annotation) else [1] if "tuple" in str(annotation) else "x"
     if isinstance(value, float):
         return value / 2 if value else 1.0
     return value * 2 if value else 1

@@ -6,20 +6,12 @@ must not change a number, so they are not part of a run's identity.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from syncvis.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -29,6 +21,14 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class CropConfig(Section):
+    """Before the resize, with a probability: another resize, then a window that slides over the clip (VITA)."""
+
+    probability: Fraction = 0.5
+    short_side: tuple[Positive, ...] = Field((400, 500, 600), min_length=1, description="one is drawn per clip")
+    size: tuple[Positive, Positive] = Field((384, 600), description="least and largest side of the window, in pixels")
 
 
 class DataConfig(Section):
@@ -46,17 +46,58 @@ class DataConfig(Section):
     short_side: tuple[Positive, ...] = Field(
         (360, 480), min_length=1, description="training short sides, one is drawn per clip"
     )
-    max_size: Positive = Field(1333, description="upper bound of the longer side")
+    max_size: Positive = Field(1333, description="upper bound of the longer side in training")
+    crop: CropConfig | None = None
     test_short_side: Positive = 360
+    test_max_size: Positive = Field(1333, description="upper bound of the longer side in evaluation")
     flip: Fraction = 0.5
 
 
-class BackboneConfig(Section):
+class TinyBackboneConfig(Section):
     """The tiny CPU backbone: stages at ``base_stride`` times 1, 2, 4, 8, with ``width`` times 1, 2, 4, 8 channels."""
 
     name: Literal["tiny"] = "tiny"
     width: Positive = Field(16, multiple_of=8)
     base_stride: Literal[2, 4] = Field(4, description="stride of the finest map, which is the mask stride")
+
+
+class ResNetConfig(Section):
+    """Torchvision's ResNet, stride in the 3x3 convolution; maps at strides 4, 8, 16, 32."""
+
+    name: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+    width: Positive = Field(64, description="channels of the stem; 64 is the published network")
+    norm: Literal["frozen", "batch"] = Field("frozen", description="batch norm with stored or with live statistics")
+    freeze_at: Annotated[int, Field(ge=0, le=5)] = Field(
+        0, description="parts without gradient: 0 none, 1 the stem, 2 also the first stage, ... 5 all"
+    )
+
+
+class SwinConfig(Section):
+    """Torchvision's Swin transformer; null takes the value of the published network of that name."""
+
+    name: Literal["swin_t", "swin_s", "swin_b", "swin_l"]
+    dim: Positive | None = Field(None, description="channels of the first stage")
+    depths: tuple[Positive, Positive, Positive, Positive] | None = None
+    heads: tuple[Positive, Positive, Positive, Positive] | None = None
+    window: Positive | None = Field(None, description="side of an attention window, in cells")
+    drop_path: Fraction = Field(0.3, description="stochastic depth of the last block, rising linearly from 0")
+
+
+def _backbone_family(value: Any) -> str:
+    name = value.get("name", "tiny") if isinstance(value, Mapping) else getattr(value, "name", value)
+    return str(name).rstrip("0123456789").split("_")[0]
+
+
+BackboneConfig = Annotated[
+    Annotated[TinyBackboneConfig, Tag("tiny")]
+    | Annotated[ResNetConfig, Tag("resnet")]
+    | Annotated[SwinConfig, Tag("swin")],
+    Discriminator(
+        _backbone_family,
+        custom_error_type="backbone_name",
+        custom_error_message="name must be tiny, resnet18, resnet34, resnet50, resnet101 or swin_t, _s, _b, _l",
+    ),
+]
 
 
 class PixelDecoderConfig(Section):
@@ -83,7 +124,7 @@ class DecoderConfig(Section):
 class ModelConfig(Section):
     hidden_dim: Positive = Field(256, multiple_of=32)
     mask_dim: Positive = 256
-    backbone: BackboneConfig = BackboneConfig()
+    backbone: BackboneConfig = TinyBackboneConfig()
     pixel_decoder: PixelDecoderConfig = PixelDecoderConfig()
     decoder: DecoderConfig = DecoderConfig()
 
@@ -154,18 +195,35 @@ class CriterionConfig(Section):
 
 class TrainConfig(Section):
     steps: Natural
-    batch_size: Positive = 8
+    batch_size: Positive = Field(8, description="clips per optimizer step, over all processes and passes")
+    accumulate: Positive = Field(1, description="passes whose gradients make one step; divides batch_size")
+    precision: Literal["float32", "bf16", "fp16"] = Field(
+        "float32",
+        description="of matrix products and convolutions; pixel decoder attention, matching and losses stay float32",
+    )
     lr: Annotated[float, Field(gt=0)] = 1e-4
     backbone_lr_scale: NonNegative = 0.1
     weight_decay: NonNegative = 0.05
     clip_norm: Annotated[float, Field(gt=0)] = 0.01
-    milestones: tuple[Fraction, ...] = Field((0.67,), description="fractions of ``steps`` after which lr decays")
+    milestones: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (0.67,), description="when lr decays: fractions of ``steps`` up to 1, numbers of steps above"
+    )
     gamma: Fraction = 0.1
     warmup: Natural = Field(0, description="steps of linear warm-up")
-    init: str | None = Field(None, description="safetensors file to start from; class heads of another K are left out")
+    init: str | None = Field(
+        None,
+        description="safetensors file to start from (``syncvis weights import`` makes one from a published model); "
+        "class heads of another K start fresh",
+    )
     log_every: Positive = 20
     eval_every: Natural = Field(0, description="steps between evaluations, 0: only at the end")
     checkpoint_every: Positive = 100
+
+    @model_validator(mode="after")
+    def _passes_divide(self) -> TrainConfig:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
+        return self
 
 
 class EvalConfig(Section):
@@ -211,164 +269,3 @@ class RunConfig(Section):
     def variant_hash(self) -> str:
         """Identity of this run without its seed: runs that differ only in the seed share it."""
         return self.model_copy(update={"seed": 0}).cell_hash
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML in which a duplicate key is an error and 1e-3 is a number."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: list[Any] = []  # a key may be a list, which YAML refuses only later
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
-            seen.append(key)
-        return super().construct_mapping(node, deep)
-
-
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        ConfigError: The file is missing, is not YAML (with line and column), has a duplicate key, or is not a mapping.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot be read ({error.strerror})", file=path, fix="give the path of a YAML file") from None
-    except UnicodeDecodeError:
-        raise ConfigError("is not UTF-8 text", file=path, fix="give the path of a YAML file") from None
-    return parse_yaml(text, path)
-
-
-def parse_yaml(text: str, source: str | Path) -> dict[str, Any]:
-    """Like :func:`read_yaml`, from text; ``source`` names it in errors."""
-    try:
-        tree = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else None
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise ConfigError(problem, file=source, key=place, fix="correct the YAML there") from None
-    if not isinstance(tree, dict):
-        raise ConfigError("is not a mapping of keys to values", file=source, fix="start with lines like 'seed: 0'")
-    return tree
-
-
-def merge(*trees: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge mappings, later ones win key by key; a null removes the whole section below it."""
-    merged = OmegaConf.merge(*(OmegaConf.create(dict(tree)) for tree in trees))
-    return OmegaConf.to_container(merged, resolve=True)  # type: ignore[return-value]
-
-
-def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
-    """Turn ``a.b=c`` strings into a tree; values are read as YAML.
-
-    Raises:
-        ConfigError: An override has no ``=``, or its value is not YAML.
-    """
-    tree: dict[str, Any] = {}
-    for override in overrides:
-        key, sign, value = override.partition("=")
-        if not sign or not key:
-            raise ConfigError(f"override {override!r} has no '='", file="command line", fix="write it as key=value")
-        value_tree = parse_yaml(f"value: {value}", f"override {override!r}")["value"]
-        tree = set_dotted(tree, key, value_tree)
-    return tree
-
-
-def set_dotted(tree: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """A copy of ``tree`` with the value at a dotted key replaced or added."""
-    head, _, rest = key.partition(".")
-    below = tree.get(head)
-    new = set_dotted(below if isinstance(below, Mapping) else {}, rest, value) if rest else value
-    return {**tree, head: new}
-
-
-def read_tree(path: str | Path) -> dict[str, Any]:
-    """Read a run config file and the files it is the difference to (its ``base``, relative to itself).
-
-    Raises:
-        ConfigError: A file cannot be read, the bases form a loop, or a ``${reference}`` leads nowhere.
-    """
-    chain: list[dict[str, Any]] = []
-    seen: list[Path] = []
-    here: Path | None = Path(path)
-    while here is not None:
-        if here.resolve() in seen:
-            raise ConfigError("is its own base", file=here, key="base", fix="break the loop of base files")
-        seen.append(here.resolve())
-        tree = read_yaml(here)
-        base = tree.pop("base", None)
-        if not isinstance(base, str | None):
-            raise ConfigError(f"is {base!r}, not a path", file=here, key="base", fix="name one YAML file")
-        chain.insert(0, tree)
-        here = here.parent / base if base else None
-    try:
-        return merge(*chain)
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0], file=path, fix="correct the value with '${'") from None
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run config, apply ``key=value`` overrides and validate the result.
-
-    Raises:
-        ConfigError: With every problem at once, each naming its key.
-    """
-    tree = apply_overrides(read_tree(path), overrides)
-    return resolve(tree, path)
-
-
-def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    try:
-        return merge(tree, parse_overrides(overrides))
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0], file="command line", fix="write key=value") from None
-
-
-def resolve(tree: Mapping[str, Any], source: str | Path) -> RunConfig:
-    """Validate a tree into a RunConfig; ``source`` names it in errors.
-
-    Raises:
-        ConfigError: With every problem at once; an unknown key comes with the nearest known one.
-    """
-    try:
-        return RunConfig.model_validate(tree)
-    except ValidationError as error:
-        raise validation_error(error, RunConfig, source) from None
-
-
-def validation_error(error: ValidationError, model: type[BaseModel], source: str | Path) -> ConfigError:
-    """One ConfigError that lists all problems of a pydantic validation."""
-    problems = [_describe(detail, model) for detail in error.errors()]
-    text = problems[0] if len(problems) == 1 else f"{len(problems)} problems: " + "; ".join(problems)
-    return ConfigError(text, file=source, fix="correct the keys named above")
-
-
-def _describe(detail: Any, model: type[BaseModel]) -> str:
-    parts = [str(part) for part in detail["loc"]]
-    key = ".".join(parts) or "(whole config)"
-    if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(parts[-1], _known_keys(model, parts[:-1]), n=1)
-        return f"{key} is not a known key" + (f" (did you mean {near[0]!r}?)" if near else "")
-    given = f", got {detail['input']!r}" if not isinstance(detail["input"], Mapping | BaseModel) else ""
-    return f"{key}: {detail['msg'].removeprefix('Value error, ')}{given}"
-
-
-def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(part)
-        if field is None:
-            return []
-        choices = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next((c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)), model)
-    return list(model.model_fields)

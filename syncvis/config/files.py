@@ -1,0 +1,201 @@
+"""Reading run configs: strict YAML, bases, overrides, and errors that name every problem at once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+
+from syncvis.config.schema import RunConfig
+from syncvis.errors import ConfigError
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML in which a duplicate key is an error and 1e-3 is a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: list[Any] = []  # a key may be a list, which YAML refuses only later
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
+            seen.append(key)
+        return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML (with line and column), has a duplicate key, or is not a mapping.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror})", file=path, fix="give the path of a YAML file") from None
+    except UnicodeDecodeError:
+        raise ConfigError("is not UTF-8 text", file=path, fix="give the path of a YAML file") from None
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, source: str | Path) -> dict[str, Any]:
+    """Like :func:`read_yaml`, from text; ``source`` names it in errors."""
+    try:
+        tree = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else None
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise ConfigError(problem, file=source, key=place, fix="correct the YAML there") from None
+    if not isinstance(tree, dict):
+        raise ConfigError("is not a mapping of keys to values", file=source, fix="start with lines like 'seed: 0'")
+    return tree
+
+
+def merge(*trees: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge mappings, later ones win key by key; a null removes the whole section below it."""
+    merged = OmegaConf.merge(*(OmegaConf.create(dict(tree)) for tree in trees))
+    return OmegaConf.to_container(merged, resolve=True)  # type: ignore[return-value]
+
+
+def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    """Turn ``a.b=c`` strings into a tree; values are read as YAML.
+
+    Raises:
+        ConfigError: An override has no ``=``, or its value is not YAML.
+    """
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        key, sign, value = override.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"override {override!r} has no '='", file="command line", fix="write it as key=value")
+        value_tree = parse_yaml(f"value: {value}", f"override {override!r}")["value"]
+        tree = set_dotted(tree, key, value_tree)
+    return tree
+
+
+def set_dotted(tree: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy of ``tree`` with the value at a dotted key replaced or added."""
+    head, _, rest = key.partition(".")
+    below = tree.get(head)
+    new = set_dotted(below if isinstance(below, Mapping) else {}, rest, value) if rest else value
+    return {**tree, head: new}
+
+
+def read_tree(path: str | Path) -> dict[str, Any]:
+    """Read a run config file and the files it is the difference to (its ``base``, relative to itself).
+
+    Raises:
+        ConfigError: A file cannot be read, the bases form a loop, or a ``${reference}`` leads nowhere.
+    """
+    chain: list[dict[str, Any]] = []
+    seen: list[Path] = []
+    here: Path | None = Path(path)
+    while here is not None:
+        if here.resolve() in seen:
+            raise ConfigError("is its own base", file=here, key="base", fix="break the loop of base files")
+        seen.append(here.resolve())
+        tree = read_yaml(here)
+        base = tree.pop("base", None)
+        if not isinstance(base, str | None):
+            raise ConfigError(f"is {base!r}, not a path", file=here, key="base", fix="name one YAML file")
+        chain.insert(0, tree)
+        here = here.parent / base if base else None
+    try:
+        return merge(*chain)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0], file=path, fix="correct the value with '${'") from None
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run config, apply ``key=value`` overrides and validate the result.
+
+    Raises:
+        ConfigError: With every problem at once, each naming its key.
+    """
+    tree = apply_overrides(read_tree(path), overrides)
+    return resolve(tree, path)
+
+
+def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    try:
+        return merge(tree, parse_overrides(overrides))
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0], file="command line", fix="write key=value") from None
+
+
+def resolve(tree: Mapping[str, Any], source: str | Path) -> RunConfig:
+    """Validate a tree into a RunConfig; ``source`` names it in errors.
+
+    Raises:
+        ConfigError: With every problem at once; an unknown key comes with the nearest known one.
+    """
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise validation_error(error, RunConfig, source) from None
+
+
+def validation_error(error: ValidationError, model: type[BaseModel], source: str | Path) -> ConfigError:
+    """One ConfigError that lists all problems of a pydantic validation."""
+    problems = [_describe(detail, model) for detail in error.errors()]
+    text = problems[0] if len(problems) == 1 else f"{len(problems)} problems: " + "; ".join(problems)
+    return ConfigError(text, file=source, fix="correct the keys named above")
+
+
+def _describe(detail: Any, model: type[BaseModel]) -> str:
+    unknown = detail["type"] == "extra_forbidden"
+    parts = _without_tags(detail["loc"], model, unknown)
+    key = ".".join(parts) or "(whole config)"
+    if unknown:
+        near = difflib.get_close_matches(parts[-1], _known_keys(model, parts[:-1]), n=1)
+        return f"{key} is not a known key" + (f" (did you mean {near[0]!r}?)" if near else "")
+    given = f", got {detail['input']!r}" if not isinstance(detail["input"], Mapping | BaseModel) else ""
+    return f"{key}: {detail['msg'].removeprefix('Value error, ')}{given}"
+
+
+def _without_tags(location: Sequence[str | int], model: type[BaseModel], unknown: bool) -> list[str]:
+    """A location without the tags that pydantic adds where one of several sections was chosen.
+
+    There, a part that none of the sections has is such a tag, unless it is the unknown key itself.
+    """
+    parts: list[str] = []
+    for i, part in enumerate(location):
+        chosen = len(_sections(model, parts)) > 1
+        if not chosen or part in _known_keys(model, parts) or (unknown and i == len(location) - 1):
+            parts.append(str(part))
+    return parts
+
+
+def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    return [key for section in _sections(model, path) for key in section.model_fields]
+
+
+def _sections(model: type[BaseModel], path: Sequence[str]) -> list[type[BaseModel]]:
+    """The sections that may stand at a path; several where the config offers a choice."""
+    sections = [model]
+    for part in path:
+        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+        sections = [found for field in fields for found in _models_in(field.annotation)]
+    return sections
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _models_in(argument)]
