@@ -24,7 +24,7 @@ SIZES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...], int]] = {
 """Channels of the first stage, depths, heads and window side of the networks that Mask2Former uses."""
 
 
-class ShiftedWindowAttention(swin_transformer.ShiftedWindowAttention):
+class ShiftedWindowAttention(swin_transformer.ShiftedWindowAttention):  # type: ignore[misc]
     """Attention inside windows; every second block shifts them by half a window, whatever the size of the map."""
 
     def forward(self, x: Tensor) -> Tensor:
