@@ -36,20 +36,17 @@ def all_pairs(logits: Tensor, targets: Tensor) -> FrameSums:
     """Sums of every query with every instance.
 
     Args:
-        logits: (M, Q, T, P) mask logits at the points.
-        targets: (M, G, T, P) mask values at the same points, in [0, 1].
+        logits: (M, T, Q, P) mask logits at the points.
+        targets: (M, T, G, P) mask values at the same points, in [0, 1].
 
     Returns:
         FrameSums of shape (M, Q, G, T).
     """
-    targets_by_frame = targets.permute(0, 2, 3, 1)  # (M, T, P, G)
-    logits_by_frame = logits.transpose(1, 2)  # (M, T, Q, P)
-    probability = logits_by_frame.sigmoid()
-    positive = F.softplus(logits_by_frame).sum(-1, keepdim=True)
-    bce = positive - logits_by_frame @ targets_by_frame
-    overlap = probability @ targets_by_frame
+    bce = F.softplus(logits).sum(-1, keepdim=True) - logits @ targets.mT
+    probability = logits.sigmoid()
+    overlap = probability @ targets.mT
     predicted = probability.sum(-1, keepdim=True)
-    target = targets_by_frame.sum(2)[:, :, None]
+    target = targets.sum(-1)[:, :, None]
     bce, overlap, predicted, target = (x.movedim(1, -1) for x in (bce, overlap, predicted, target))
     return FrameSums(bce, overlap, predicted, target, logits.shape[-1])
 

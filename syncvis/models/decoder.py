@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -112,10 +113,13 @@ class QueryDecoder(nn.Module):
     def forward(self, features: ClipFeatures) -> ClipOutput:
         """ClipFeatures -> the outputs before the first layer and after each."""
         tokens = {level: self._tokens(level, features) for level in self._query_set_of}
+        resized = [_resize(features.mask, x) for x in features.levels]
         queries = Queries(**{level: self._start(level, features) for level in self._query_set_of})
         outputs = [self._predict(queries, features)]
         for index, sync in enumerate(self._syncs):
-            queries = self._layer(index, queries, outputs[-1], tokens, features)
+            scale = index % NUM_LEVELS
+            here = {level: maps[scale] for level, maps in tokens.items()}
+            queries = self._layer(index, queries, outputs[-1], here, resized[scale])
             output = self._predict(queries, features)
             synced = sync(queries, output)
             outputs.append(output if synced is queries else self._predict(synced, features))
@@ -137,19 +141,18 @@ class QueryDecoder(nn.Module):
         index: int,
         queries: Queries,
         output: LayerOutput,
-        tokens: Mapping[Level, list[Tokens]],
-        features: ClipFeatures,
+        tokens: Mapping[Level, Tokens],
+        mask_features: Tensor,
     ) -> Queries:
-        scale = index % NUM_LEVELS
+        """tokens and mask_features (B, T, C, h, w) are those of the scale that the layer reads."""
         states = {}
         for prediction in output.levels():
             level = prediction.level
             state = getattr(queries, level)
-            visible = _visible(prediction, features.levels[scale])
             layer, position = self._stack_of[level].layers[index], self._query_set_of[level].position.weight
             flat = fold(state) if level == "frame" else state
-            flat = layer(flat, position, tokens[level][scale], visible)
-            states[level] = unfold(flat, features.num_frames) if level == "frame" else flat
+            flat = layer(flat, position, tokens[level], _visible(prediction, mask_features))
+            states[level] = unfold(flat, mask_features.shape[1]) if level == "frame" else flat
         return Queries(**states)
 
     def _predict(self, queries: Queries, features: ClipFeatures) -> LayerOutput:
@@ -204,14 +207,27 @@ def _tokens(level: Level, x: Tensor, embed: Tensor, with_time: bool) -> Tokens:
     return Tokens(keys.flatten(1, 2), values.flatten(1, 2))
 
 
-def _visible(prediction: LevelOutput, x: Tensor) -> Tensor:
+@torch.no_grad()
+def _resize(mask_features: Tensor, like: Tensor) -> Tensor:
+    """Mask features (B, T, C, h, w) at the size of another map.
+
+    Resizing and the product with mask embeddings are both linear, so resized features give the resized masks; those
+    of all queries at the full size are never needed.
+    """
+    resized = F.interpolate(fold(mask_features), like.shape[-2:], mode="bilinear", align_corners=False)
+    return unfold(resized, mask_features.shape[1])
+
+
+@torch.no_grad()
+def _visible(prediction: LevelOutput, mask_features: Tensor) -> Tensor:
     """Cells that a query may read next: where its own mask is foreground; all of them where it has none.
 
-    (B*T, Qf, h*w) for frame queries, (B, Qv, T*h*w) for video queries, at the size of the feature map x.
+    (B*T, Qf, h*w) for frame queries, (B, Qv, T*h*w) for video queries, at the size of the mask features given.
     """
-    # Detached, not under no_grad: the mask logits are kept, and the losses need their graph.
-    logits = prediction.mask_logits.detach()
-    resized = F.interpolate(fold(logits), x.shape[-2:], mode="bilinear", align_corners=False)
-    inside = resized >= 0
-    rows = inside.flatten(2) if prediction.level == "frame" else unfold(inside, logits.shape[1]).flatten(2)
-    return rows | ~rows.any(-1, keepdim=True)
+    cells = mask_features.flatten(3)  # (B, T, C, h*w)
+    if prediction.level == "frame":
+        logits = fold(prediction.mask_embeddings @ cells)
+    else:
+        logits = (prediction.mask_embeddings[:, None] @ cells).transpose(1, 2).flatten(2)
+    inside = logits >= 0
+    return inside | ~inside.any(-1, keepdim=True)

@@ -47,6 +47,7 @@ STRATEGIES: dict[str, Strategy] = {
 
 
 @torch.no_grad()
-def select(score: Tensor, num_selected: int) -> Tensor:
-    """Indices of the Nk largest scores per frame in ascending order: (B, T, Q) -> (B, T, min(Nk, Q))."""
+def select(strategy: Strategy, source: LevelOutput, reader: LevelOutput, num_selected: int) -> Tensor:
+    """Indices of the Nk queries of the source that score best in each frame, ascending: (B, T, min(Nk, Q))."""
+    score = strategy(source.detach(), reader.detach())
     return score.topk(min(num_selected, score.shape[-1]), -1).indices.sort(-1).values
