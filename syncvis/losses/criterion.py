@@ -19,6 +19,7 @@ from syncvis.losses import mask_losses
 from syncvis.losses.mask_losses import FrameSums
 from syncvis.losses.matcher import Matches, match, matching_cost
 from syncvis.losses.points import PointSource, RandomPoints
+from syncvis.ops.linear import linear
 from syncvis.ops.points import sample_masks, sample_points
 from syncvis.structures import ClipOutput, ClipTarget, Level, PaddedTargets, Window, fold, unfold
 
@@ -193,7 +194,7 @@ class MatchingSample:
     """Mask features and targets of clips at the points of their matching.
 
     Attributes:
-        features: (M, T, C, P).
+        features: (M, T, P, C).
         targets: (M, T, G, P).
     """
 
@@ -207,7 +208,7 @@ class MatchingSample:
         masks = targets.masks.transpose(1, 2)
         num_frames, num_instances = masks.shape[1:3]
         by_frame = points.repeat_interleave(num_frames, 0)
-        sampled = unfold(sample_points(fold(features), by_frame), num_frames)
+        sampled = unfold(sample_points(fold(features), by_frame).mT.contiguous(), num_frames)
         which = torch.arange(masks[..., 0, 0].numel(), device=points.device)
         wanted = sample_masks(masks.flatten(0, 2), which, by_frame.repeat_interleave(num_instances, 0))
         return cls(sampled, wanted.view(*masks.shape[:3], points.shape[1]))
@@ -217,8 +218,8 @@ class MatchingSample:
         return MatchingSample(fold(self.features)[:, None], fold(self.targets)[:, None])
 
     def logits(self, mask_embeddings: Tensor) -> Tensor:
-        """(M, Q, C) -> mask logits at the points, (M, T, Q, P)."""
-        return mask_embeddings[:, None] @ self.features
+        """(M, Q, C) -> mask logits at the points, (M, T, P, Q)."""
+        return torch.stack([linear(x, weight) for x, weight in zip(self.features, mask_embeddings, strict=True)])
 
 
 def _named(terms: Mapping[str, Tensor], windows: Sequence[Window]) -> dict[str, Tensor]:

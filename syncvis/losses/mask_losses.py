@@ -36,19 +36,19 @@ def all_pairs(logits: Tensor, targets: Tensor) -> FrameSums:
     """Sums of every query with every instance.
 
     Args:
-        logits: (M, T, Q, P) mask logits at the points.
+        logits: (M, T, P, Q) mask logits at the points.
         targets: (M, T, G, P) mask values at the same points, in [0, 1].
 
     Returns:
         FrameSums of shape (M, Q, G, T).
     """
-    bce = F.softplus(logits).sum(-1, keepdim=True) - logits @ targets.mT
+    bce = F.softplus(logits).sum(-2)[..., None] - (targets @ logits).mT
     probability = logits.sigmoid()
-    overlap = probability @ targets.mT
-    predicted = probability.sum(-1, keepdim=True)
+    overlap = (targets @ probability).mT
+    predicted = probability.sum(-2)[..., None]
     target = targets.sum(-1)[:, :, None]
     bce, overlap, predicted, target = (x.movedim(1, -1) for x in (bce, overlap, predicted, target))
-    return FrameSums(bce, overlap, predicted, target, logits.shape[-1])
+    return FrameSums(bce, overlap, predicted, target, logits.shape[-2])
 
 
 def matched_pairs(logits: Tensor, targets: Tensor) -> FrameSums:

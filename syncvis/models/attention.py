@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from syncvis.ops.linear import TokenLinear
+
 
 class Attention(nn.Module):
     """Multi-head attention without residual.
@@ -17,10 +19,10 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
-        self.value = nn.Linear(dim, dim)
-        self.output = nn.Linear(dim, dim)
+        self.query = TokenLinear(dim, dim)
+        self.key = TokenLinear(dim, dim)
+        self.value = TokenLinear(dim, dim)
+        self.output = TokenLinear(dim, dim)
         for linear in (self.query, self.key, self.value, self.output):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
@@ -41,8 +43,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.linear1 = nn.Linear(dim, hidden)
-        self.linear2 = nn.Linear(hidden, dim)
+        self.linear1 = TokenLinear(dim, hidden)
+        self.linear2 = TokenLinear(hidden, dim)
         self.norm = nn.LayerNorm(dim)
         for linear in (self.linear1, self.linear2):
             nn.init.xavier_uniform_(linear.weight)

@@ -1,14 +1,14 @@
 """Multi-scale deformable attention (Deformable DETR) in plain PyTorch: forward and backward on any device.
 
 Every output is a sum of a few rows of the values, each with a weight: a product with a sparse matrix that has, per
-sample, the four bilinear weights of the cells around it. On the CPU it is computed as just that (``embedding_bag`` and,
-for the gradient of the values, its transpose); nothing of the size samples x channels is ever made. On a GPU
-``grid_sample`` is used, level by level.
+sample, the four bilinear weights of the cells around it. On the CPU it is computed as just that, forward and backward;
+nothing of the size samples x channels is ever made. On a GPU ``grid_sample`` is used, level by level.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from syncvis.ops.linear import TokenLinear, linear
 
 Shapes = Sequence[tuple[int, int]]
 
@@ -65,78 +67,76 @@ class _SparseSampling(torch.autograd.Function):
         """value (N, S, heads, D); x, y and weights (N, R, heads, levels, points) -> (N, R, heads * D)."""
         ctx.shapes = shapes
         ctx.save_for_backward(value, x, y, weights)
-        cells, flat = _Cells(shapes, value, x, y), _by_read(weights)
-        rows, bag = value.reshape(-1, value.shape[-1]), weights[0, 0, 0].numel()
-        output = sum(_sum_rows(rows, cells.index(c), cells.share(c).mul_(flat), bag) for c in CORNERS)
-        assert isinstance(output, Tensor)
+        rows, cells, bag = _pad(value, shapes), _Cells(shapes, x, y), weights[0, 0, 0].numel()
+        corners = zip(cells.indices(), cells.shares(_by_read(weights)), strict=True)
+        output = torch.stack([_sum_rows(rows, index, share, bag) for index, share in corners]).sum(0)
         return output.view(*weights.shape[:2], -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         value, x, y, weights = ctx.saved_tensors
-        cells, flat = _Cells(ctx.shapes, value, x, y), _by_read(weights)
-        rows, bag = value.reshape(-1, value.shape[-1]), weights[0, 0, 0].numel()
-        gradient = gradient.reshape(-1, rows.shape[1])
-        in_value = torch.zeros_like(rows)
-        in_x, in_y, in_weights = (torch.zeros_like(flat) for _ in range(3))
-        for corner in CORNERS:
-            index, share = cells.index(corner), cells.share(corner)
-            read = _row_products(rows, index, gradient, bag)  # what a unit of weight on that cell is worth
-            in_x.addcmul_(cells.slope_x(corner), read)
-            in_y.addcmul_(cells.slope_y(corner), read)
-            in_weights.addcmul_(share, read)
-            in_value += _sum_rows_transposed(gradient, index, share.mul_(flat), bag, len(rows))
-        in_x.mul_(flat).mul_(cells.width)
-        in_y.mul_(flat).mul_(cells.height)
-        return in_value.view(value.shape), None, *(g.view(weights.shape) for g in (in_x, in_y, in_weights))
+        rows, cells, bag = _pad(value, ctx.shapes), _Cells(ctx.shapes, x, y), weights[0, 0, 0].numel()
+        gradient, flat = gradient.reshape(-1, rows.shape[1]), _by_read(weights)
+        indices = cells.indices()
+        in_rows = torch.zeros_like(rows)
+        for index, share in zip(indices, cells.shares(flat), strict=True):
+            in_rows += _sum_rows_transposed(gradient, index, share, bag, len(rows))
+        # What a unit of weight on each of the four cells is worth.
+        worth = [_row_products(rows, index, gradient, bag) for index in indices]
+        in_x, in_y, in_weights = (g.view(weights.shape) for g in cells.gradients(worth, flat))
+        return _crop(in_rows, ctx.shapes, value.shape), None, in_x, in_y, in_weights
 
 
-CORNERS = ((0, 0), (1, 0), (0, 1), (1, 1))
-"""The cells around a sample: (0, 0) is left and above, (1, 1) right and below."""
+BORDER = 2
+"""Cells of zero around every padded level: places outside are moved there, and find nothing and no slope."""
 
 
 class _Cells:
-    """The four cells around every sample, each tensor (N*R, heads*levels*points).
+    """The four cells around every sample in the padded levels; every tensor is (N*R, heads*levels*points).
 
-    Cells outside their level have share and slope 0, and some index inside.
+    The four are: left above, right above, left below, right below.
     """
 
-    def __init__(self, shapes: Shapes, value: Tensor, x: Tensor, y: Tensor) -> None:
-        length, heads = value.shape[1:3]
+    def __init__(self, shapes: Shapes, x: Tensor, y: Tensor) -> None:
+        num_clips, num_reads, self._heads = x.shape[:3]
         layout = x.shape[2:]
 
         def per_level(numbers: Sequence[int]) -> Tensor:
             return x.new_tensor(numbers)[:, None].expand(layout).flatten()
 
-        self.width, self.height = per_level([w for _, w in shapes]), per_level([h for h, _ in shapes])
-        self._column, self._share_x, self._slope_x = _both_sides(_by_read(x), self.width)
-        row, self._share_y, self._slope_y = _both_sides(_by_read(y), self.height)
-        self._row_start = [r.mul_(self.width) for r in row]
-        # Rows of the values are laid out (N, S, heads).
-        starts = [sum(h * w for h, w in shapes[:level]) for level in range(len(shapes))]
-        head = torch.arange(heads).repeat_interleave(layout[1:].numel())
-        clip = torch.arange(len(x)).repeat_interleave(x.shape[1])
-        self._heads = heads
-        self._first = (per_level(starts) * heads + head).int()
-        self._clip = (clip * (length * heads))[:, None].int()
+        self._width, self._height = per_level([w for _, w in shapes]), per_level([h for h, _ in shapes])
+        column, self._right = _cell_and_rest(_by_read(x), self._width)
+        row, self._below = _cell_and_rest(_by_read(y), self._height)
+        # Rows of the padded values are laid out (N, cells, heads).
+        sizes = [_padded_size(shape) for shape in shapes]
+        starts = [sum(sizes[:level]) * self._heads for level in range(len(shapes))]
+        first = per_level(starts) + torch.arange(self._heads).repeat_interleave(layout[1:].numel())
+        self._row_step = (self._width + 2 * BORDER) * self._heads
+        clip = torch.arange(num_clips, dtype=torch.int32).repeat_interleave(num_reads) * (sum(sizes) * self._heads)
+        self._first = (
+            torch.addcmul(first, row, self._row_step).add_(column, alpha=self._heads).int().add_(clip[:, None])
+        )
 
-    def index(self, corner: tuple[int, int]) -> Tensor:
-        """Row of the values, int32."""
-        cell = (self._row_start[corner[1]] + self._column[corner[0]]).int()
-        return cell.mul_(self._heads).add_(self._first).add_(self._clip)
+    def indices(self) -> list[Tensor]:
+        """Row of each cell in the padded values, int32."""
+        below = self._first + self._row_step.int()
+        return [self._first, self._first + self._heads, below, below + self._heads]
 
-    def share(self, corner: tuple[int, int]) -> Tensor:
-        """Bilinear weight of the cell."""
-        return self._share_x[corner[0]] * self._share_y[corner[1]]
+    def shares(self, weights: Tensor) -> list[Tensor]:
+        """Weight of each cell: bilinear times that of its sample."""
+        below = weights * self._below
+        above = weights - below
+        right_above, right_below = above * self._right, below * self._right
+        return [above.sub_(right_above), right_above, below.sub_(right_below), right_below]
 
-    def slope_x(self, corner: tuple[int, int]) -> Tensor:
-        """Derivative of the share with respect to x in cells."""
-        return self._slope_x[corner[0]] * self._share_y[corner[1]]
-
-    def slope_y(self, corner: tuple[int, int]) -> Tensor:
-        """Derivative of the share with respect to y in cells."""
-        return self._share_x[corner[0]] * self._slope_y[corner[1]]
+    def gradients(self, worth: list[Tensor], weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From what the cells are worth: gradients of x and y (in [0, 1] of the level) and of the weights."""
+        above = torch.lerp(worth[0], worth[1], self._right)
+        below = torch.lerp(worth[2], worth[3], self._right)
+        slope_x = torch.lerp(worth[1] - worth[0], worth[3] - worth[2], self._below)
+        in_weights, slope_y = torch.lerp(above, below, self._below), below.sub_(above)
+        return slope_x.mul_(weights).mul_(self._width), slope_y.mul_(weights).mul_(self._height), in_weights
 
 
 def _by_read(x: Tensor) -> Tensor:
@@ -144,23 +144,39 @@ def _by_read(x: Tensor) -> Tensor:
     return x.flatten(0, 1).flatten(1)
 
 
-def _both_sides(place: Tensor, size: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Along one axis: the cells whose centres are before and after each place, their shares and slopes.
+def _cell_and_rest(place: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """The padded cell whose centre is last before a place, and the distance from there.
 
     Args:
-        place: (A, K) in [0, 1]; far outside, or not a number, is taken as just outside.
-        size: (K,) number of cells.
+        place: (A, K) in [0, 1] of the level; not a number counts as outside.
+        size: (K,) cells of the unpadded level.
     """
-    in_cells = (place * size).sub_(0.5).nan_to_num_(-2.0).clamp_(min=-2.0).minimum(size + 1)
-    before = in_cells.floor()
-    rest = in_cells.sub_(before)
-    cells, shares, slopes = [], [], []
-    for cell, share, sign in ((before, 1 - rest, -1), (before + 1, rest, 1)):
-        inside = ((cell >= 0) & (cell < size)).to(place.dtype)
-        cells.append(cell.clamp(min=0).minimum(size - 1))
-        shares.append(share.mul_(inside))
-        slopes.append(inside.mul_(sign))
-    return cells, shares, slopes
+    zero = place.new_zeros(())
+    in_cells = torch.fmin(torch.fmax((place * size).add_(BORDER - 0.5), zero), size + (2 * BORDER - 1.5))
+    cell = in_cells.floor()
+    return cell, in_cells.sub_(cell)
+
+
+def _padded_size(shape: tuple[int, int]) -> int:
+    return (shape[0] + 2 * BORDER) * (shape[1] + 2 * BORDER)
+
+
+def _pad(value: Tensor, shapes: Shapes) -> Tensor:
+    """Values (N, S, heads, D) with a border of zeros around every level, as rows (N * cells * heads, D)."""
+    levels = []
+    for level, shape in zip(value.flatten(2).split([h * w for h, w in shapes], 1), shapes, strict=True):
+        levels.append(F.pad(level.unflatten(1, shape), (0, 0, *[BORDER] * 4)).flatten(1, 2))
+    return torch.cat(levels, 1).view(-1, value.shape[-1])
+
+
+def _crop(rows: Tensor, shapes: Shapes, like: torch.Size) -> Tensor:
+    """The inverse of :func:`_pad`."""
+    levels = rows.view(like[0], -1, like[2] * like[3]).split([_padded_size(shape) for shape in shapes], 1)
+    inside = [
+        level.unflatten(1, (h + 2 * BORDER, w + 2 * BORDER))[:, BORDER:-BORDER, BORDER:-BORDER].flatten(1, 2)
+        for level, (h, w) in zip(levels, shapes, strict=True)
+    ]
+    return torch.cat(inside, 1).view(like)
 
 
 def _sum_rows(rows: Tensor, index: Tensor, weights: Tensor, bag: int) -> Tensor:
@@ -170,26 +186,20 @@ def _sum_rows(rows: Tensor, index: Tensor, weights: Tensor, bag: int) -> Tensor:
 
 def _row_products(rows: Tensor, index: Tensor, gradient: Tensor, bag: int) -> Tensor:
     """Product of each indexed row (V, D) with the row of its bag in ``gradient`` (bags, D), shaped like ``index``."""
-    offsets = torch.arange(0, index.numel(), bag, dtype=index.dtype)
-    bag_of = torch.arange(len(gradient), dtype=index.dtype).repeat_interleave(bag)
-    products = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        gradient, rows, index.view(-1), offsets, bag_of, 0
-    )
-    return products.view(index.shape)
+    ends = torch.arange(0, index.numel() + 1, bag, dtype=index.dtype)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+        places = torch.sparse_csr_tensor(
+            ends, index.view(-1), gradient.new_zeros(index.numel()), (len(gradient), len(rows)), check_invariants=False
+        )
+    return torch.sparse.sampled_addmm(places, gradient, rows.T, beta=0.0).values().view(index.shape)
 
 
 def _sum_rows_transposed(gradient: Tensor, index: Tensor, weights: Tensor, bag: int, num_rows: int) -> Tensor:
     """The transpose of :func:`_sum_rows`: each bag's row (bags, D) goes to the rows it was read from -> (V, D)."""
     ends = np.arange(0, index.numel() + 1, bag, dtype=np.int32)
-    by_bag = csr_array((weights.numpy().ravel(), index.numpy().ravel(), ends), shape=(len(gradient), num_rows))
-    by_row = by_bag.tocsc()
-    return F.embedding_bag(
-        torch.from_numpy(by_row.indices),
-        gradient,
-        torch.from_numpy(by_row.indptr[:-1]),
-        mode="sum",
-        per_sample_weights=torch.from_numpy(by_row.data),
-    )
+    matrix = csr_array((weights.numpy().ravel(), index.numpy().ravel(), ends), shape=(len(gradient), num_rows))
+    return torch.from_numpy(matrix.T @ gradient.numpy())
 
 
 class DeformableAttention(nn.Module):
@@ -207,10 +217,10 @@ class DeformableAttention(nn.Module):
     def __init__(self, dim: int, heads: int, levels: int, points: int) -> None:
         super().__init__()
         self.heads, self.levels, self.points = heads, levels, points
-        self.sampling_offsets = nn.Linear(dim, heads * levels * points * 2)
-        self.attention_weights = nn.Linear(dim, heads * levels * points)
-        self.value_proj = nn.Linear(dim, dim)
-        self.output_proj = nn.Linear(dim, dim)
+        self.sampling_offsets = TokenLinear(dim, heads * levels * points * 2)
+        self.attention_weights = TokenLinear(dim, heads * levels * points)
+        self.value_proj = TokenLinear(dim, dim)
+        self.output_proj = TokenLinear(dim, dim)
         self._init_weights()
 
     def _init_weights(self) -> None:
@@ -224,9 +234,9 @@ class DeformableAttention(nn.Module):
             self.sampling_offsets.bias.copy_(bias.expand(-1, self.levels, -1, -1).flatten())
         nn.init.zeros_(self.attention_weights.weight)
         nn.init.zeros_(self.attention_weights.bias)
-        for linear in (self.value_proj, self.output_proj):
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        for layer in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, query: Tensor, reference: Tensor, tokens: Tensor, shapes: Shapes) -> Tensor:
         """Read the tokens around a reference point per query.
@@ -254,4 +264,4 @@ class DeformableAttention(nn.Module):
         """Learned offsets along x (0) or y (1) as a fraction of the level, (N, R, heads*levels*points)."""
         cells = query.new_tensor([shape[1 - axis] for shape in shapes])[:, None].expand(self.levels, self.points)
         weight, bias = self.sampling_offsets.weight[axis::2], self.sampling_offsets.bias[axis::2]
-        return F.linear(query, weight, bias) / cells.flatten().repeat(self.heads)
+        return linear(query, weight, bias) / cells.flatten().repeat(self.heads)

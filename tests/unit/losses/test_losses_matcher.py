@@ -53,7 +53,7 @@ def _inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def test_cost_by_hand() -> None:
     class_logits, labels, logits, targets = _inputs()
     cost = matching_cost(
-        class_logits, labels, all_pairs(logits.transpose(1, 2), targets.transpose(1, 2)), torch.ones(3, 1), WEIGHTS
+        class_logits, labels, all_pairs(logits.permute(0, 2, 3, 1), targets.transpose(1, 2)), torch.ones(3, 1), WEIGHTS
     )
     assert cost.shape == (2, 1, 4, 3)
     for m, q, g in ((0, 0, 0), (1, 3, 2), (0, 2, 1)):
@@ -69,10 +69,10 @@ def test_cost_of_a_window_is_the_cost_of_its_frames_alone() -> None:
     windows = [(0, 1, 2), (0, 2), (1,)]
     inside = frames_inside(windows, 3, logits)
     cost = matching_cost(
-        class_logits, labels, all_pairs(logits.transpose(1, 2), targets.transpose(1, 2)), inside, WEIGHTS
+        class_logits, labels, all_pairs(logits.permute(0, 2, 3, 1), targets.transpose(1, 2)), inside, WEIGHTS
     )
     for w, frames in enumerate(windows):
-        sums = all_pairs(*(x[:, :, list(frames)].transpose(1, 2) for x in (logits, targets)))
+        sums = all_pairs(logits[:, :, frames].permute(0, 2, 3, 1), targets[:, :, frames].transpose(1, 2))
         alone = matching_cost(class_logits, labels, sums, torch.ones(len(frames), 1), WEIGHTS)
         torch.testing.assert_close(cost[:, w], alone[:, 0])
 
