@@ -230,17 +230,23 @@ class LevelOutput:
         tensors = (self.embeddings, self.class_logits, self.mask_embeddings, self.mask_features)
         return LevelOutput(self.level, *(x.detach() for x in tensors))
 
-    def per_frame(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings (B, T, Q, C), class logits (B, T, Q, K+1), mask logits (B, T, Q, h, w), frame by frame.
+    @property
+    def embeddings_by_frame(self) -> Tensor:
+        """(B, T, Q, C); video queries are the same in every frame."""
+        return self._by_frame(self.embeddings)
 
-        Video queries are the same in every frame; they are expanded, not copied.
-        """
-        if self.level == "frame":
-            return self.embeddings, self.class_logits, self.mask_logits
-        num_frames = self.mask_features.shape[1]
-        embeddings = self.embeddings[:, None].expand(-1, num_frames, -1, -1)
-        class_logits = self.class_logits[:, None].expand(-1, num_frames, -1, -1)
-        return embeddings, class_logits, self.mask_logits.transpose(1, 2)
+    @property
+    def class_logits_by_frame(self) -> Tensor:
+        """(B, T, Q, K+1)."""
+        return self._by_frame(self.class_logits)
+
+    @property
+    def mask_logits_by_frame(self) -> Tensor:
+        """(B, T, Q, h, w)."""
+        return self.mask_logits if self.level == "frame" else self.mask_logits.transpose(1, 2)
+
+    def _by_frame(self, x: Tensor) -> Tensor:
+        return x if self.level == "frame" else x[:, None].expand(-1, self.mask_features.shape[1], -1, -1)
 
 
 @dataclass(frozen=True)

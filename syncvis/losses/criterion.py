@@ -114,7 +114,7 @@ class Criterion:
         costs = []
         for index, (logits, embeddings) in enumerate(zip(view.class_logits, view.embeddings, strict=True)):
             sample = view.samples[min(index, len(view.samples) - 1)]
-            sums = mask_losses.all_pairs(sample.logits(embeddings), sample.targets)
+            sums = sample.sums(embeddings)
             costs.append(matching_cost(logits, view.targets.labels, sums, view.inside, weights))
         return match(torch.stack(costs), view.present)
 
@@ -217,9 +217,18 @@ class MatchingSample:
         """B clips of T frames -> B*T clips of one frame."""
         return MatchingSample(fold(self.features)[:, None], fold(self.targets)[:, None])
 
-    def logits(self, mask_embeddings: Tensor) -> Tensor:
-        """(M, Q, C) -> mask logits at the points, (M, T, P, Q)."""
-        return torch.stack([linear(x, weight) for x, weight in zip(self.features, mask_embeddings, strict=True)])
+    def sums(self, mask_embeddings: Tensor) -> FrameSums:
+        """Mask embeddings (M, Q, C) -> sums of every query with every instance, (M, Q, G, T).
+
+        Frame by frame: the logits of all queries at all points are the largest tensor of the losses.
+        """
+        clips = [
+            FrameSums.stack(
+                [mask_losses.all_pairs(linear(x, embeddings), y) for x, y in zip(frames, wanted, strict=True)]
+            )
+            for frames, wanted, embeddings in zip(self.features, self.targets, mask_embeddings, strict=True)
+        ]
+        return FrameSums.stack(clips, dim=0)
 
 
 def _named(terms: Mapping[str, Tensor], windows: Sequence[Window]) -> dict[str, Tensor]:

@@ -29,7 +29,11 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
         """query (M, Q, C), key and value (M, S, C), visible (M, Q, S) bool -> (M, Q, C)."""
-        q, k, v = (self._split(x) for x in (self.query(query), self.key(key), self.value(value)))
+        return self.attend(query, self.key(key), self.value(value), visible)
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Like ``forward``, on keys and values that are projected already."""
+        q, k, v = (self._split(x) for x in (self.query(query), keys, values))
         mask = None if visible is None else visible[:, None]
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.output(attended.transpose(1, 2).flatten(2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MANY = 1024
+MANY = 256
 """Rows from which a convolution pays."""
 
 

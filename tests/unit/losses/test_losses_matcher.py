@@ -4,9 +4,10 @@ from itertools import permutations, product
 
 import pytest
 import torch
+from helpers import pair_sums
 from torch import Tensor
 
-from syncvis.losses.mask_losses import all_pairs, frames_inside
+from syncvis.losses.mask_losses import frames_inside
 from syncvis.losses.matcher import match, matching_cost
 
 WEIGHTS = (2.0, 5.0, 3.0)
@@ -52,9 +53,7 @@ def _inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def test_cost_by_hand() -> None:
     class_logits, labels, logits, targets = _inputs()
-    cost = matching_cost(
-        class_logits, labels, all_pairs(logits.permute(0, 2, 3, 1), targets.transpose(1, 2)), torch.ones(3, 1), WEIGHTS
-    )
+    cost = matching_cost(class_logits, labels, pair_sums(logits, targets), torch.ones(3, 1), WEIGHTS)
     assert cost.shape == (2, 1, 4, 3)
     for m, q, g in ((0, 0, 0), (1, 3, 2), (0, 2, 1)):
         x, y = logits[m, q].flatten(), targets[m, g].flatten()
@@ -68,11 +67,9 @@ def test_cost_of_a_window_is_the_cost_of_its_frames_alone() -> None:
     class_logits, labels, logits, targets = _inputs()
     windows = [(0, 1, 2), (0, 2), (1,)]
     inside = frames_inside(windows, 3, logits)
-    cost = matching_cost(
-        class_logits, labels, all_pairs(logits.permute(0, 2, 3, 1), targets.transpose(1, 2)), inside, WEIGHTS
-    )
+    cost = matching_cost(class_logits, labels, pair_sums(logits, targets), inside, WEIGHTS)
     for w, frames in enumerate(windows):
-        sums = all_pairs(logits[:, :, frames].permute(0, 2, 3, 1), targets[:, :, frames].transpose(1, 2))
+        sums = pair_sums(logits[:, :, frames], targets[:, :, frames])
         alone = matching_cost(class_logits, labels, sums, torch.ones(len(frames), 1), WEIGHTS)
         torch.testing.assert_close(cost[:, w], alone[:, 0])
 
