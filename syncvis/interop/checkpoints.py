@@ -155,7 +155,7 @@ def _misfit(
 ) -> Misfit:
     kinds = {
         "names that the model has no place for": account.unknown,
-        "tensors of the model that it lacks": account.missing,
+        "tensors that the file lacks": account.missing,
         "tensors of another shape": account.shapes,
     }
     theirs, ours = infer_backbone(found.tensors), infer_backbone(model_state)
@@ -163,6 +163,6 @@ def _misfit(
     if theirs != ours:
         words = f"the file holds {describe(theirs)}, the config says {describe(ours)}: "
         shown, fix = SHOWN_OF_ANOTHER_BACKBONE, "set model.backbone to what the file holds"
-    counts = [f"{len(names)} {kind} ({spell(names, shown)})" for kind, names in kinds.items() if names]
+    counts = [f"{kind} ({len(names)}): {spell(names, shown)}" for kind, names in kinds.items() if names]
     listing = [f"{kind}: {name}" for kind, names in kinds.items() for name in names]
     return Misfit(f"does not fit the model: {words}{'; '.join(counts)}", "\n".join(listing), file, fix)
