@@ -127,7 +127,9 @@ def _absent(name: str, own: Tensor, found: Translation, account: _Account) -> No
     in_backbone = name.startswith("backbone.")
     if in_backbone and name.endswith(COMPUTED):
         account.tensors[name] = own.clone()
-    elif in_backbone and name.startswith(OUTPUT_NORMS) and not found.whole:
+    elif (
+        name.startswith(OUTPUT_NORMS) and not found.whole and not any(s.startswith(OUTPUT_NORMS) for s in found.tensors)
+    ):
         account.tensors[name] = own.clone()
         account.fresh[name] = "output norm of a Swin, which files of ImageNet lack"
     elif name.startswith(EXCHANGE):

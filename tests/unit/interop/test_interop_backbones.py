@@ -220,6 +220,10 @@ def test_swin_of_published_files_with_its_skeleton() -> None:
     )
     assert torch.equal(converted.tensors["backbone.stages.2.1.norm2.bias"], whole["layers.2.blocks.1.norm2.bias"])
 
+    del whole["norm1.bias"]
+    with pytest.raises(Misfit, match=r"tensors that the file lacks \(1\): backbone\.norms\.1\.bias"):
+        convert(whole, _own(Swin(**official.SWIN)))
+
     imagenet = official.random_state(official.swin(output_norms=False))
     assert {"norm.weight", "norm.bias", "head.weight", "head.bias"} <= convert(
         imagenet, _own(Swin(**official.SWIN))
