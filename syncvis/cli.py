@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make and look at data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+weights_app = typer.Typer(help="Start from published weights.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML run config, e.g. experiments/base/small.yaml")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. sync.momentum=0.1 seed=1")]
@@ -122,6 +124,21 @@ def view(
     from syncvis.data.contact_sheet import write_contact_sheet
 
     typer.echo(str(write_contact_sheet(root, split, out, videos, frames)))
+
+
+@weights_app.command("import")
+def import_weights(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="published weights: .pth, .pkl or .safetensors")],
+    config: ConfigPath,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="safetensors file for train.init")] = Path("weights.safetensors"),
+) -> None:
+    """Turn published ImageNet, Mask2Former, VITA or SyncVIS weights into a file for train.init."""
+    from syncvis.config import load_config
+    from syncvis.interop.importing import import_file
+
+    for line in import_file(file, load_config(config, overrides or []), out):
+        typer.echo(line)
 
 
 @app.command("config")
