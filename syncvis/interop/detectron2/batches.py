@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.structures import BitMasks, Instances, PolygonMasks
-from detectron2.structures.masks import polygons_to_bitmask
+from numpy.typing import NDArray
+from pycocotools import mask as coco
 from torch import Tensor
 
 from syncvis.data.loader import pad_images
 from syncvis.errors import DataError
+from syncvis.ops.masks import decode
 from syncvis.structures import ClipBatch, ClipTarget, unfold
 
 SIZE_DIVISOR = 32
@@ -68,24 +71,31 @@ def clip_target(instances: Sequence[Instances], height: int, width: int, num_cla
     shown = present.any(1)
     first = present[shown].int().argmax(1, keepdim=True)
     labels = classes[shown].gather(1, first)[:, 0]
-    if ((labels < 0) | (labels >= num_classes)).any():
+    wrong = labels[(labels < 0) | (labels >= num_classes)]
+    if len(wrong):
         fix = "set MODEL.SEM_SEG_HEAD.NUM_CLASSES to the number of classes of the data set"
-        found = f"class {int(labels.max())} where there are {num_classes} classes"
+        found = f"class {int(wrong[0])} where there are {num_classes} classes"
         raise DataError(found, file="batch", key="gt_classes", fix=fix)
     return ClipTarget(labels, ids[shown].gather(1, first)[:, 0], masks[shown])
 
 
 def _masks(frame: Instances, height: int, width: int) -> Tensor:
     """(G, height, width) bool on the CPU, False in the padding."""
-    inside = frame.image_size
     masks = torch.zeros(len(frame), height, width, dtype=torch.bool)
-    masks[:, : inside[0], : inside[1]] = _bitmaps(frame.gt_masks, *inside)
+    if len(frame):
+        inside = frame.image_size
+        masks[:, : inside[0], : inside[1]] = _bitmaps(frame.gt_masks, *inside)
     return masks
 
 
 def _bitmaps(masks: BitMasks | PolygonMasks | Tensor, height: int, width: int) -> Tensor:
     if isinstance(masks, PolygonMasks):
-        bitmaps = [torch.from_numpy(polygons_to_bitmask(polygons, height, width)) for polygons in masks.polygons]
-        return torch.stack(bitmaps) if bitmaps else torch.zeros(0, height, width, dtype=torch.bool)
+        return torch.stack([_rasterise(polygons, height, width) for polygons in masks.polygons])
     tensor = masks.tensor if isinstance(masks, BitMasks) else masks
     return tensor.bool().cpu()
+
+
+def _rasterise(polygons: Sequence[NDArray[np.float64]], height: int, width: int) -> Tensor:
+    """Polygons of one instance -> (height, width) bool."""
+    rles = coco.frPyObjects([polygon.tolist() for polygon in polygons], height, width)
+    return torch.from_numpy(decode(coco.merge(rles), height, width, "batch"))
