@@ -16,7 +16,7 @@ from syncvis.interop.detectron2_yaml.rules import RULES
 from syncvis.interop.detectron2_yaml.without_counterpart import INACTIVE, NO_COUNTERPART
 
 KNOWN = (*RENAMED, *CHOICES, *FIXED, *RULES, *NO_COUNTERPART)
-FIRST, LAST = "MODEL.META_ARCHITECTURE", "MODEL.SYNCVIS.OVERRIDES"
+ARCHITECTURE, LAST = "MODEL.META_ARCHITECTURE", "MODEL.SYNCVIS.OVERRIDES"
 
 
 def read_detectron2_yaml(path: str | Path) -> tuple[dict[str, Any], Report]:
@@ -38,14 +38,14 @@ def read_detectron2_yaml(path: str | Path) -> tuple[dict[str, Any], Report]:
 
 def translate(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Line]]:
     """Dotted keys with their values -> run config tree, and a line for each key and each default that took part."""
-    defaults = defaults_of(str(given.get(FIRST)))
+    defaults = defaults_of(str(given.get(ARCHITECTURE)))
     values = {**{key: value for key, (value, _) in defaults.items()}, **given}
     lines = [Line(key, given[key], _outcome(key, values)) for key in given]
     silent = [key for key in defaults if key not in given]
     lines += [Line(key, defaults[key][0], _outcome(key, values), defaults[key][1]) for key in silent]
     lines = [line for line in lines if line.source is None or line.outcome.verdict in ("mapped", "unsupported")]
     tree: dict[str, Any] = {}
-    for line in sorted(lines, key=lambda line: (line.key != FIRST, line.key == LAST)):
+    for line in sorted(lines, key=lambda line: line.key == LAST):
         for key, value in line.outcome.settings.items():
             tree = set_dotted(tree, key, list(value) if isinstance(value, tuple) else value)
     return tree, lines

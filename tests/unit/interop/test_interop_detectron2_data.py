@@ -51,7 +51,7 @@ def catalog() -> Iterator[None]:
 
 @pytest.fixture
 def root(tiny_data: Path, tmp_path: Path, catalog: None) -> Path:
-    """Data sets in the public layout: one, whose test split has no labels; registered."""
+    """A registered data set in the public layout; one mask of train is empty, test has no labels."""
     folder = tmp_path / "ytvis_2019"
     shutil.copytree(tiny_data, folder)
     for split in ("train", "valid", "test"):
@@ -59,6 +59,9 @@ def root(tiny_data: Path, tmp_path: Path, catalog: None) -> Path:
     shutil.rmtree(folder / "JPEGImages")
     tree = json.loads((folder / "test.json").read_text())
     (folder / "test.json").write_text(json.dumps(tree | {"annotations": None}))
+    tree = json.loads((folder / "train.json").read_text())
+    tree["annotations"][0]["segmentations"][1] = masks.encode(np.zeros((32, 48), bool))
+    (folder / "train.json").write_text(json.dumps(tree))
     ours.register_datasets(tmp_path)
     return tmp_path
 
@@ -232,6 +235,8 @@ def test_predictions_of_all_processes(root: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(comm, "gather", lambda data, dst: parts if comm.is_main_process() else [])
     whole._predictions = parts[0]
     assert whole.evaluate()["segm"]["AP"] == 100
+    order = [row["video_id"] for row in json.loads((tmp_path / "results.json").read_text())]
+    assert order == sorted(order)
     (tmp_path / "results.json").unlink()
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
     assert whole.evaluate() == {}

@@ -121,9 +121,10 @@ def test_the_class_comes_from_frames_that_show_the_instance(model: Any, filler: 
 
 
 def test_an_instance_without_pixels_is_left_out(model: Any) -> None:
-    """Also where its id says that it is there, as after a crop."""
+    """Also where its id says that it is there, as after a crop; and pixels without an id do not count."""
     video = _video()
     video["instances"][0].gt_ids[2] = 9
+    video["instances"][2].gt_masks.tensor[0, 5:30] = True
     assert _losses(model, video) == _losses(model, _video(BOXES[:2]))
 
 

@@ -154,10 +154,12 @@ def test_swin(write: Write) -> None:
 
 
 def test_our_settings_come_last(write: Write) -> None:
-    text = "MODEL: {META_ARCHITECTURE: SyncVIS, SYNCVIS: {OVERRIDES: ['sync.momentum=0.2', 'subclips=null']}}\n"
+    """After the keys of the file and after the defaults."""
+    overrides = "['sync.momentum=0.2', 'subclips=null', 'data.frames=9', 'train.steps=4']"
+    text = f"MODEL: {{SYNCVIS: {{OVERRIDES: {overrides}}}, META_ARCHITECTURE: SyncVIS}}\n"
     config, _ = _read(write("_BASE_: base.yaml\n" + text))
     assert config.sync is not None
-    assert (config.sync.momentum, config.subclips) == (0.2, None)
+    assert (config.sync.momentum, config.subclips, config.data.frames, config.train.steps) == (0.2, None, 9, 4)
 
 
 def test_bases_chain_and_lists_replace_lists(write: Write) -> None:
