@@ -151,6 +151,24 @@ def show_config(config: ConfigPath, overrides: Overrides = None) -> None:
     typer.echo(f"cell {resolved.cell_hash}  variant {resolved.variant_hash}", err=True)
 
 
+@app.command("import-config")
+def import_config(
+    source: Annotated[Path, typer.Argument(metavar="YAML", help="config of the public Mask2Former-VIS or SyncVIS")],
+    out: Annotated[Path | None, typer.Option(help="write the run config there instead of printing it")] = None,
+    allow_unknown: Annotated[bool, typer.Option(help="leave out what cannot be carried over")] = False,
+) -> None:
+    """Turn a detectron2 YAML, with its bases, into a run config; say what became of every key."""
+    from syncvis.files import write_text
+    from syncvis.interop import detectron2_yaml
+
+    text, report = detectron2_yaml.import_config(source, allow_unknown)
+    typer.echo(str(report), err=out is None)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(out, text)
+
+
 def _add_plugins() -> None:
     for plugin in entry_points(group="syncvis.commands"):
         app.add_typer(plugin.load(), name=plugin.name)
