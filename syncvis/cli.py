@@ -26,6 +26,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make and look at data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+weights_app = typer.Typer(help="Start from published weights.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML run config, e.g. experiments/base/small.yaml")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. sync.momentum=0.1 seed=1")]
@@ -145,6 +147,21 @@ def view(
     typer.echo(str(write_contact_sheet(root, split, out, videos, frames)))
 
 
+@weights_app.command("import")
+def import_weights(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="published weights: .pth, .pkl or .safetensors")],
+    config: ConfigPath,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="safetensors file for train.init")] = Path("weights.safetensors"),
+) -> None:
+    """Turn published ImageNet, Mask2Former, VITA or SyncVIS weights into a file for train.init."""
+    from syncvis.config import load_config
+    from syncvis.interop.importing import import_file
+
+    for line in import_file(file, load_config(config, overrides or []), out):
+        typer.echo(line)
+
+
 @app.command("config")
 def show_config(config: ConfigPath, overrides: Overrides = None) -> None:
     """Print the resolved config of a run and its hash."""
@@ -153,6 +170,24 @@ def show_config(config: ConfigPath, overrides: Overrides = None) -> None:
     resolved = load_config(config, overrides or [])
     typer.echo(json.dumps(resolved.model_dump(mode="json"), indent=1))
     typer.echo(f"cell {resolved.cell_hash}  variant {resolved.variant_hash}", err=True)
+
+
+@app.command("import-config")
+def import_config(
+    source: Annotated[Path, typer.Argument(metavar="YAML", help="config of the public Mask2Former-VIS or SyncVIS")],
+    out: Annotated[Path | None, typer.Option(help="write the run config there instead of printing it")] = None,
+    allow_unknown: Annotated[bool, typer.Option(help="leave out what cannot be carried over")] = False,
+) -> None:
+    """Turn a detectron2 YAML, with its bases, into a run config; say what became of every key."""
+    from syncvis.files import write_text
+    from syncvis.interop import detectron2_yaml
+
+    text, report = detectron2_yaml.import_config(source, allow_unknown)
+    typer.echo(str(report), err=out is None)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(out, text)
 
 
 def _add_plugins() -> None:

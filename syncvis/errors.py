@@ -30,6 +30,12 @@ class ConfigError(WorkbenchError):
     exit_code = 2
 
 
+class MissingDependencyError(WorkbenchError, ImportError):
+    """An optional package that is not installed, and how to get it."""
+
+    exit_code = 2
+
+
 class DataError(WorkbenchError):
     """Images, annotations or results that are damaged or do not fit together."""
 

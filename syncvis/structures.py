@@ -84,11 +84,13 @@ class PaddedTargets:
         labels: (B, G) int64.
         masks: (B, G, T, H, W) bool.
         present: (B, G, T) bool.
+        real: (B, G) bool, False beyond a clip's own instances.
     """
 
     labels: Tensor
     masks: Tensor
     present: Tensor
+    real: Tensor
 
     @classmethod
     def of(cls, targets: Sequence[ClipTarget]) -> PaddedTargets:
@@ -99,15 +101,16 @@ class PaddedTargets:
         for b, target in enumerate(targets):
             labels[b, : len(target.labels)] = target.labels
             masks[b, : len(target.labels)] = target.masks
-        return cls(labels, masks, masks.flatten(3).any(-1))
+        counts = labels.new_tensor([len(t.labels) for t in targets])
+        real = torch.arange(most, device=labels.device) < counts[:, None]
+        return cls(labels, masks, masks.flatten(3).any(-1), real)
 
     def as_frames(self) -> PaddedTargets:
-        """B clips of T frames -> B*T clips of one frame."""
+        """B clips of T frames -> B*T clips of one frame; an instance belongs to the frames that show it (VITA)."""
         num_frames = self.masks.shape[2]
         labels = self.labels[:, None].expand(-1, num_frames, -1)
-        return PaddedTargets(
-            fold(labels), fold(self.masks.transpose(1, 2))[:, :, None], fold(self.present.mT)[..., None]
-        )
+        present = fold(self.present.mT)
+        return PaddedTargets(fold(labels), fold(self.masks.transpose(1, 2))[:, :, None], present[..., None], present)
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,19 @@ class Queries:
 
 
 @dataclass(frozen=True)
+class ClipPredictions:
+    """Predictions of one layer and level on M clips; mask logits are mask embeddings times the mask features.
+
+    Attributes:
+        class_logits: (M, Q, K+1).
+        mask_embeddings: (M, Q, C).
+    """
+
+    class_logits: Tensor
+    mask_embeddings: Tensor
+
+
+@dataclass(frozen=True)
 class LevelOutput:
     """What the heads predict for one query set after one layer.
 
@@ -203,27 +219,34 @@ class LevelOutput:
         equation = "btqc,btchw->btqhw" if self.level == "frame" else "bqc,btchw->bqthw"
         return torch.einsum(equation, self.mask_embeddings, self.mask_features)
 
-    def as_clips(self) -> tuple[Tensor, Tensor]:
-        """Class logits and mask logits with every output seen as clips.
-
-        A frame output of B clips is B*T clips of one frame: (N, Qf, K+1) and (N, Qf, 1, h, w).
-        A video output stays (B, Qv, K+1) and (B, Qv, T, h, w).
-        """
+    def as_clips(self) -> ClipPredictions:
+        """The predictions with every output seen as clips: a frame output of B clips is B*T clips of one frame."""
         if self.level == "frame":
-            return fold(self.class_logits), fold(self.mask_logits)[:, :, None]
-        return self.class_logits, self.mask_logits
+            return ClipPredictions(fold(self.class_logits), fold(self.mask_embeddings))
+        return ClipPredictions(self.class_logits, self.mask_embeddings)
 
-    def per_frame(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings (B, T, Q, C), class logits (B, T, Q, K+1), mask logits (B, T, Q, h, w), frame by frame.
+    def detach(self) -> LevelOutput:
+        """The same values without their graph."""
+        tensors = (self.embeddings, self.class_logits, self.mask_embeddings, self.mask_features)
+        return LevelOutput(self.level, *(x.detach() for x in tensors))
 
-        Video queries are the same in every frame; they are expanded, not copied.
-        """
-        if self.level == "frame":
-            return self.embeddings, self.class_logits, self.mask_logits
-        num_frames = self.mask_features.shape[1]
-        embeddings = self.embeddings[:, None].expand(-1, num_frames, -1, -1)
-        class_logits = self.class_logits[:, None].expand(-1, num_frames, -1, -1)
-        return embeddings, class_logits, self.mask_logits.transpose(1, 2)
+    @property
+    def embeddings_by_frame(self) -> Tensor:
+        """(B, T, Q, C); video queries are the same in every frame."""
+        return self._by_frame(self.embeddings)
+
+    @property
+    def class_logits_by_frame(self) -> Tensor:
+        """(B, T, Q, K+1)."""
+        return self._by_frame(self.class_logits)
+
+    @property
+    def mask_logits_by_frame(self) -> Tensor:
+        """(B, T, Q, h, w)."""
+        return self.mask_logits if self.level == "frame" else self.mask_logits.transpose(1, 2)
+
+    def _by_frame(self, x: Tensor) -> Tensor:
+        return x if self.level == "frame" else x[:, None].expand(-1, self.mask_features.shape[1], -1, -1)
 
 
 @dataclass(frozen=True)
@@ -252,6 +275,19 @@ class ClipOutput:
     @property
     def final(self) -> LayerOutput:
         return self.layers[-1]
+
+    @property
+    def levels(self) -> list[Level]:
+        return [output.level for output in self.final.levels()]
+
+    @property
+    def mask_features(self) -> Tensor:
+        """(B, T, C, h, w), the same for all layers and levels."""
+        return self.final.levels()[0].mask_features
+
+    def predictions(self, level: Level) -> list[ClipPredictions]:
+        """What one level predicts, layer by layer."""
+        return [o.as_clips() for layer in self.layers for o in layer.levels() if o.level == level]
 
 
 class RLE(TypedDict):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from syncvis.config import RunConfig, resolve, set_dotted
+from syncvis.losses.mask_losses import FrameSums, all_pairs
 from syncvis.methods import build
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.structures import ClipBatch, ClipOutput, ClipTarget, LayerOutput, Level, LevelOutput
@@ -101,3 +102,12 @@ def single_output(level: LevelOutput) -> ClipOutput:
     """A pass of one layer with one level."""
     layer = LayerOutput(frame=level) if level.level == "frame" else LayerOutput(video=level)
     return ClipOutput((layer,))
+
+
+def pair_sums(logits: Tensor, targets: Tensor) -> FrameSums:
+    """logits (M, Q, T, P) and targets (M, G, T, P) -> sums of all pairs, (M, Q, G, T)."""
+    clips = [
+        FrameSums.stack([all_pairs(x[:, t].T, y[:, t]) for t in range(x.shape[1])])
+        for x, y in zip(logits, targets, strict=True)
+    ]
+    return FrameSums.stack(clips, dim=0)

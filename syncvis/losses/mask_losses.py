@@ -6,6 +6,7 @@ the full clip and all its sub-clips are only different additions over T.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,27 +32,28 @@ class FrameSums:
     target: Tensor
     points: int
 
+    @staticmethod
+    def stack(parts: Sequence[FrameSums], dim: int = -1) -> FrameSums:
+        """Join sums of single frames, or of clips, along a new dimension."""
+        fields = zip(*((p.bce, p.overlap, p.predicted, p.target) for p in parts), strict=True)
+        bce, overlap, predicted, target = (torch.stack(field, dim) for field in fields)
+        return FrameSums(bce, overlap, predicted, target, parts[0].points)
+
 
 def all_pairs(logits: Tensor, targets: Tensor) -> FrameSums:
-    """Sums of every query with every instance.
+    """Sums of every query with every instance in one frame.
 
     Args:
-        logits: (M, Q, T, P) mask logits at the points.
-        targets: (M, G, T, P) mask values at the same points, in [0, 1].
+        logits: (P, Q) mask logits at the points.
+        targets: (G, P) mask values at the same points, in [0, 1].
 
     Returns:
-        FrameSums of shape (M, Q, G, T).
+        FrameSums of shape (Q, G); those of one frame have no T.
     """
-    targets_by_frame = targets.permute(0, 2, 3, 1)  # (M, T, P, G)
-    logits_by_frame = logits.transpose(1, 2)  # (M, T, Q, P)
-    probability = logits_by_frame.sigmoid()
-    positive = F.softplus(logits_by_frame).sum(-1, keepdim=True)
-    bce = positive - logits_by_frame @ targets_by_frame
-    overlap = probability @ targets_by_frame
-    predicted = probability.sum(-1, keepdim=True)
-    target = targets_by_frame.sum(2)[:, :, None]
-    bce, overlap, predicted, target = (x.movedim(1, -1) for x in (bce, overlap, predicted, target))
-    return FrameSums(bce, overlap, predicted, target, logits.shape[-1])
+    bce = F.softplus(logits).sum(0)[:, None] - (targets @ logits).T
+    probability = logits.sigmoid()
+    overlap = (targets @ probability).T
+    return FrameSums(bce, overlap, probability.sum(0)[:, None], targets.sum(-1)[None], len(logits))
 
 
 def matched_pairs(logits: Tensor, targets: Tensor) -> FrameSums:

@@ -1,4 +1,4 @@
-"""Bipartite matching of queries and instances, per clip and window (Mask2Former-VIS' cost; scipy's assignment)."""
+"""Bipartite matching of queries and instances, per output, clip and window (Mask2Former-VIS' cost; scipy's solver)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from syncvis.losses.mask_losses import FrameSums, joint
 
 @dataclass(frozen=True)
 class Matches:
-    """Matched pairs: four int64 vectors of one length, clip m, window w, query q, instance g."""
+    """Matched pairs: int64 vectors of one length. Output o, clip m, window w, query q, instance g."""
 
+    output: Tensor
     clip: Tensor
     window: Tensor
     query: Tensor
@@ -44,18 +45,22 @@ def matching_cost(
     return cost.movedim(-1, 1)
 
 
-def match(cost: Tensor, present: Tensor) -> Matches:
+def match(costs: Tensor, present: Tensor) -> Matches:
     """Cheapest assignment of every present instance to a query of its own.
 
     Args:
-        cost: (M, W, Q, G); of a diverged model it is not finite, the assignment is then any one.
+        costs: (O, M, W, Q, G); of a diverged model it is not finite, the assignment is then any one.
         present: (M, W, G) bool; other instances are not matched. With more instances than queries the cheapest are.
+
+    Returns:
+        The pairs by output, clip, window and query.
     """
-    costs, here = cost.nan_to_num().cpu().numpy(), present.cpu().numpy()
-    rows: list[np.ndarray] = [np.zeros((0, 4), dtype=np.int64)]
-    for clip, window in zip(*np.nonzero(here.any(-1)), strict=True):
-        instances = np.flatnonzero(here[clip, window])
-        query, column = linear_sum_assignment(costs[clip, window][:, instances])
-        where = np.broadcast_to((clip, window), (len(query), 2))
-        rows.append(np.column_stack([where, query, instances[column]]))
-    return Matches(*torch.from_numpy(np.concatenate(rows)).to(cost.device).unbind(1))
+    finite, here = costs.nan_to_num().cpu().numpy(), present.cpu().numpy()
+    rows: list[np.ndarray] = [np.zeros((0, 5), dtype=np.int64)]
+    for output, cost in enumerate(finite):
+        for clip, window in zip(*np.nonzero(here.any(-1)), strict=True):
+            instances = np.flatnonzero(here[clip, window])
+            query, column = linear_sum_assignment(cost[clip, window][:, instances])
+            where = np.broadcast_to((output, clip, window), (len(query), 3))
+            rows.append(np.column_stack([where, query, instances[column]]))
+    return Matches(*torch.from_numpy(np.concatenate(rows)).to(costs.device).unbind(1))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from syncvis.config import BackboneConfig, CriterionConfig, ResNetConfig, RunConfig, SyncConfig, TinyBackboneConfig
 from syncvis.losses.criterion import Criterion
 from syncvis.losses.mask_losses import REDUCTIONS
+from syncvis.losses.points import PointSource, RandomPoints
 from syncvis.methods.base import Method
 from syncvis.models.attention import Attention, FeedForward
 from syncvis.models.backbone import Backbone, TinyBackbone
@@ -76,15 +77,15 @@ class Mask2FormerVIS(Method):
         """Offline: nothing is remembered between clips, ``memory`` is handed through."""
         return self.decoder(features), memory
 
-    def losses(self, batch: ClipBatch) -> dict[str, Tensor]:
-        """Named, weighted losses of a batch with targets."""
+    def losses(self, batch: ClipBatch, points: PointSource | None = None) -> dict[str, Tensor]:
+        """Named, weighted losses of a batch with targets; ``points`` are the ones to use instead of drawing them."""
         features = self.encode(batch.images, batch.valid)
         output, _ = self.decode(features)
         windows = self.subclips(batch.num_frames)
         whole = Window.whole(batch.num_frames)
         if not self.decode_per_window:
-            return self.criterion(output, batch.targets, [whole, *windows])
-        losses = self.criterion(output, batch.targets, [whole])
+            return self.criterion(output, batch.targets, [whole, *windows], points)
+        losses = self.criterion(output, batch.targets, [whole], points)
         for window in windows:
             losses.update(self._window_losses(features, batch, window))
         return losses
@@ -138,8 +139,16 @@ def _build_backbone(config: BackboneConfig) -> Backbone:
 
 
 def build_criterion(config: CriterionConfig, ignore_absent: bool) -> Criterion:
-    settings = config.model_dump(exclude={"tube_reduction"})
-    return Criterion(**settings, reduction=REDUCTIONS[config.tube_reduction], ignore_absent=ignore_absent)
+    return Criterion(
+        config.class_weight,
+        config.mask_weight,
+        config.dice_weight,
+        config.no_object_weight,
+        config.frame_factor,
+        RandomPoints(config.points, config.oversample, config.importance),
+        REDUCTIONS[config.tube_reduction],
+        ignore_absent,
+    )
 
 
 def _subclip_plan(config: RunConfig) -> Callable[[int], list[Window]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from syncvis.ops.linear import TokenLinear
+
 
 class Attention(nn.Module):
     """Multi-head attention without residual.
@@ -17,17 +19,21 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
-        self.value = nn.Linear(dim, dim)
-        self.output = nn.Linear(dim, dim)
+        self.query = TokenLinear(dim, dim)
+        self.key = TokenLinear(dim, dim)
+        self.value = TokenLinear(dim, dim)
+        self.output = TokenLinear(dim, dim)
         for linear in (self.query, self.key, self.value, self.output):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
         """query (M, Q, C), key and value (M, S, C), visible (M, Q, S) bool -> (M, Q, C)."""
-        q, k, v = (self._split(x) for x in (self.query(query), self.key(key), self.value(value)))
+        return self.attend(query, self.key(key), self.value(value), visible)
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Like ``forward``, on keys and values that are projected already."""
+        q, k, v = (self._split(x) for x in (self.query(query), keys, values))
         mask = None if visible is None else visible[:, None]
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.output(attended.transpose(1, 2).flatten(2))
@@ -41,8 +47,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.linear1 = nn.Linear(dim, hidden)
-        self.linear2 = nn.Linear(hidden, dim)
+        self.linear1 = TokenLinear(dim, hidden)
+        self.linear2 = TokenLinear(hidden, dim)
         self.norm = nn.LayerNorm(dim)
         for linear in (self.linear1, self.linear2):
             nn.init.xavier_uniform_(linear.weight)

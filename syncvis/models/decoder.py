@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,10 +39,19 @@ def no_sync(queries: Queries, output: LayerOutput) -> Queries:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What queries read: keys (with position) and values, both (M, S, C), M = B*T for frames and B for videos."""
+    """What queries read: keys (with position) and values, both (B, T, S, C), or (M, S, C) for M readers."""
 
     keys: Tensor
     values: Tensor
+
+    def of_frames(self) -> Tokens:
+        """What frame queries read, (B*T, S, C)."""
+        return Tokens(fold(self.keys), fold(self.values))
+
+    def of_videos(self, time_keys: Tensor | None) -> Tokens:
+        """What video queries read, (B, T*S, C); ``time_keys`` (T, C) tell the frames apart."""
+        keys = self.keys if time_keys is None else self.keys + time_keys[:, None]
+        return Tokens(keys.flatten(1, 2), self.values.flatten(1, 2))
 
 
 class DecoderLayer(nn.Module):
@@ -55,9 +65,18 @@ class DecoderLayer(nn.Module):
         self.self_norm = nn.LayerNorm(dim)
         self.ffn = FeedForward(dim, ffn_dim)
 
-    def forward(self, queries: Tensor, position: Tensor, tokens: Tokens, visible: Tensor | None = None) -> Tensor:
-        """queries (M, Q, C), position (Q, C), visible (M, Q, S) bool -> (M, Q, C)."""
-        read = self.cross_attention(queries + position, tokens.keys, tokens.values, visible)
+    def project(self, tokens: Tokens) -> Tokens:
+        """Tokens -> the keys and values of the cross-attention, of the same shapes."""
+        return Tokens(self.cross_attention.key(tokens.keys), self.cross_attention.value(tokens.values))
+
+    def project_time(self, code: Tensor) -> Tensor:
+        """What a code (T, C) adds to the projected keys of its frame, (T, C)."""
+        weight = self.cross_attention.key.weight
+        return F.linear(code.to(weight.dtype), weight)
+
+    def forward(self, queries: Tensor, position: Tensor, projected: Tokens, visible: Tensor | None = None) -> Tensor:
+        """queries (M, Q, C), position (Q, C), projected tokens (M, S, C), visible (M, Q, S) bool -> (M, Q, C)."""
+        read = self.cross_attention.attend(queries + position, projected.keys, projected.values, visible)
         queries = self.cross_norm(queries + read)
         placed = queries + position
         queries = self.self_norm(queries + self.self_attention(placed, placed, queries))
@@ -72,6 +91,11 @@ class DecoderStack(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.heads = heads
         self.level_embed = nn.Embedding(NUM_LEVELS, dim)
+
+    def layer(self, index: int) -> DecoderLayer:
+        found = self.layers[index]
+        assert isinstance(found, DecoderLayer)
+        return found
 
 
 class QuerySet(nn.Module):
@@ -111,11 +135,14 @@ class QueryDecoder(nn.Module):
 
     def forward(self, features: ClipFeatures) -> ClipOutput:
         """ClipFeatures -> the outputs before the first layer and after each."""
-        tokens = {level: self._tokens(level, features) for level in self._query_set_of}
+        tokens = {stack: _tokens(features, stack.level_embed.weight) for stack in self._stack_of.values()}
+        resized = [_resize(features.mask, x) for x in features.levels]
         queries = Queries(**{level: self._start(level, features) for level in self._query_set_of})
         outputs = [self._predict(queries, features)]
         for index, sync in enumerate(self._syncs):
-            queries = self._layer(index, queries, outputs[-1], tokens, features)
+            scale = index % NUM_LEVELS
+            projected = self._project(index, {stack: maps[scale] for stack, maps in tokens.items()})
+            queries = self._layer(index, queries, outputs[-1], projected, resized[scale])
             output = self._predict(queries, features)
             synced = sync(queries, output)
             outputs.append(output if synced is queries else self._predict(synced, features))
@@ -127,29 +154,38 @@ class QueryDecoder(nn.Module):
         batch = features.mask.shape[:2] if level == "frame" else features.mask.shape[:1]
         return content.expand(*batch, -1, -1)
 
-    def _tokens(self, level: Level, features: ClipFeatures) -> list[Tokens]:
-        embeds = self._stack_of[level].level_embed.weight
-        with_time = self.time_code and level == "video"
-        return [_tokens(level, x, embed, with_time) for x, embed in zip(features.levels, embeds, strict=True)]
+    def _project(self, index: int, tokens: Mapping[DecoderStack, Tokens]) -> dict[Level, Tokens]:
+        """What the queries of each level read in a layer; levels that share weights share the projection."""
+        projected = {stack: stack.layer(index).project(here) for stack, here in tokens.items()}
+        found: dict[Level, Tokens] = {}
+        for level, stack in self._stack_of.items():
+            here = projected[stack]
+            found[level] = here.of_frames() if level == "frame" else here.of_videos(self._time_keys(index, here))
+        return found
+
+    def _time_keys(self, index: int, projected: Tokens) -> Tensor | None:
+        if not self.time_code:
+            return None
+        num_frames, _, dim = projected.keys.shape[1:]
+        return self._stack_of["video"].layer(index).project_time(time_code(num_frames, dim, projected.keys.device))
 
     def _layer(
         self,
         index: int,
         queries: Queries,
         output: LayerOutput,
-        tokens: Mapping[Level, list[Tokens]],
-        features: ClipFeatures,
+        projected: Mapping[Level, Tokens],
+        mask_features: Tensor,
     ) -> Queries:
-        scale = index % NUM_LEVELS
+        """Projected tokens and mask_features (B, T, C, h, w) are those of the scale that the layer reads."""
         states = {}
         for prediction in output.levels():
             level = prediction.level
             state = getattr(queries, level)
-            visible = _visible(prediction, features.levels[scale])
-            layer, position = self._stack_of[level].layers[index], self._query_set_of[level].position.weight
+            layer, position = self._stack_of[level].layer(index), self._query_set_of[level].position.weight
             flat = fold(state) if level == "frame" else state
-            flat = layer(flat, position, tokens[level][scale], visible)
-            states[level] = unfold(flat, features.num_frames) if level == "frame" else flat
+            flat = layer(flat, position, projected[level], _visible(prediction, mask_features))
+            states[level] = unfold(flat, mask_features.shape[1]) if level == "frame" else flat
         return Queries(**states)
 
     def _predict(self, queries: Queries, features: ClipFeatures) -> LayerOutput:
@@ -170,7 +206,7 @@ class CascadeDecoder(nn.Module):
     def __init__(self, frames: QueryDecoder, query_set: QuerySet, stack: DecoderStack, time_code: bool) -> None:
         super().__init__()
         self.frames, self.query_set = frames, query_set
-        self.layers: nn.ModuleList = stack.layers
+        self.layers = stack.layers
         self.heads = stack.heads
         self.time_code = time_code
 
@@ -180,7 +216,8 @@ class CascadeDecoder(nn.Module):
         state = self.query_set.content.weight.expand(features.mask.shape[0], -1, -1)
         outputs = [LayerOutput(frame_layers[0].frame, self.heads("video", state, features.mask))]
         for layer, frame_layer in zip(self.layers, frame_layers[1:], strict=True):
-            state = layer(state, self.query_set.position.weight, tokens)
+            assert isinstance(layer, DecoderLayer)
+            state = layer(state, self.query_set.position.weight, layer.project(tokens))
             outputs.append(LayerOutput(frame_layer.frame, self.heads("video", state, features.mask)))
         return ClipOutput(tuple(outputs))
 
@@ -188,30 +225,41 @@ class CascadeDecoder(nn.Module):
         assert finished is not None
         values = finished.embeddings
         num_frames, _, dim = values.shape[1:]
-        keys = values + time_code(num_frames, dim, values.device)[:, None] if self.time_code else values
-        return Tokens(keys.flatten(1, 2), values.flatten(1, 2))
+        code = time_code(num_frames, dim, values.device) if self.time_code else None
+        return Tokens(values, values).of_videos(code)
 
 
-def _tokens(level: Level, x: Tensor, embed: Tensor, with_time: bool) -> Tokens:
-    """One feature map (B, T, C, h, w) as the tokens of a level: (B*T, h*w, C) or (B, T*h*w, C)."""
-    num_frames, dim, height, width = x.shape[1:]
-    values = x.flatten(3).mT + embed  # (B, T, h*w, C)
-    keys = values + spatial_code(height, width, dim, x.device).flatten(0, 1)
-    if with_time:
-        keys = keys + time_code(num_frames, dim, x.device)[:, None]
-    if level == "frame":
-        return Tokens(fold(keys), fold(values))
-    return Tokens(keys.flatten(1, 2), values.flatten(1, 2))
+def _tokens(features: ClipFeatures, level_embed: Tensor) -> list[Tokens]:
+    """The feature maps as tokens (B, T, h*w, C), coarse to fine."""
+    tokens = []
+    for x, embed in zip(features.levels, level_embed, strict=True):
+        values = x.flatten(3).mT + embed
+        code = spatial_code(x.shape[-2], x.shape[-1], x.shape[2], x.device).flatten(0, 1)
+        tokens.append(Tokens(values + code, values))
+    return tokens
 
 
-def _visible(prediction: LevelOutput, x: Tensor) -> Tensor:
+@torch.no_grad()
+def _resize(mask_features: Tensor, like: Tensor) -> Tensor:
+    """Mask features (B, T, C, h, w) at the size of another map.
+
+    Resizing and the product with mask embeddings are both linear, so resized features give the resized masks; those
+    of all queries at the full size are never needed.
+    """
+    resized = F.interpolate(fold(mask_features), like.shape[-2:], mode="bilinear", align_corners=False)
+    return unfold(resized, mask_features.shape[1])
+
+
+@torch.no_grad()
+def _visible(prediction: LevelOutput, mask_features: Tensor) -> Tensor:
     """Cells that a query may read next: where its own mask is foreground; all of them where it has none.
 
-    (B*T, Qf, h*w) for frame queries, (B, Qv, T*h*w) for video queries, at the size of the feature map x.
+    (B*T, Qf, h*w) for frame queries, (B, Qv, T*h*w) for video queries, at the size of the mask features given.
     """
-    # Detached, not under no_grad: the mask logits are kept, and the losses need their graph.
-    logits = prediction.mask_logits.detach()
-    resized = F.interpolate(fold(logits), x.shape[-2:], mode="bilinear", align_corners=False)
-    inside = resized >= 0
-    rows = inside.flatten(2) if prediction.level == "frame" else unfold(inside, logits.shape[1]).flatten(2)
-    return rows | ~rows.any(-1, keepdim=True)
+    cells = mask_features.flatten(3)  # (B, T, C, h*w)
+    if prediction.level == "frame":
+        logits = fold(prediction.mask_embeddings @ cells)
+    else:
+        logits = (prediction.mask_embeddings[:, None] @ cells).transpose(1, 2).flatten(2)
+    inside = logits >= 0
+    return inside | ~inside.any(-1, keepdim=True)

@@ -68,7 +68,11 @@ class PixelDecoder(nn.Module):
         self.mask_features = nn.Conv2d(dim, mask_dim, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> PixelFeatures:
-        """Four backbone maps, fine to coarse -> PixelFeatures."""
+        """Four backbone maps, fine to coarse -> PixelFeatures; in the precision of the weights also under autocast."""
+        with torch.autocast(maps[0].device.type, enabled=False):
+            return self._features([x.to(self.level_embed.dtype) for x in maps])
+
+    def _features(self, maps: Sequence[Tensor]) -> PixelFeatures:
         projected = [proj(x) for proj, x in zip(self.input_proj, reversed(maps[1:]), strict=True)]
         shapes = [(x.shape[-2], x.shape[-1]) for x in projected]
         tokens = self._encode(torch.cat([x.flatten(2).mT for x in projected], 1), shapes)

@@ -20,6 +20,30 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     return F.grid_sample(maps, (2 * points - 1)[:, None], align_corners=False).squeeze(2)
 
 
+def sample_masks(masks: Tensor, which: Tensor, points: Tensor) -> Tensor:
+    """Like :func:`sample_points`, for boolean masks that are read several times: nothing of their size is made.
+
+    Args:
+        masks: (A, H, W) bool.
+        which: (M,) the mask that each set of points reads.
+        points: (M, P, 2), x and y in [0, 1].
+
+    Returns:
+        (M, P) values in [0, 1], of the type of ``points``.
+    """
+    height, width = masks.shape[-2:]
+    pixels, first = masks.flatten(), (which * (height * width))[:, None]
+    x, y = points[..., 0] * width - 0.5, points[..., 1] * height - 0.5
+    left, top = x.floor(), y.floor()
+    total = torch.zeros_like(x)
+    for column, share_x in ((left, left + 1 - x), (left + 1, x - left)):
+        for row, share_y in ((top, top + 1 - y), (top + 1, y - top)):
+            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            place = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
+            total += share_x * share_y * (pixels[first + place.long()] & inside)
+    return total
+
+
 def uncertain_points(logits: Tensor, num_points: int, oversample: float, importance: float) -> Tensor:
     """Draw points where the sign of a mask is least sure, plus some anywhere.
 

@@ -19,21 +19,21 @@ Strategy = Callable[[LevelOutput, LevelOutput], Tensor]
 
 def class_prediction(source: LevelOutput, reader: LevelOutput) -> Tensor:
     """Sum of the two largest class probabilities, "no object" left out (released code, decoder lines 472-476)."""
-    probabilities = source.per_frame()[1].softmax(-1)[..., :-1]
+    probabilities = source.class_logits_by_frame.softmax(-1)[..., :-1]
     return probabilities.topk(min(2, probabilities.shape[-1]), -1).values.sum(-1)
 
 
 def query_similarity(source: LevelOutput, reader: LevelOutput) -> Tensor:
     """Largest cosine between the embedding and any embedding of the reader (our reading: no formula is published)."""
-    own = F.normalize(source.per_frame()[0], dim=-1)
-    other = F.normalize(reader.per_frame()[0], dim=-1)
+    own = F.normalize(source.embeddings_by_frame, dim=-1)
+    other = F.normalize(reader.embeddings_by_frame, dim=-1)
     return (own @ other.mT).amax(-1)
 
 
 def mask_similarity(source: LevelOutput, reader: LevelOutput) -> Tensor:
     """Largest soft IoU in that frame between the mask and any mask of the reader (our reading, as above)."""
-    own = source.per_frame()[2].flatten(3).sigmoid()
-    other = reader.per_frame()[2].flatten(3).sigmoid()
+    own = source.mask_logits_by_frame.flatten(3).sigmoid()
+    other = reader.mask_logits_by_frame.flatten(3).sigmoid()
     overlap = own @ other.mT
     union = own.sum(-1)[..., :, None] + other.sum(-1)[..., None, :] - overlap
     return (overlap / union.clamp(min=1e-6)).amax(-1)
@@ -47,6 +47,7 @@ STRATEGIES: dict[str, Strategy] = {
 
 
 @torch.no_grad()
-def select(score: Tensor, num_selected: int) -> Tensor:
-    """Indices of the Nk largest scores per frame in ascending order: (B, T, Q) -> (B, T, min(Nk, Q))."""
+def select(strategy: Strategy, source: LevelOutput, reader: LevelOutput, num_selected: int) -> Tensor:
+    """Indices of the Nk queries of the source that score best in each frame, ascending: (B, T, min(Nk, Q))."""
+    score = strategy(source.detach(), reader.detach())
     return score.topk(min(num_selected, score.shape[-1]), -1).indices.sort(-1).values

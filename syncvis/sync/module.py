@@ -64,14 +64,14 @@ class QuerySync(nn.Module):
         """Video queries read the Nk selected queries of every frame: T * Nk references."""
         frame, video = queries.both()
         frame_output, video_output = output.both()
-        index = select(self.strategy(frame_output, video_output), self.num_selected)
+        index = select(self.strategy, frame_output, video_output, self.num_selected)
         return self.exchanges["video"](video, _gather(frame, index).flatten(1, 2))
 
     def _read_video(self, queries: Queries, output: LayerOutput) -> Tensor:
         """Frame queries of frame t read the Nk video queries selected for frame t."""
         frame, video = queries.both()
         frame_output, video_output = output.both()
-        index = select(self.strategy(video_output, frame_output), self.num_selected)
+        index = select(self.strategy, video_output, frame_output, self.num_selected)
         references = _gather(video[:, None].expand(-1, index.shape[1], -1, -1), index)
         return unfold(self.exchanges["frame"](fold(frame), fold(references)), index.shape[1])
 

@@ -58,8 +58,13 @@ def load_checkpoint(path: Path, cell_hash: str) -> dict[str, Any]:
 
 def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> None:
     """Write a state dict as safetensors."""
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=dict(metadata)))
+    save_tensors(path, model.state_dict(), metadata)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors by name as safetensors, whole or not at all."""
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, lambda temporary: save_file(contiguous, temporary, metadata=dict(metadata)))
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -77,16 +82,20 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def initialise(model: nn.Module, path: str | Path) -> list[str]:
-    """Start from the weights of another run; returns the names of the parts that start fresh.
+    """Start from the weights of another run or an imported file; returns the names of the parts that start fresh.
+
+    A file may bring only some of the model's top-level parts (a backbone, say); those that it brings must be whole.
 
     Raises:
         StorageError: A part that must not start fresh has no tensor of its shape in the file.
     """
     stored = read_weights(path)
     state = model.state_dict()
+    brought = {_part(name) for name in stored} & {_part(name) for name in state}
     found = {name: _find(name, tensor, stored) for name, tensor in state.items()}
     fresh = [name for name, tensor in found.items() if tensor is None]
-    wrong = [name for name in fresh if not any(part in name for part in OPTIONAL_PARTS)]
+    may_be_fresh = {name for name in fresh if any(part in name for part in OPTIONAL_PARTS)}
+    wrong = [name for name in fresh if name not in may_be_fresh and (_part(name) in brought or not brought)]
     if wrong:
         names = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
         raise StorageError(
@@ -120,6 +129,15 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     model.load_state_dict(stored)
 
 
+def sources(name: str) -> list[str]:
+    """Names that a tensor may have in a file, its own first: see ALIASES."""
+    return [name, *(old + name.removeprefix(new) for new, old in ALIASES if name.startswith(new))]
+
+
 def _find(name: str, tensor: Tensor, stored: Mapping[str, Tensor]) -> Tensor | None:
-    candidates = [name, *(old + name.removeprefix(new) for new, old in ALIASES if name.startswith(new))]
-    return next((stored[c] for c in candidates if c in stored and stored[c].shape == tensor.shape), None)
+    return next((stored[s] for s in sources(name) if s in stored and stored[s].shape == tensor.shape), None)
+
+
+def _part(name: str) -> str:
+    """``backbone.stem.weight`` -> ``backbone``."""
+    return name.split(".")[0]

@@ -15,9 +15,9 @@ from torch import Tensor
 from syncvis.config import DataConfig
 from syncvis.data.loader import TrainClips
 from syncvis.data.ytvis import VideoDataset
-from syncvis.losses import criterion as criterion_module
 from syncvis.losses.criterion import Criterion
 from syncvis.losses.mask_losses import REDUCTIONS
+from syncvis.losses.points import GivenPoints
 from syncvis.methods.mask2former_vis import build_criterion
 from syncvis.structures import ClipTarget, LayerOutput, LevelOutput, Window
 
@@ -125,10 +125,9 @@ def test_class_loss_is_weighted_cross_entropy() -> None:
 
 
 @pytest.mark.parametrize("name", REDUCTIONS)
-def test_mask_losses_against_plain_loops(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mask_losses_against_plain_loops(name: str) -> None:
     """Summed over matched pairs and divided by the instances present, per window; points of each frame its own."""
     points = torch.rand(9, 64, 2, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(criterion_module, "uncertain_points", lambda x, *_: points[: len(x)])
     target = _boxes((4, 0, [0]), (2, 20, [0, 1, 2]), (3, 38, [2]))
     torch.manual_seed(1)
     good = _good_masks(target, [0, 1, 2])
@@ -136,7 +135,7 @@ def test_mask_losses_against_plain_loops(name: str, monkeypatch: pytest.MonkeyPa
     windows = [Window.whole(3), Window("early", (0, 1), weight=0.5), Window("last", (2,), weight=2)]
     criterion = replace(CRITERION, reduction=REDUCTIONS[name])
     output = level_output("video", torch.zeros(1, 3, CLASSES + 1), masks)
-    losses = criterion(single_output(output), [target], windows)
+    losses = criterion(single_output(output), [target], windows, GivenPoints([torch.rand(1, 64, 2)], [points]))
 
     def at_points(maps: Tensor) -> Tensor:  # (3, T, H, W) -> (3, T, P)
         return F.grid_sample(maps.flatten(0, 1)[:, None], 2 * points[:, None] - 1, align_corners=False).view(3, 3, -1)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import pair_sums
 from torch import Tensor
 
 from syncvis.losses.mask_losses import (
     REDUCTIONS,
     FrameSums,
-    all_pairs,
     frames_inside,
     joint,
     matched_pairs,
@@ -54,7 +54,7 @@ def test_all_pairs_are_the_matched_pairs_of_each(name: str) -> None:
     torch.manual_seed(0)
     logits, targets = torch.randn(2, 4, 3, 20, dtype=torch.double), torch.rand(2, 5, 3, 20, dtype=torch.double)
     inside = frames_inside(WINDOWS, 3, logits)
-    bce, dice = REDUCTIONS[name](all_pairs(logits, targets), inside)
+    bce, dice = REDUCTIONS[name](pair_sums(logits, targets), inside)
     assert bce.shape == dice.shape == (2, 4, 5, len(WINDOWS))
     for q in range(4):
         for g in range(5):
@@ -67,7 +67,7 @@ def test_equal_frames() -> None:
     logits = torch.tensor([[[-200.0, 3.0, 200.0]]]).expand(1, 2, 3)
     targets = torch.tensor([[[1.0, 1.0, 0.0]]]).expand(1, 2, 3)
     inside = torch.ones(2, 1)
-    for sums in (matched_pairs(logits, targets), all_pairs(logits[:, None], targets[:, None])):
+    for sums in (matched_pairs(logits, targets), pair_sums(logits[:, None], targets[:, None])):
         summed, mean = per_frame_sum(sums, inside)[0], joint(sums, inside)[0]
         torch.testing.assert_close(summed, 2 * mean)
         torch.testing.assert_close(mean.flatten(), torch.tensor([(200 + 0.048587 + 200) / 3]))

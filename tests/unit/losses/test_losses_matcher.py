@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import permutations, product
 
 import pytest
 import torch
+from helpers import pair_sums
 from torch import Tensor
 
-from syncvis.losses.mask_losses import all_pairs, frames_inside
+from syncvis.losses.mask_losses import frames_inside
 from syncvis.losses.matcher import match, matching_cost
 
 WEIGHTS = (2.0, 5.0, 3.0)
@@ -23,26 +24,24 @@ def _cheapest(cost: Tensor) -> float:
 @pytest.mark.parametrize("instances", [1, 3, 5])
 def test_matching_is_the_cheapest(queries: int, instances: int) -> None:
     torch.manual_seed(queries * 10 + instances)
-    cost = torch.randn(2, 3, queries, instances)
+    costs = torch.randn(2, 2, 3, queries, instances)
     present = torch.rand(2, 3, instances) < 0.7
-    matches = match(cost, present)
-    for clip in range(2):
-        for window in range(3):
-            here = (matches.clip == clip) & (matches.window == window)
-            query, instance = matches.query[here], matches.instance[here]
-            possible = present[clip, window].nonzero().flatten()
-            assert len(query) == len(query.unique()) == min(queries, len(possible))
-            assert len(instance.unique()) == len(instance)
-            assert set(instance.tolist()) <= set(possible.tolist())
-            if len(possible):
-                total = cost[clip, window, query, instance].sum()
-                assert float(total) == pytest.approx(_cheapest(cost[clip, window][:, possible]), abs=1e-5)
+    matches = match(costs, present)
+    for output, clip, window in product(range(2), range(2), range(3)):
+        here = (matches.output == output) & (matches.clip == clip) & (matches.window == window)
+        query, instance = matches.query[here], matches.instance[here]
+        possible, cost = present[clip, window].nonzero().flatten(), costs[output, clip, window]
+        assert len(query) == len(query.unique()) == min(queries, len(possible))
+        assert len(instance.unique()) == len(instance)
+        assert set(instance.tolist()) <= set(possible.tolist())
+        if len(possible):
+            assert float(cost[query, instance].sum()) == pytest.approx(_cheapest(cost[:, possible]), abs=1e-5)
 
 
 def test_no_instance_no_match() -> None:
     for instances in (0, 2):
-        matches = match(torch.zeros(2, 1, 3, instances), torch.zeros(2, 1, instances, dtype=torch.bool))
-        fields = (matches.clip, matches.window, matches.query, matches.instance)
+        matches = match(torch.zeros(3, 2, 1, 3, instances), torch.zeros(2, 1, instances, dtype=torch.bool))
+        fields = (matches.output, matches.clip, matches.window, matches.query, matches.instance)
         assert all(x.shape == (0,) and x.dtype == torch.int64 for x in fields)
 
 
@@ -54,7 +53,7 @@ def _inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def test_cost_by_hand() -> None:
     class_logits, labels, logits, targets = _inputs()
-    cost = matching_cost(class_logits, labels, all_pairs(logits, targets), torch.ones(3, 1), WEIGHTS)
+    cost = matching_cost(class_logits, labels, pair_sums(logits, targets), torch.ones(3, 1), WEIGHTS)
     assert cost.shape == (2, 1, 4, 3)
     for m, q, g in ((0, 0, 0), (1, 3, 2), (0, 2, 1)):
         x, y = logits[m, q].flatten(), targets[m, g].flatten()
@@ -68,14 +67,14 @@ def test_cost_of_a_window_is_the_cost_of_its_frames_alone() -> None:
     class_logits, labels, logits, targets = _inputs()
     windows = [(0, 1, 2), (0, 2), (1,)]
     inside = frames_inside(windows, 3, logits)
-    cost = matching_cost(class_logits, labels, all_pairs(logits, targets), inside, WEIGHTS)
+    cost = matching_cost(class_logits, labels, pair_sums(logits, targets), inside, WEIGHTS)
     for w, frames in enumerate(windows):
-        sums = all_pairs(logits[:, :, list(frames)], targets[:, :, list(frames)])
+        sums = pair_sums(logits[:, :, frames], targets[:, :, frames])
         alone = matching_cost(class_logits, labels, sums, torch.ones(len(frames), 1), WEIGHTS)
         torch.testing.assert_close(cost[:, w], alone[:, 0])
 
 
 def test_a_diverged_model_is_matched_somehow() -> None:
     """Its loss is not finite and the training loop says so; the assignment must not fail before."""
-    cost = torch.tensor([[[[float("nan"), float("inf")], [1.0, float("-inf")]]]])
+    cost = torch.tensor([[[[[float("nan"), float("inf")], [1.0, float("-inf")]]]]])
     assert len(match(cost, torch.ones(1, 1, 2, dtype=torch.bool)).query) == 2

@@ -14,7 +14,7 @@ from torch import Tensor
 from syncvis.methods import build
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.models.decoder import CascadeDecoder, QueryDecoder, QuerySet
-from syncvis.structures import ClipBatch, LayerOutput, PaddedTargets, Queries, Window
+from syncvis.structures import ClipBatch, LayerOutput, Queries, Window
 
 
 def _double(batch: ClipBatch) -> ClipBatch:
@@ -147,20 +147,12 @@ def test_a_batch_of_two_is_two_batches_of_one(structure: str, monkeypatch: pytes
 
 def _matches(model: Mask2FormerVIS, batch: ClipBatch) -> set[tuple[Any, ...]]:
     """(level, clip, frame or window, query, instance) of the last layer."""
-    targets = PaddedTargets.of(batch.targets)
-    windows = [Window.whole(3), *model.subclips(3)]
     found: set[tuple[Any, ...]] = set()
-    for prediction in predict(model, batch).final.levels():
-        frame = prediction.level == "frame"
-        inside = torch.zeros(3, len(windows))
-        for w, window in enumerate(windows):
-            inside[list(window.frames), w] = 1
-        inside, wanted = (torch.ones(1, 1), targets.as_frames()) if frame else (inside, targets)
-        present = torch.einsum("mgt,tw->mwg", wanted.present.float(), inside) > 0
-        logits = [x.float() for x in prediction.as_clips()]
-        m = model.criterion._match(logits[0], logits[1], wanted, inside, present)
-        rows = torch.stack([m.clip, m.window, m.query, m.instance], 1).tolist()
-        found |= {("frame", c // 3, c % 3, q, g) if frame else ("video", c, w, q, g) for c, w, q, g in rows}
+    windows = [Window.whole(3), *model.subclips(3)]
+    for level, m in model.criterion.matches(predict(model, batch), batch.targets, windows).items():
+        last = m.output == m.output.max()
+        rows = torch.stack([m.clip, m.window, m.query, m.instance], 1)[last].tolist()
+        found |= {(level, c // 3, c % 3, q, g) if level == "frame" else (level, c, w, q, g) for c, w, q, g in rows}
     assert found
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from helpers import level_output
@@ -9,8 +11,9 @@ from torch import nn
 
 from syncvis.models.attention import Attention, FeedForward
 from syncvis.models.backbone import TinyBackbone
-from syncvis.models.decoder import _visible
+from syncvis.models.decoder import _resize, _visible
 from syncvis.models.pixel_decoder import PixelDecoder, _cell_centres
+from syncvis.structures import LevelOutput
 
 
 def test_attention_is_pytorchs_multi_head_attention() -> None:
@@ -45,12 +48,15 @@ def test_visible_cells() -> None:
     left[:, :, :2] = 1
     last_frame[1] = 1
     masks = torch.stack([left, nothing, last_frame])[None]  # (1, Q, T, h, w)
-    x = torch.zeros(1, 2, 8, 2, 2)
-    video = _visible(level_output("video", torch.zeros(1, 3, 2), masks), x)
+
+    def visible(output: LevelOutput) -> list[Any]:
+        return _visible(output, _resize(output.mask_features, torch.zeros(1, 2, 8, 2, 2))).tolist()
+
     columns, everything, nowhere = [True, False] * 2, [True] * 4, [False] * 4
-    assert video.tolist() == [[columns * 2, everything * 2, nowhere + everything]]
-    frame = _visible(level_output("frame", torch.zeros(1, 2, 3, 2), masks.transpose(1, 2)), x)
-    assert frame.tolist() == [[columns, everything, everything], [columns, everything, everything]]
+    video = visible(level_output("video", torch.zeros(1, 3, 2), masks))
+    assert video == [[columns * 2, everything * 2, nowhere + everything]]
+    frame = visible(level_output("frame", torch.zeros(1, 2, 3, 2), masks.transpose(1, 2)))
+    assert frame == [[columns, everything, everything], [columns, everything, everything]]
 
 
 @pytest.mark.parametrize("base_stride", [2, 4])

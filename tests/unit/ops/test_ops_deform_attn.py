@@ -43,12 +43,14 @@ def test_plain_loops_give_the_same() -> None:
             for point in range(POINTS):
                 x, y = locations[n, r, head, level, point].tolist()
                 wanted[n, r, head] += weights[n, r, head, level, point] * _bilinear(table, h, w, x, y)
-    torch.testing.assert_close(deformable_attention(value, SHAPES, locations, weights), wanted.flatten(2))
+    torch.testing.assert_close(deformable_attention(value, SHAPES, *locations.unbind(-1), weights), wanted.flatten(2))
 
 
 def test_gradients_of_all_inputs() -> None:
     value, locations, weights = (x.requires_grad_() for x in _inputs())
-    assert torch.autograd.gradcheck(lambda v, p, a: deformable_attention(v, SHAPES, p, a), (value, locations, weights))
+    assert torch.autograd.gradcheck(
+        lambda v, p, a: deformable_attention(v, SHAPES, *p.unbind(-1), a), (value, locations, weights)
+    )
 
 
 def test_offsets_start_as_a_ring() -> None:

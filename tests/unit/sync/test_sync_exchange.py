@@ -55,8 +55,9 @@ def test_mask_similarity_is_the_largest_soft_iou_of_the_frame() -> None:
 
 def test_select_takes_the_best_of_each_frame_in_ascending_order() -> None:
     score = torch.tensor([[[0.1, 0.9, 0.5, 0.2], [0.8, 0.1, 0.2, 0.9]]])
-    assert select(score, 2).tolist() == [[[1, 2], [0, 3]]]
-    assert select(score, 9).tolist() == [[[0, 1, 2, 3]] * 2]
+    unread = level_output("video", torch.zeros(1, 4, 3), torch.zeros(1, 4, 2, 1, 1))
+    assert select(lambda source, reader: score, unread, unread, 2).tolist() == [[[1, 2], [0, 3]]]
+    assert select(lambda source, reader: score, unread, unread, 9).tolist() == [[[0, 1, 2, 3]] * 2]
 
 
 def _exchange(momentum: float) -> Exchange:

@@ -157,6 +157,34 @@ def test_a_part_that_must_not_start_fresh(stored: Path, tmp_path: Path, part: st
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
 
 
+@pytest.mark.parametrize("part", ["backbone", "pixel_decoder", "decoder"])
+def test_a_file_of_one_whole_part_leaves_the_others_fresh(stored: Path, tmp_path: Path, part: str) -> None:
+    path = tmp_path / "part.safetensors"
+    tensors = {name: x for name, x in read_weights(stored).items() if name.startswith(f"{part}.")}
+    save_file(tensors, path)
+    model = tiny_model({"sync": None}, seed=5)
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    fresh = initialise(model, path)
+    assert fresh == [name for name in before if not name.startswith(f"{part}.")]
+    assert all(torch.equal(x, tensors.get(name, before[name])) for name, x in model.state_dict().items())
+
+
+@pytest.mark.parametrize("part", ["backbone", "decoder"])
+def test_a_part_with_a_hole_is_refused(stored: Path, tmp_path: Path, part: str) -> None:
+    path = tmp_path / "hole.safetensors"
+    names = [name for name in read_weights(stored) if name.startswith(f"{part}.")]
+    save_file(_without({name: read_weights(stored)[name] for name in names}, names[3]), path)
+    with pytest.raises(StorageError, match=rf"no tensor of the right shape for {names[3]}\. Fix"):
+        initialise(tiny_model({"sync": None}), path)
+
+
+def test_a_file_without_any_part_of_the_model(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"head.weight": torch.zeros(2)}, path)
+    with pytest.raises(StorageError, match=r"no tensor of the right shape for .* and \d+ more"):
+        initialise(tiny_model(), path)
+
+
 def test_a_file_of_another_size_names_the_first_few(stored: Path) -> None:
     with pytest.raises(StorageError, match=r"and \d+ more"):
         initialise(tiny_model({"model.hidden_dim": 64}), stored)

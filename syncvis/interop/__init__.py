@@ -1,0 +1,1 @@
+"""Exchange with the public repositories of the field: their configs, weights and training scripts."""
