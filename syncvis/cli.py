@@ -9,11 +9,14 @@ import json
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from syncvis.errors import WorkbenchError
+from syncvis.errors import ConfigError, WorkbenchError
+
+if TYPE_CHECKING:
+    from syncvis.config import RunConfig
 
 app = typer.Typer(
     help="The workbench for ablating video instance segmentation.",
@@ -40,11 +43,21 @@ def train(
     device: Device = "cpu",
     threads: Threads = 1,
     workers: Annotated[int, typer.Option(help="loader processes", min=0)] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what it would cost and what is missing")] = False,
+    gpus: Annotated[
+        int | None, typer.Option(help="GPUs of the dry run; default 8 at scale paper, else 1", min=1)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the dry run as JSON")] = False,
 ) -> None:
     """Train and evaluate one run; the same command continues an interrupted one."""
     from syncvis.config import load_config
 
     resolved = load_config(config, overrides or [])
+    if dry_run:
+        _dry_run(resolved, config, gpus, as_json)
+        return
+    if gpus is not None or as_json:
+        raise ConfigError("--gpus and --json belong to --dry-run", file="command line", fix="add --dry-run")
     out = out or Path("outputs/train") / resolved.cell_hash
     from syncvis.training.run import Runtime, run
 
@@ -55,6 +68,14 @@ def train(
     )
     typer.echo("  ".join(f"{name} {value:.1f}" for name, value in result.metrics.items()))
     typer.echo(f"run folder: {out}   pictures: {out / 'overlays'}   seconds: {result.seconds['total']:.0f}")
+
+
+def _dry_run(config: RunConfig, source: Path, gpus: int | None, as_json: bool) -> None:
+    from syncvis.training.dry_run import dry_run
+    from syncvis.training.dry_run_text import render
+
+    found = dry_run(config, source, gpus)
+    typer.echo(json.dumps(found.to_json(), indent=1) if as_json else render(found))
 
 
 @app.command("eval")

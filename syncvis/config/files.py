@@ -98,28 +98,40 @@ def set_dotted(tree: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 def read_tree(path: str | Path) -> dict[str, Any]:
-    """Read a run config file and the files it is the difference to (its ``base``, relative to itself).
+    """Read a run config file and the files it is the difference to.
+
+    Its ``base`` is a path relative to itself, or a list of them, of which later ones win; bases have bases in turn.
 
     Raises:
         ConfigError: A file cannot be read, the bases form a loop, or a ``${reference}`` leads nowhere.
     """
-    chain: list[dict[str, Any]] = []
-    seen: list[Path] = []
-    here: Path | None = Path(path)
-    while here is not None:
-        if here.resolve() in seen:
-            raise ConfigError("is its own base", file=here, key="base", fix="break the loop of base files")
-        seen.append(here.resolve())
-        tree = read_yaml(here)
-        base = tree.pop("base", None)
-        if not isinstance(base, str | None):
-            raise ConfigError(f"is {base!r}, not a path", file=here, key="base", fix="name one YAML file")
-        chain.insert(0, tree)
-        here = here.parent / base if base else None
+    layers = [tree for _, tree in read_layers(path)]
     try:
-        return merge(*chain)
+        return merge(*layers)
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0], file=path, fix="correct the value with '${'") from None
+
+
+def read_layers(path: str | Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The files that make up a run config with what each of them says, later ones win; ``path`` is the last.
+
+    Raises:
+        ConfigError: A file cannot be read, or the bases form a loop.
+    """
+    return _read_layers(Path(path), ())
+
+
+def _read_layers(path: Path, above: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any]]]:
+    place = path.resolve()
+    if place in above:
+        raise ConfigError("is its own base", file=path, key="base", fix="break the loop of base files")
+    tree = read_yaml(path)
+    base = tree.pop("base", None)
+    names = base if isinstance(base, list) else [] if base is None else [base]
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"is {base!r}, not a path", file=path, key="base", fix="name one or more YAML files")
+    below = [layer for name in names for layer in _read_layers(path.parent / name, (*above, place))]
+    return [*below, (path, tree)]
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:

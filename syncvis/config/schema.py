@@ -30,6 +30,12 @@ class CropConfig(Section):
     short_side: tuple[Positive, ...] = Field((400, 500, 600), min_length=1, description="one is drawn per clip")
     size: tuple[Positive, Positive] = Field((384, 600), description="least and largest side of the window, in pixels")
 
+    @model_validator(mode="after")
+    def _sizes_in_order(self) -> CropConfig:
+        if self.size[0] > self.size[1]:
+            raise ValueError(f"size {list(self.size)}: the least side is larger than the largest")
+        return self
+
 
 class DataConfig(Section):
     """Which videos, and which frames of them make a clip.

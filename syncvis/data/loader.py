@@ -76,7 +76,7 @@ class TrainClips:
         video = self.video(step * self.batch_size + index)
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, _CLIP, step, index)))
         frames = sample_frames(len(video), self.config.frames, self.config.frame_range, rng)
-        transform = ClipTransform.draw(self.config, rng)
+        transform = ClipTransform.draw(self.config, (video.height, video.width), rng)
         images = transform.images(read_frames(self.dataset, video, frames))
         return images, _visible(read_targets(video, frames), transform)
 
@@ -143,13 +143,19 @@ def pad_images(clips: Sequence[Tensor], size_divisor: int) -> tuple[Tensor, Tens
     Returns:
         Images (B, T, 3, H', W') and valid (B, T, H', W') bool.
     """
-    largest = (max(clip.shape[side] for clip in clips) for side in (-2, -1))
-    height, width = (math.ceil(side / size_divisor) * size_divisor for side in largest)
+    largest = (max(clip.shape[-2] for clip in clips), max(clip.shape[-1] for clip in clips))
+    height, width = padded_size(largest, size_divisor)
     inside = [torch.ones_like(clip[:, 0], dtype=torch.bool) for clip in clips]
     return (
         torch.stack([_pad(clip, height, width) for clip in clips]),
         torch.stack([_pad(mask, height, width) for mask in inside]),
     )
+
+
+def padded_size(size: tuple[int, int], size_divisor: int) -> tuple[int, int]:
+    """(height, width) rounded up to multiples of ``size_divisor``."""
+    height, width = (math.ceil(side / size_divisor) * size_divisor for side in size)
+    return height, width
 
 
 def _pad(x: Tensor, height: int, width: int) -> Tensor:

@@ -101,7 +101,7 @@ def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResu
 
     device = torch.device(runtime.device)
     _reset_peak_memory(device)
-    train_set, valid_set = _load_splits(config)
+    train_set, valid_set = load_splits(config)
     torch.manual_seed(config.seed)
     model = build(config, len(train_set.categories))
     fresh = initialise(model, config.train.init) if config.train.init else []
@@ -183,7 +183,7 @@ def predict_one(
 ) -> VideoPrediction:
     """Predict one video of a data set at the test size of the config."""
     batch, resized = load_video(
-        dataset, video, config.data.test_short_side, config.data.max_size, size_divisor=SIZE_DIVISOR
+        dataset, video, config.data.test_short_side, config.data.test_max_size, size_divisor=SIZE_DIVISOR
     )
     original = (video.height, video.width)
     return predict_video(model, batch.to(device), resized, original, video.id, config.eval)
@@ -225,7 +225,7 @@ def _finished(config: RunConfig, out: Path) -> RunResult | None:
     return result
 
 
-def _load_splits(config: RunConfig) -> tuple[VideoDataset, VideoDataset]:
+def load_splits(config: RunConfig) -> tuple[VideoDataset, VideoDataset]:
     """Train and validation split, with one list of categories and something to find in the latter."""
     root, videos = Path(config.data.root), config.data.videos
     splits = [VideoDataset.load(root, name) for name in (config.data.train, config.data.valid)]

@@ -10,7 +10,17 @@ import pytest
 import yaml
 from helpers import TINY
 
-from syncvis.config import load_config, merge, parse_overrides, parse_yaml, read_tree, read_yaml, resolve, set_dotted
+from syncvis.config import (
+    load_config,
+    merge,
+    parse_overrides,
+    parse_yaml,
+    read_layers,
+    read_tree,
+    read_yaml,
+    resolve,
+    set_dotted,
+)
 from syncvis.errors import ConfigError
 
 BASE = Path(__file__).parents[3] / "experiments" / "base"
@@ -110,7 +120,7 @@ def test_what_cannot_be_meant_is_refused(changes: dict[str, Any], named: str) ->
         (b"seed: \xff\xfe\n", "UTF-8"),
         (b"? [a, b]\n: 1\n", "line 1"),
         (b"base: 5\n", "base"),
-        (b"base: [a.yaml]\n", "base"),
+        (b"base: [5]\n", "base"),
         (b"data: {root: '${nothing.there}'}\n", "nothing.there"),
         (b"seed: !!python/object/apply:os.getcwd []\n", "line 1"),
     ],
@@ -148,6 +158,18 @@ def test_base_chain(write: Write, tmp_path: Path) -> None:
     assert config.sync is None
     assert config.data.short_side == (64,)
     assert "base" not in read_tree(leaf)
+
+
+def test_several_bases(write: Write) -> None:
+    """Later bases win over earlier ones, the file over all; a base may have bases of its own."""
+    write(yaml.safe_dump(TINY), "common.yaml")
+    write("base: common.yaml\ntrain: {lr: 0.5, steps: 7}\nseed: 3\n", "first.yaml")
+    write("train: {lr: 0.25}\nseed: 4\n", "second.yaml")
+    leaf = write("base: [first.yaml, second.yaml]\nseed: 5\n")
+    config = load_config(leaf)
+    assert (config.seed, config.train.lr, config.train.steps, config.train.batch_size) == (5, 0.25, 7, 2)
+    names = [path.name for path, _ in read_layers(leaf)]
+    assert names == ["common.yaml", "first.yaml", "second.yaml", "config.yaml"]
 
 
 def test_a_loop_of_bases(write: Write) -> None:

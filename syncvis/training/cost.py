@@ -1,0 +1,145 @@
+"""What a training step costs, counted without data, weights or a GPU.
+
+The model runs forward once on fake tensors (torch's ``FakeTensorMode``): shapes, types and the device's choice of
+kernels, no numbers and no memory. Plain meta tensors would not do: attention then keeps all its probabilities.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from syncvis.config import RunConfig
+from syncvis.methods import build
+from syncvis.methods.base import Method
+from syncvis.training.meter import ForwardCost, forward_cost
+
+PARTS = {
+    "backbone": r"backbone\.",
+    "pixel decoder": r"pixel_decoder\.",
+    "exchange attention": r".*\bsync\..*\battention\.",
+    "exchange FFN": r".*\bsync\..*\bffn\.",
+    "heads": r".*\bheads\.",
+    "frame queries": r".*\bquery_sets\.frame\.",
+    "video queries": r".*\bquery_sets?\.",
+    "decoder layers": r"decoder\.",
+    "other": r"",
+}
+"""Parts of a model: the first pattern that the beginning of a parameter's name matches names its part."""
+
+BACKWARD = 2
+"""FLOPs of the backward pass against the forward pass: each product has one for its input and one for its weight."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How many parameters a part has, with and without gradient."""
+
+    trainable: int = 0
+    frozen: int = 0
+
+    def __add__(self, other: Parameters) -> Parameters:
+        return Parameters(self.trainable + other.trainable, self.frozen + other.frozen)
+
+    @property
+    def total(self) -> int:
+        return self.trainable + self.frozen
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one process at the end of the losses, when most is held.
+
+    Attributes:
+        weights: parameters and buffers.
+        gradients: of the trainable parameters.
+        optimizer: both moments of Adam.
+        activations: what autograd keeps, the losses' own part excluded.
+        predictions: mask logits and their gradients: those of all layers exist before the decoder's backward pass.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    predictions: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations + self.predictions
+
+
+def shape_model(config: RunConfig, num_classes: int) -> Method:
+    """The model of a config without storage: parameters on the meta device."""
+    with torch.device("meta"):
+        return build(config, num_classes)
+
+
+def count_parameters(model: nn.Module) -> dict[str, Parameters]:
+    """Parameters by part, in the order of PARTS; parts that the model does not have are left out."""
+    counts: dict[str, Parameters] = defaultdict(Parameters)
+    for name, parameter in model.named_parameters():
+        part = next(part for part, pattern in PARTS.items() if re.match(pattern, name))
+        size = parameter.numel()
+        counts[part] += Parameters(size, 0) if parameter.requires_grad else Parameters(0, size)
+    return {part: counts[part] for part in PARTS if part in counts}
+
+
+def counting_device() -> str:
+    """Whose kernels to count for: a GPU's, unless this torch was built without, and would abort the process."""
+    return "cuda" if torch.backends.cuda.is_built() else "cpu"
+
+
+def fake_forward_cost(
+    config: RunConfig, num_classes: int, clips: int, size: tuple[int, int], device: str
+) -> ForwardCost:
+    """Cost of the forward pass of ``clips`` training clips of ``size`` (height, width) as on a device of this type.
+
+    The device need not be there, but torch must be built for it. Half precision is counted as float16, whichever it
+    is: they have the same size.
+    """
+    model = shape_model(config, num_classes)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
+        model.to_empty(device=device)
+        images = torch.empty(clips, config.data.frames, 3, *size)
+        valid = torch.empty(clips, config.data.frames, *size, dtype=torch.bool)
+        with _half_precision(device, config.train.precision != "float32"):
+            return forward_cost(model, images, valid)
+
+
+def memory(model: nn.Module, cost: ForwardCost) -> Memory:
+    """Memory of one process that trains ``model`` with AdamW in float32 state."""
+    trainable = sum(_bytes(p) for p in model.parameters() if p.requires_grad)
+    weights = sum(_bytes(x) for x in [*model.parameters(), *model.buffers()])
+    return Memory(weights, trainable, 2 * trainable, sum(cost.saved.values()), 2 * cost.predictions)
+
+
+def _bytes(x: Tensor) -> int:
+    return x.numel() * x.element_size()
+
+
+@contextmanager
+def _half_precision(device: str, enabled: bool) -> Iterator[None]:
+    """Autocast to float16 for a device that may not be there; ``torch.autocast`` turns itself off without a GPU."""
+    if not enabled:
+        yield
+        return
+    before: Any = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    torch.set_autocast_enabled(device, True)
+    torch.set_autocast_dtype(device, torch.float16)
+    torch.autocast_increment_nesting()
+    try:
+        yield
+    finally:
+        if torch.autocast_decrement_nesting() == 0:
+            torch.clear_autocast_cache()
+        torch.set_autocast_enabled(device, before[0])
+        torch.set_autocast_dtype(device, before[1])

@@ -1,0 +1,187 @@
+"""``syncvis train CONFIG --dry-run``: what a run would be, what it would cost, and what of that is missing here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from syncvis.config import RunConfig, read_layers
+from syncvis.data.loader import padded_size
+from syncvis.data.transforms import resized
+from syncvis.errors import ConfigError, DataError
+from syncvis.training.cost import (
+    BACKWARD,
+    Memory,
+    Parameters,
+    count_parameters,
+    counting_device,
+    fake_forward_cost,
+    memory,
+    shape_model,
+)
+from syncvis.training.meter import ForwardCost
+from syncvis.training.run import SIZE_DIVISOR, load_splits
+
+CLASSES = {"ytvis_2019": 40, "ytvis_2021": 40, "ytvis_2022": 40, "ovis": 25}
+"""K of the benchmarks (data sets' own pages, analysis/reference/dataset_stats.csv; 2022 has the classes of 2021)."""
+
+PAPER_GPUS = 8
+"""Mask2Former's and SyncVIS's recipes are written for eight."""
+
+WIDE = (9, 16)
+"""Aspect ratio, height to width, that sizes are computed for."""
+
+DIFFERS = "# Differs: "
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that this machine lacks for the run."""
+
+    what: str
+    problem: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """All that ``--dry-run`` says.
+
+    Attributes:
+        num_classes, classes_from: K and where it was found.
+        clips: per GPU and pass.
+        size: (height, width) of the padded frames that costs are counted for.
+        parameters: by part.
+        forward: cost of one forward pass of ``clips`` clips on one GPU.
+        memory: of one GPU.
+        differs: where the recipe cannot be followed, as its files say.
+    """
+
+    config: RunConfig
+    num_classes: int
+    classes_from: str
+    gpus: int
+    clips: int
+    size: tuple[int, int]
+    parameters: dict[str, Parameters]
+    forward: ForwardCost
+    memory: Memory
+    differs: list[str]
+    missing: list[Missing]
+
+    @property
+    def step_flops(self) -> dict[str, int]:
+        """FLOPs of one training step on one GPU, by part: all passes, forward and backward."""
+        factor = self.config.train.accumulate * (1 + BACKWARD)
+        return {part: factor * flops for part, flops in self.forward.flops.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        totals = {"step_flops": self.step_flops, "memory_total": self.memory.total}
+        return {**asdict(self), **totals, "config": self.config.model_dump(mode="json")}
+
+
+def dry_run(config: RunConfig, source: str | Path, gpus: int | None = None) -> DryRun:
+    """Look at a run without starting it.
+
+    Args:
+        source: the config's file, which may say where its recipe cannot be followed.
+        gpus: processes that would train together, one per GPU; None: eight at scale paper, else one.
+
+    Raises:
+        ConfigError: The batch cannot be shared out.
+    """
+    gpus = gpus or (PAPER_GPUS if config.scale == "paper" else 1)
+    clips = _clips(config, gpus)
+    num_classes, classes_from, missing = _classes(config, source)
+    model = shape_model(config, num_classes)
+    size = training_size(config)
+    forward = fake_forward_cost(config, num_classes, clips, size, counting_device())
+    needed = memory(model, forward)
+    missing += [*_missing_weights(config), *_missing_gpus(gpus, needed)]
+    return DryRun(
+        config,
+        num_classes,
+        classes_from,
+        gpus,
+        clips,
+        size,
+        count_parameters(model),
+        forward,
+        needed,
+        _differences(source),
+        missing,
+    )
+
+
+def training_size(config: RunConfig) -> tuple[int, int]:
+    """Padded (height, width) of a 16:9 frame at the largest training short side."""
+    frame = (120 * WIDE[0], 120 * WIDE[1])
+    return padded_size(resized(frame, max(config.data.short_side), config.data.max_size), SIZE_DIVISOR)
+
+
+def _clips(config: RunConfig, gpus: int) -> int:
+    """Clips per GPU and pass."""
+    batch, passes = config.train.batch_size, config.train.accumulate
+    if batch % (gpus * passes):
+        problem = f"{batch} clips cannot be shared out over {gpus} GPUs and {passes} passes"
+        fix = f"choose --gpus and train.accumulate so that their product divides {batch}"
+        raise ConfigError(problem, key="train.batch_size", fix=fix)
+    return batch // (gpus * passes)
+
+
+def _classes(config: RunConfig, source: str | Path) -> tuple[int, str, list[Missing]]:
+    """K, where it was found, and what is missing of the data set that would say it."""
+    root = Path(config.data.root)
+    files = [root / name for name in (config.data.train, config.data.valid)]
+    absent = [path for path in (root, *files) if not path.exists()]
+    if not absent:
+        try:
+            return len(load_splits(config)[0].categories), f"categories of {files[0]}", []
+        except DataError as error:
+            missing = [Missing("data set", f"{error.file}: {error.problem}", error.fix or "")]
+    elif absent[0] == root:
+        missing = [Missing("data set", f"there is no folder {root}", "put the data set there, or set data.root=FOLDER")]
+    else:
+        fix = "cut the labelled videos in two files, or set data.train=FILE data.valid=FILE"
+        missing = [Missing("data set", f"there is no file {path}", fix) for path in absent]
+    known = [name for name in CLASSES if name in root.parts or name in Path(source).stem]
+    if known:
+        return CLASSES[known[0]], f"{known[0]}, by its name", missing
+    return 40, "assumed: no data set tells", missing
+
+
+def _missing_weights(config: RunConfig) -> list[Missing]:
+    init = config.train.init
+    if init is None or Path(init).exists():
+        return []
+    fix = "make it with `syncvis weights import` from the published file that the recipe names, or set train.init=null"
+    return [Missing("initial weights", f"there is no file {init}", fix)]
+
+
+def _missing_gpus(gpus: int, needed: Memory) -> list[Missing]:
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    missing = []
+    if found < gpus:
+        fix = "give --gpus and train.accumulate, which keeps the batch with fewer GPUs; --device cpu needs none"
+        missing.append(Missing("GPUs", f"{found} of {gpus}", fix))
+    for index in range(min(found, gpus)):
+        there = torch.cuda.get_device_properties(index).total_memory
+        if there < needed.total:
+            problem = f"GPU {index} has {gib(there)}, a step needs about {gib(needed.total)}"
+            fix = "raise train.accumulate, or lower data.frames or data.short_side; train.precision=bf16 halves most"
+            missing.append(Missing("GPU memory", problem, fix))
+    return missing
+
+
+def _differences(source: str | Path) -> list[str]:
+    """The lines of a recipe's files that say where it is not followed."""
+    lines = [line for path, _ in read_layers(source) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line.removeprefix(DIFFERS) for line in lines if line.startswith(DIFFERS)]
+
+
+def gib(size: int) -> str:
+    """A number of bytes to read."""
+    return f"{size / 2**30:.2f} GiB"

@@ -1,0 +1,96 @@
+"""The published recipes as run configs: all resolve, and hold the published values."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from syncvis.config import RunConfig, load_config, read_layers
+
+RECIPES = Path(__file__).parents[3] / "experiments" / "recipes"
+
+# Name: batch, lr, milestones, steps, T, frame range, queries, test short side, top k.
+# M2F: Mask2Former configs/youtubevis_{2019,2021}; SYNC: SyncVIS/configs/youtubevis_{2019,2021}; VITA: configs/ovis.
+PUBLISHED = {
+    "mask2former_vis_ytvis_2019_r50": (16, 1e-4, (4000,), 6000, 2, 20, 100, 360, 10),  # M2F
+    "mask2former_vis_ytvis_2019_r101": (16, 1e-4, (4000,), 6000, 2, 20, 100, 360, 10),  # M2F
+    "mask2former_vis_ytvis_2019_swin_l": (16, 1e-4, (4000,), 6000, 2, 20, 200, 480, 10),  # M2F
+    "mask2former_vis_ytvis_2021_r50": (16, 1e-4, (5500,), 8000, 2, 20, 100, 360, 10),  # M2F
+    "mask2former_vis_ytvis_2021_r101": (16, 1e-4, (5500,), 8000, 2, 20, 100, 360, 10),  # M2F
+    "mask2former_vis_ytvis_2021_swin_l": (16, 1e-4, (5500,), 8000, 2, 20, 200, 360, 10),  # M2F
+    "syncvis_ytvis_2019_r50": (8, 1e-4, (37500,), 70000, 8, 20, 100, 360, 10),  # SYNC R50_bs8.yaml
+    "syncvis_ytvis_2019_r101": (8, 5e-5, (75000,), 140000, 5, 20, 100, 360, 10),  # SYNC R101_bs8.yaml
+    "syncvis_ytvis_2019_swin_l": (8, 5e-5, (75000,), 140000, 5, 20, 200, 448, 10),  # SYNC SWIN_bs8.yaml
+    "syncvis_ytvis_2021_r50": (8, 5e-5, (100000,), 187500, 6, 8, 100, 360, 10),  # SYNC vfi_R50_bs8.yaml
+    "syncvis_ytvis_2021_r101": (8, 5e-5, (100000,), 187500, 6, 8, 100, 360, 10),  # SYNC vfi_R101_bs8.yaml
+    "syncvis_ytvis_2021_swin_l": (8, 5e-5, (100000,), 187500, 6, 8, 200, 448, 10),  # SYNC vfi_SWIN_bs8.yaml
+    "syncvis_ytvis_2022_r50": (8, 5e-5, (100000,), 187500, 6, 8, 100, 360, 10),  # as 2021: nothing was released
+    "syncvis_ytvis_2022_r101": (8, 5e-5, (100000,), 187500, 6, 8, 100, 360, 10),
+    "syncvis_ytvis_2022_swin_l": (8, 5e-5, (100000,), 187500, 6, 8, 200, 448, 10),
+    "syncvis_ovis_r50": (8, 5e-5, (50000, 125000), 150000, 6, 8, 100, 360, 20),  # VITA vita_R50_bs8.yaml
+    "syncvis_ovis_r101": (8, 5e-5, (50000, 125000), 150000, 6, 8, 100, 360, 20),  # as R50
+    "syncvis_ovis_swin_l": (8, 5e-5, (50000, 125000), 150000, 6, 8, 200, 448, 20),  # VITA vita_SWIN_bs8.yaml
+}
+BACKBONES = {"r50": "resnet50", "r101": "resnet101", "swin_l": "swin_l"}
+
+
+def _recipe(name: str) -> RunConfig:
+    return load_config(RECIPES / f"{name}.yaml")
+
+
+def test_every_recipe_is_checked() -> None:
+    assert {path.stem for path in RECIPES.glob("*.yaml")} == set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_values(name: str) -> None:
+    config = _recipe(name)
+    data, train, decoder = config.data, config.train, config.model.decoder
+    found = (train.batch_size, train.lr, train.milestones, train.steps, data.frames, data.frame_range)
+    assert found == PUBLISHED[name][:6]
+    assert decoder.frame_queries == decoder.video_queries == PUBLISHED[name][6]
+    assert (data.test_short_side, config.eval.topk) == PUBLISHED[name][7:]
+    assert (train.clip_norm, train.weight_decay, train.backbone_lr_scale, train.gamma) == (0.01, 0.05, 0.1, 0.1)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_names_say_what_is_inside(name: str) -> None:
+    config = _recipe(name)
+    parts = re.fullmatch("(mask2former_vis|syncvis)_(.+?)_(r50|r101|swin_l)", name)
+    assert parts is not None
+    _, benchmark, backbone = parts.groups()
+    assert config.scale == "paper"
+    assert config.model.backbone.name == BACKBONES[backbone]
+    assert config.data.root == f"data/{benchmark}/train"
+    assert config.train.init == f"weights/mask2former_coco_{backbone}.safetensors"
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith("syncvis")])
+def test_syncvis_augmentation_and_modules(name: str) -> None:
+    """SYNC INPUT and CROP; decoder and model files of the released code for the two modules."""
+    config = _recipe(name)
+    assert config.data.short_side == (288, 320, 352, 384, 416, 448, 480, 512)
+    assert config.data.max_size == 768
+    assert config.data.crop is not None
+    assert config.data.crop.model_dump() == {"probability": 0.5, "short_side": (400, 500, 600), "size": (384, 600)}
+    assert config.method.structure == "synchronous"
+    assert config.sync is not None
+    assert (config.sync.num_selected, config.sync.momentum) == (10, 0.05)
+    assert config.subclips is not None
+    assert (config.subclips.size, config.subclips.weights, config.subclips.factor) == (2, "edges", 0.5)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith("mask2former_vis")])
+def test_mask2former_vis_has_no_part_of_syncvis(name: str) -> None:
+    config = _recipe(name)
+    assert (config.method.structure, config.sync, config.subclips) == ("video_only", None, None)
+    assert (config.data.short_side, config.data.max_size, config.data.crop) == ((360, 480), 1333, None)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_cannot_be_followed_is_said(name: str) -> None:
+    text = "".join(path.read_text() for path, _ in read_layers(RECIPES / f"{name}.yaml"))
+    assert ("# Differs: COCO pseudo-clips" in text) == name.startswith("syncvis")
+    assert ("was released" in text) == ("2022" in name or "ovis" in name)

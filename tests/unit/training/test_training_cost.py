@@ -1,0 +1,122 @@
+"""What a step costs: parameters to the last one, FLOPs and kept bytes against real passes and known networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import NUM_CLASSES, STRUCTURES, random_batch, tiny_config, tiny_model
+from torch import nn
+
+from syncvis.config import load_config
+from syncvis.training.cost import count_parameters, counting_device, fake_forward_cost, memory, shape_model
+from syncvis.training.meter import _Meter, forward_cost
+
+RECIPES = Path(__file__).parents[3] / "experiments" / "recipes"
+
+
+def _parameters(name: str) -> dict[str, int]:
+    counts = count_parameters(shape_model(load_config(RECIPES / f"{name}.yaml"), 40))
+    return {part: count.total for part, count in counts.items()}
+
+
+def test_parameters_of_mask2former_vis() -> None:
+    """Those of the published R50 model for 40 classes."""
+    parts = _parameters("mask2former_vis_ytvis_2019_r50")
+    assert parts["backbone"] == 23_454_912
+    assert parts["pixel decoder"] == 6_035_904
+    assert parts["decoder layers"] + parts["heads"] + parts["video queries"] == 14_469_161
+    assert parts["heads"] == 197_376 + 10_537 + 512  # mask MLP, class layer, norm
+    assert sum(parts.values()) == 43_959_977
+
+
+def test_what_syncvis_adds() -> None:
+    base = _parameters("mask2former_vis_ytvis_2019_r50")
+    added = {part: count for part, count in _parameters("syncvis_ytvis_2019_r50").items() if count != base.get(part)}
+    assert added == {"exchange attention": 2 * 263_168, "exchange FFN": 2 * 1_051_392, "frame queries": 51_200}
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_parts_sum_to_the_model(structure: str) -> None:
+    model = shape_model(tiny_config(STRUCTURES[structure]), NUM_CLASSES)
+    counts = count_parameters(model)
+    assert sum(count.total for count in counts.values()) == sum(p.numel() for p in model.parameters())
+    assert "other" not in counts
+
+
+def test_frozen_parts() -> None:
+    frozen = {"model.backbone": {"name": "resnet18", "width": 8, "freeze_at": 1}}
+    counts = count_parameters(shape_model(tiny_config(frozen), NUM_CLASSES))
+    assert counts["backbone"].frozen == 3 * 8 * 7 * 7
+    assert counts["backbone"].trainable > 0
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_fake_tensors_count_what_real_ones_do(structure: str) -> None:
+    batch = random_batch(3, instances=(1, 2))
+    real = forward_cost(tiny_model(STRUCTURES[structure]), batch.images, batch.valid)
+    assert fake_forward_cost(tiny_config(STRUCTURES[structure]), NUM_CLASSES, 2, (32, 64), "cpu") == real
+    assert set(real.flops) >= {"backbone", "pixel_decoder", "decoder"}
+
+
+def test_flops_of_a_known_backbone() -> None:
+    """torchvision's page gives 4.09 G multiplications for ResNet-50 at 224 x 224, 2 M of them in its class layer."""
+    changes = {"model.backbone": {"name": "resnet50"}, "model.decoder.layers": 1, "data.frames": 1}
+    config = tiny_config({**changes, **STRUCTURES["video_only"]})
+    flops = fake_forward_cost(config, NUM_CLASSES, 1, (224, 224), counting_device()).flops["backbone"]
+    assert flops == pytest.approx(2 * (4.09e9 - 2.048e6), rel=0.002)
+
+
+def _saved(changes: Mapping[str, Any]) -> dict[str, int]:
+    """Of a model with as little decoder as possible."""
+    little = {**STRUCTURES["video_only"], "model.decoder.layers": 1}
+    return fake_forward_cost(tiny_config({**little, **changes}), NUM_CLASSES, 1, (64, 64), counting_device()).saved
+
+
+def test_a_frozen_backbone_keeps_nothing() -> None:
+    backbone = {"name": "resnet18", "width": 8}
+    assert _saved({"model.backbone": backbone})["backbone"] > 0
+    assert "backbone" not in _saved({"model.backbone": {**backbone, "freeze_at": 5}})
+
+
+def test_half_precision_keeps_less() -> None:
+    resnet = {"model.backbone": {"name": "resnet18", "width": 64}}
+    full, half = (sum(_saved({**resnet, "train.precision": p}).values()) for p in ("float32", "bf16"))
+    assert 0.4 * full < half < 0.9 * full
+    assert not torch.is_autocast_enabled(counting_device())
+
+
+class _Squares(nn.Module):
+    """Squares its input, and cubes it for nothing."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x * x * x
+        return x * x
+
+
+def test_what_the_graph_no_longer_holds_is_not_counted() -> None:
+    model = nn.Sequential(_Squares())
+    counted = _Meter(model)
+    x = torch.rand(100, requires_grad=True)
+    with counted.running():
+        y = model[0](x * 2)
+        assert counted.saved_bytes() == {"0": 400}
+        del y
+    assert counted.saved_bytes() == {}
+
+
+def test_memory_adds_up() -> None:
+    model = tiny_model()
+    batch = random_batch(3)
+    cost = forward_cost(model, batch.images, batch.valid)
+    needed = memory(model, cost)
+    parameters = 4 * sum(p.numel() for p in model.parameters())
+    assert needed.gradients == parameters
+    assert needed.optimizer == 2 * parameters
+    assert needed.weights == parameters + 4 * sum(b.numel() for b in model.buffers())
+    # 4 frame and 4 video outputs of 3 frames: 5 and 4 queries, 8 x 16 cells, 4 bytes, and as much for the gradients.
+    assert needed.predictions == 2 * 4 * (5 + 4) * 3 * 8 * 16 * 4
+    assert needed.total == sum(vars(needed).values())
