@@ -32,7 +32,7 @@ class Share:
     """What one of several processes takes of every batch, in one or more passes.
 
     A batch is cut into ``processes * passes`` equal parts of neighbouring clips. The parts of all processes and passes
-    together are the batch, so how it is shared changes no clip.
+    together are the batch, so how it is shared changes no clip; each part is padded to its own largest one.
     """
 
     rank: int = 0

@@ -93,6 +93,7 @@ def together(
 
     scenarios = {
         "even": Scenario(words("even", "even")),
+        "even, in passes": Scenario(words("even", "passes", "train.accumulate=2")),
         "uneven": Scenario(words("uneven", "uneven")),
         "stopped": Scenario(words("uneven", "stopped"), "SIGTERM", 0),
         "continued": Scenario(words("uneven", "stopped", "--checkpoint-activations")),
@@ -142,17 +143,17 @@ def test_the_even_clips_are_even(even: RunConfig) -> None:
 
 def test_both_processes_succeed_and_the_first_one_speaks(together: Any) -> None:
     _, ends = together
-    for name in ("even", "uneven", "continued"):
+    for name in ("even", "even, in passes", "uneven", "continued"):
         (first, text), (second, silence) = ends[name]
         assert (first, second, silence) == (0, 0, ""), text
         assert text.count("\n") == 2
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_two_processes_equal_one(together: Any, even: RunConfig, tmp_path: Path, accumulate: int) -> None:
-    """With the whole batch at once, and with the same two halves one after the other."""
+@pytest.mark.parametrize(("out", "accumulate"), [("even", 1), ("even", 2), ("passes", 1)])
+def test_two_processes_equal_one(together: Any, even: RunConfig, tmp_path: Path, out: str, accumulate: int) -> None:
+    """Both with half of the batch, at once or in passes; alone with the whole batch, or its halves in passes."""
     alone = _alone(even, tmp_path / "alone", accumulate=accumulate)
-    _assert_same_training(together[0] / "even", alone, even.train.init)
+    _assert_same_training(together[0] / out, alone, even.train.init)
 
 
 @pytest.mark.xfail(strict=True, reason="the criterion divides by the instances of its own process")
