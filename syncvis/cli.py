@@ -42,14 +42,20 @@ def train(
     out: Annotated[Path | None, typer.Option(help="run folder; default outputs/train/<hash>")] = None,
     device: Device = "cpu",
     threads: Threads = 1,
-    workers: Annotated[int, typer.Option(help="loader processes", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="loader processes, of each training process", min=0)] = 0,
+    checkpoint_activations: Annotated[
+        bool, typer.Option("--checkpoint-activations", help="less memory, more time, same result")
+    ] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="the same bits every time, also on a GPU")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what it would cost and what is missing")] = False,
     gpus: Annotated[
         int | None, typer.Option(help="GPUs of the dry run; default 8 at scale paper, else 1", min=1)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="the dry run as JSON")] = False,
 ) -> None:
-    """Train and evaluate one run; the same command continues an interrupted one."""
+    """Train and evaluate one run; the same command continues an interrupted one. Several processes: with torchrun."""
     from syncvis.config import load_config
 
     resolved = load_config(config, overrides or [])
@@ -59,15 +65,22 @@ def train(
     if gpus is not None or as_json:
         raise ConfigError("--gpus and --json belong to --dry-run", file="command line", fix="add --dry-run")
     out = out or Path("outputs/train") / resolved.cell_hash
+    from syncvis.distributed import joined, rank
     from syncvis.training.run import Runtime, run
 
-    result = run(
-        resolved,
-        out,
-        Runtime(device=device, threads=threads, loader_workers=workers, progress=sys.stdout.isatty()),
-    )
-    typer.echo("  ".join(f"{name} {value:.1f}" for name, value in result.metrics.items()))
-    typer.echo(f"run folder: {out}   pictures: {out / 'overlays'}   seconds: {result.seconds['total']:.0f}")
+    with joined(device) as own_device:
+        runtime = Runtime(
+            device=own_device,
+            threads=threads,
+            loader_workers=workers,
+            progress=sys.stdout.isatty(),
+            checkpoint_activations=checkpoint_activations,
+            deterministic=deterministic,
+        )
+        result = run(resolved, out, runtime)
+        if rank() == 0:
+            typer.echo("  ".join(f"{name} {value:.1f}" for name, value in result.metrics.items()))
+            typer.echo(f"run folder: {out}   pictures: {out / 'overlays'}   seconds: {result.seconds['total']:.0f}")
 
 
 def _dry_run(config: RunConfig, source: Path, gpus: int | None, as_json: bool) -> None:

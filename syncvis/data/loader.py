@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +25,24 @@ from syncvis.structures import ClipBatch, ClipTarget, Frames
 
 # Keys that keep the random streams of epochs and clips apart.
 _EPOCH, _CLIP = 0, 1
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of several processes takes of every batch, in one or more passes.
+
+    A batch is cut into ``processes * passes`` equal parts of neighbouring clips. The parts of all processes and passes
+    together are the batch, so how it is shared changes no clip; each part is padded to its own largest one.
+    """
+
+    rank: int = 0
+    processes: int = 1
+    passes: int = 1
+
+    @property
+    def parts(self) -> range:
+        """The numbers of this process's parts, one per pass."""
+        return range(self.rank, self.processes * self.passes, self.processes)
 
 
 class TrainClips:
@@ -46,31 +68,39 @@ class TrainClips:
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, _EPOCH, epoch)))
         return self.dataset.videos[int(rng.permutation(len(self.dataset.videos))[place])]
 
-    def batch(self, step: int) -> ClipBatch:
-        """The batch of a step: the same one whenever, and in whichever process, it is asked for.
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> ClipBatch:
+        """The batch of a step, or one of ``parts`` parts of it: the same whenever and wherever it is asked for.
 
         Raises:
             DataError: A frame or a mask cannot be read.
         """
-        return collate([self._clip(step, i) for i in range(self.batch_size)], self.size_divisor)
+        size = self.batch_size // parts
+        return collate([self._clip(step, i) for i in range(part * size, (part + 1) * size)], self.size_divisor)
 
-    def iterate(self, start: int, stop: int, workers: int = 0) -> Iterator[tuple[int, ClipBatch]]:
-        """Yield (step, batch) for the steps ``start`` .. ``stop - 1``; ``workers`` processes prepare them."""
+    def iterate(
+        self, start: int, stop: int, workers: int = 0, share: Share | None = None
+    ) -> Iterator[tuple[int, ClipBatch]]:
+        """Yield (step, batch) for the steps ``start`` .. ``stop - 1``; ``workers`` processes prepare them.
+
+        With a share, each step comes once per pass, with the clips of that pass.
+        """
+        passes = _Passes(self, range(start, stop), share or Share())
         if not workers:
-            yield from ((step, self.batch(step)) for step in range(start, stop))
+            yield from ((passes.step(index), passes.batch(index)) for index in range(len(passes)))
             return
         loader: DataLoader[ClipBatch | WorkbenchError] = DataLoader(
-            _Steps(self, range(start, stop)),
+            passes,
             batch_size=None,
             num_workers=workers,
             collate_fn=_unchanged,
+            worker_init_fn=_obey_only_the_parent,
             # Without its own generator the loader would draw from the global one, and training would see it.
             generator=torch.Generator(),
         )
-        for step, batch in zip(range(start, stop), loader, strict=True):
+        for index, batch in enumerate(loader):
             if isinstance(batch, WorkbenchError):
                 raise batch
-            yield step, batch
+            yield passes.step(index), batch
 
     def _clip(self, step: int, index: int) -> tuple[Tensor, ClipTarget]:
         video = self.video(step * self.batch_size + index)
@@ -81,20 +111,46 @@ class TrainClips:
         return images, _visible(read_targets(video, frames), transform)
 
 
-class _Steps(Dataset[ClipBatch | WorkbenchError]):
-    """Batches by step; a fault is returned, since a loader's process would wrap it in its own traceback."""
+class _Passes(Dataset[ClipBatch | WorkbenchError]):
+    """Batches by number of pass; a fault is returned, since a loader's process would wrap it in its own traceback."""
 
-    def __init__(self, clips: TrainClips, steps: range) -> None:
-        self.clips, self.steps = clips, steps
+    def __init__(self, clips: TrainClips, steps: range, share: Share) -> None:
+        self.clips, self.steps, self.share = clips, steps, share
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.steps) * self.share.passes
+
+    def step(self, index: int) -> int:
+        return self.steps[index // self.share.passes]
+
+    def batch(self, index: int) -> ClipBatch:
+        share = self.share
+        part = share.parts[index % share.passes]
+        return self.clips.batch(self.step(index), part, share.processes * share.passes)
 
     def __getitem__(self, index: int) -> ClipBatch | WorkbenchError:
         try:
-            return self.clips.batch(self.steps[index])
+            return self.batch(index)
         except WorkbenchError as error:
             return error
+
+
+def _obey_only_the_parent(_: int) -> None:
+    """In a process of the loader: leave stop signals to the trainer, which still needs batches up to its checkpoint.
+
+    Batch systems and terminals signal every process of a job. SIGTERM ends this one if the trainer sent it.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _unchanged(batch: Any) -> Any:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from syncvis.distributed import mean_over_processes
+from syncvis.distributed import mean_over_processes, world_size
 from syncvis.losses import mask_losses
 from syncvis.losses.mask_losses import FrameSums
 from syncvis.losses.matcher import Matches, match, matching_cost
@@ -149,7 +149,8 @@ class Criterion:
         bce, dice = self.reduction(
             _pair_sums(logits, view.targets.masks, clip, instance, source), view.inside
         )  # (U, W)
-        count = mean_over_processes(view.present.sum((0, 2)).to(bce.dtype)).clamp(min=1)
+        # At least one over all processes; the mean itself may be smaller.
+        count = mean_over_processes(view.present.sum((0, 2)).to(bce.dtype)).clamp(min=1 / world_size())
         place, zero = matches.output * len(count) + matches.window, bce.new_zeros(len(view.embeddings) * len(count))
         per_window = [
             zero.index_add(0, place, x[pair, matches.window]).view(-1, len(count)) / count for x in (bce, dice)

@@ -7,28 +7,35 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from syncvis.config import RunConfig
+from syncvis.config import RunConfig, TrainConfig
+from syncvis.distributed import any_process, rank, share_buffers, wait_for_all
 from syncvis.errors import Interrupted, NonFiniteLossError
 from syncvis.files import write_text
 from syncvis.methods.base import Method
 from syncvis.structures import ClipBatch
 from syncvis.training.checkpoint import load_checkpoint, save_checkpoint
-from syncvis.training.optim import build_optimizer, learning_rate, set_learning_rate
+from syncvis.training.step import Row, StepOutcome, TrainingStep
 
-Row = dict[str, float]
+MAX_SKIPPED = 50
+"""Steps in a row that fp16 may lose to overflow: the loss scale is halved each time, and 2**50 is beyond any."""
 
 
 @dataclass
 class Progress:
-    """How far a run has come: steps, evaluations and the seconds spent in them, over all its processes."""
+    """How far a run has come: steps, evaluations and the seconds spent in them, over all times it was continued.
+
+    ``skipped`` counts the steps in a row, up to now, that fp16 lost to overflow.
+    """
 
     step: int = 0
+    skipped: int = 0
     history: list[Row] = field(default_factory=list)
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
@@ -52,11 +59,6 @@ class MetricsLog:
         return [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Make everything random in a step a function of (seed, step), whatever ran before it in this process."""
-    torch.manual_seed((seed * 1_000_003 + step) % 2**63)
-
-
 def train(
     model: Method,
     batches: Callable[[int, int], Iterable[tuple[int, ClipBatch]]],
@@ -69,64 +71,88 @@ def train(
 ) -> Progress:
     """Train ``model`` in place to ``config.train.steps``, from ``out/checkpoint.pt`` if that is there.
 
+    Of several processes all call this; the first one logs and stores, and all see one folder ``out``.
+
     Args:
-        batches: (start, stop) -> the batches of these steps, in order.
-        evaluate: metrics of the model as it stands.
-        should_stop: asked after each step; True stores a checkpoint and ends the run.
-        on_row: told every logged row.
+        batches: (start, stop) -> the batches of these steps with their step, in order; one per pass.
+        evaluate: metrics of the model as it stands; may raise Interrupted, in all processes.
+        should_stop: asked after each step; True in any process stores a checkpoint and ends the run in all.
+        on_row: told every logged row, in the first process.
 
     Raises:
-        Interrupted: ``should_stop`` said so; the checkpoint is on disk.
+        Interrupted: ``should_stop`` or ``evaluate`` said so; the checkpoint is on disk.
         NonFiniteLossError: Names the step and the terms.
         StorageError: The checkpoint is damaged or belongs to another run.
     """
     settings = config.train
-    optimizer = build_optimizer(model, settings)
-    progress = _resume(out / "checkpoint.pt", model, optimizer, config)
-    log = MetricsLog(out / "metrics.jsonl", progress.step)
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    take_step = TrainingStep(model, config, device)
+    progress = _resume(out / "checkpoint.pt", model, take_step, config)
+    log = MetricsLog(out / "metrics.jsonl", progress.step) if rank() == 0 else None
 
     def report(row: Row) -> None:
-        log.write(row)
-        on_row(row)
+        if log is not None:
+            log.write(row)
+            on_row(row)
 
     def store() -> None:
-        save_checkpoint(out / "checkpoint.pt", _state(model, optimizer, config, progress))
+        if rank() == 0:
+            save_checkpoint(out / "checkpoint.pt", _state(model, take_step, config, progress))
+        wait_for_all()
 
-    for step, batch in batches(progress.step, settings.steps):
+    def evaluate_if_due() -> bool:
+        if not _evaluation_due(progress, settings):
+            return False
+        try:
+            _evaluate(model, evaluate, progress, report)
+        except Interrupted:
+            store()
+            raise
+        store()
+        return True
+
+    evaluate_if_due()  # a run without steps, or one that was stopped in an evaluation
+    stream = iter(batches(progress.step, settings.steps))
+    for step, first in stream:
         started = time.monotonic()
-        seed_step(config.seed, step)
-        rate = learning_rate(settings, step)
-        set_learning_rate(optimizer, rate)
-        losses = model.losses(batch.to(device))
-        total = torch.stack(list(losses.values())).sum()
-        _require_finite(losses, total, step)
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-        _require_finite({"gradient norm": norm}, norm, step)
-        optimizer.step()
+        others = (batch for _, batch in islice(stream, settings.accumulate - 1))
+        outcome = take_step(step, chain([first], others))
         progress.step = step + 1
+        _count_skipped(progress, outcome)
         progress.train_seconds += time.monotonic() - started
 
         last = progress.step == settings.steps
         if progress.step % settings.log_every == 0 or last:
-            report(_row(progress.step, rate, total, norm, losses))
-        if settings.eval_every and progress.step % settings.eval_every == 0 and not last:
-            _evaluate(model, evaluate, progress, report)
-        if progress.step % settings.checkpoint_every == 0 or last:
+            report(outcome.row(progress.step))
+        stored = not last and evaluate_if_due()
+        if last or (progress.step % settings.checkpoint_every == 0 and not stored):
             store()
-        if should_stop() and not last:
+        if any_process(should_stop()) and not last:
             store()
             raise Interrupted(f"stopped after step {progress.step}", file=out, fix="run the same command to continue")
-    if not progress.history or progress.history[-1]["step"] != progress.step:
-        _evaluate(model, evaluate, progress, report)
-        store()
+    evaluate_if_due()
     return progress
+
+
+def _count_skipped(progress: Progress, outcome: StepOutcome) -> None:
+    progress.skipped = progress.skipped + 1 if outcome.skipped else 0
+    if progress.skipped >= MAX_SKIPPED:
+        raise NonFiniteLossError(
+            f"the gradient overflowed in the last {MAX_SKIPPED} steps, up to step {progress.step}",
+            key="train.precision",
+            fix="use bf16 or float32, or lower train.lr",
+        )
+
+
+def _evaluation_due(progress: Progress, settings: TrainConfig) -> bool:
+    step = progress.step
+    regular = bool(settings.eval_every and step and step % settings.eval_every == 0)
+    done = bool(progress.history) and progress.history[-1]["step"] == step
+    return (regular or step == settings.steps) and not done
 
 
 def _evaluate(model: nn.Module, evaluate: Callable[[], Row], progress: Progress, report: Callable[[Row], None]) -> None:
     started = time.monotonic()
+    share_buffers(model)
     model.eval()
     metrics = evaluate()
     model.train()
@@ -135,42 +161,22 @@ def _evaluate(model: nn.Module, evaluate: Callable[[], Row], progress: Progress,
     report({"step": progress.step, **{f"eval/{name}": value for name, value in metrics.items()}})
 
 
-def _row(step: int, rate: float, total: Tensor, norm: Tensor, losses: dict[str, Tensor]) -> Row:
-    terms: dict[str, float] = {}
-    for name, value in losses.items():
-        level, _, term = name.split("/")
-        group = "subclip" if level.startswith("subclip") else level
-        key = f"loss/{group}/{term}"
-        terms[key] = terms.get(key, 0.0) + value.item()
-    return {"step": step, "lr": rate, "loss": total.item(), "gradient_norm": norm.item(), **terms}
-
-
-def _require_finite(terms: dict[str, Tensor], total: Tensor, step: int) -> None:
-    if torch.isfinite(total):
-        return
-    guilty = [name for name, value in terms.items() if not torch.isfinite(value)]
-    raise NonFiniteLossError(
-        f"{', '.join(guilty[:4]) or 'the sum of the losses'} is not finite at step {step}",
-        fix="lower train.lr or look at the inputs of that step",
-    )
-
-
-def _state(model: nn.Module, optimizer: torch.optim.Optimizer, config: RunConfig, progress: Progress) -> dict[str, Any]:
+def _state(model: nn.Module, take_step: TrainingStep, config: RunConfig, progress: Progress) -> dict[str, Any]:
     return {
         "cell_hash": config.cell_hash,
         "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        **take_step.state_dict(),
         "progress": vars(progress).copy(),
     }
 
 
-def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, config: RunConfig) -> Progress:
+def _resume(path: Path, model: nn.Module, take_step: TrainingStep, config: RunConfig) -> Progress:
     for litter in path.parent.glob(f".{path.name}.*.tmp"):
-        if not os.path.exists(f"/proc/{litter.name.split('.')[-2]}"):
+        if rank() == 0 and not os.path.exists(f"/proc/{litter.name.split('.')[-2]}"):
             litter.unlink(missing_ok=True)
     if not path.exists():
         return Progress()
     state = load_checkpoint(path, config.cell_hash)
     model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
+    take_step.load_state_dict(state)
     return Progress(**state["progress"])

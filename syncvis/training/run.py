@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-import resource
-import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,19 +17,23 @@ import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from syncvis.config import RunConfig
-from syncvis.data.loader import TrainClips, video_chunks
+from syncvis.config import RunConfig, TrainConfig
+from syncvis.data.loader import Share, TrainClips, video_chunks
 from syncvis.data.ytvis import Video, VideoDataset
-from syncvis.errors import DataError, StorageError
+from syncvis.distributed import any_process, gather, rank, world_size
+from syncvis.errors import ConfigError, DataError, Interrupted, StorageError
 from syncvis.evaluation.ytvis import Evaluation, evaluate, ground_truth
 from syncvis.files import write_text
 from syncvis.methods import build
 from syncvis.methods.base import Method
 from syncvis.structures import VideoPrediction
+from syncvis.training.activations import checkpoint_activations
 from syncvis.training.checkpoint import initialise, save_weights
 from syncvis.training.inference import CHUNK, predict_chunks
-from syncvis.training.loop import Row, train
+from syncvis.training.loop import train
 from syncvis.training.overlays import write_overlays
+from syncvis.training.process import deterministic, peak_memory_mb, reset_peak_memory, source_commit, stop_on_signal
+from syncvis.training.step import Row
 
 SIZE_DIVISOR = 32
 
@@ -42,10 +43,12 @@ class Runtime:
     """How a run is carried out; nothing here changes a result on the CPU.
 
     Attributes:
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda"; of several processes, that of this one ("cuda:1").
         loader_workers: processes that prepare batches; 0 prepares them in this one.
         threads: CPU threads of this process.
         progress: show a progress bar.
+        checkpoint_activations: less memory for more time, see :mod:`syncvis.training.activations`.
+        deterministic: the same bits every time also on a GPU, or an error.
         should_stop: asked after each step; True ends the run with a checkpoint.
     """
 
@@ -53,6 +56,8 @@ class Runtime:
     loader_workers: int = 0
     threads: int = 1
     progress: bool = False
+    checkpoint_activations: bool = False
+    deterministic: bool = False
     should_stop: Callable[[], bool] | None = None
 
 
@@ -86,34 +91,46 @@ class RunResult:
 def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResult:
     """Train and evaluate what ``config`` says, in the folder ``out``.
 
-    A finished folder returns its stored result; an interrupted one continues from its checkpoint.
+    A finished folder returns its stored result; an interrupted one continues from its checkpoint. Several processes
+    that have joined (:func:`syncvis.distributed.joined`) all call this; the first one writes the folder.
 
     Raises:
-        Interrupted: On Ctrl-C, SIGTERM or ``runtime.should_stop``, after a checkpoint was stored.
+        Interrupted: On Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 or ``runtime.should_stop``, after a checkpoint was stored.
         WorkbenchError: For bad data, a damaged checkpoint, another run's folder or a non-finite loss.
     """
     runtime = runtime or Runtime()
+    share = _share(config.train)
+    _require_one_folder(out)
     stored = _finished(config, out)
     if stored is not None:
         return stored
+    with stop_on_signal() as signalled, deterministic(runtime.deterministic):
+        return _carry_out(config, out, runtime, share, signalled)
+
+
+def _carry_out(
+    config: RunConfig, out: Path, runtime: Runtime, share: Share, signalled: Callable[[], bool]
+) -> RunResult:
     torch.set_num_threads(runtime.threads)
     _write_config(config, out)
 
     device = torch.device(runtime.device)
-    _reset_peak_memory(device)
+    reset_peak_memory(device)
     train_set, valid_set = load_splits(config)
     torch.manual_seed(config.seed)
     model = build(config, len(train_set.categories))
     fresh = initialise(model, config.train.init) if config.train.init else []
     model.to(device)
+    if runtime.checkpoint_activations:
+        checkpoint_activations(model)
     clips = TrainClips(train_set, config.data, config.train.batch_size, config.seed, size_divisor=SIZE_DIVISOR)
-    validation = Validation(model, valid_set, config, device)
+    validation = Validation(model, valid_set, config, device, signalled)
 
     started = time.monotonic()
-    with _stop_on_signal() as signalled, _progress_bar(runtime.progress, config.train.steps) as on_row:
+    with _progress_bar(runtime.progress and rank() == 0, config.train.steps) as on_row:
         progress = train(
             model,
-            lambda start, stop: clips.iterate(start, stop, runtime.loader_workers),
+            lambda start, stop: clips.iterate(start, stop, runtime.loader_workers, share),
             validation,
             config,
             out,
@@ -122,9 +139,7 @@ def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResu
             on_row,
         )
     evaluation, predictions = validation.latest()
-    write_overlays(out / "overlays", valid_set, predictions)
-    save_weights(out / "model.safetensors", model, {"cell_hash": config.cell_hash})
-    commit, dirty = _commit()
+    commit, dirty = source_commit()
     result = RunResult(
         cell_hash=config.cell_hash,
         variant_hash=config.variant_hash,
@@ -140,7 +155,7 @@ def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResu
             "eval": progress.eval_seconds,
             "total": time.monotonic() - started,
         },
-        peak_memory_mb=_peak_memory_mb(device),
+        peak_memory_mb=max(gather(peak_memory_mb(device))),
         parameters=count_parameters(model),
         environment=environment(runtime),
         commit=commit,
@@ -149,25 +164,54 @@ def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResu
         fresh_parameters=fresh,
         config=config.model_dump(mode="json"),
     )
-    write_text(out / "result.json", json.dumps(result.to_json(), indent=1))
+    if rank() == 0:
+        write_overlays(out / "overlays", valid_set, predictions)
+        save_weights(out / "model.safetensors", model, {"cell_hash": config.cell_hash})
+        write_text(out / "result.json", json.dumps(result.to_json(), indent=1))
     return result
 
 
 class Validation:
-    """Evaluates a model, as it stands when called, on one split; keeps the last evaluation."""
+    """Evaluates a model, as it stands when called, on one split; keeps the last evaluation.
 
-    def __init__(self, model: Method, dataset: VideoDataset, config: RunConfig, device: torch.device) -> None:
+    Several processes predict different videos; all get the metrics of the whole split.
+
+    Args:
+        should_stop: asked before each video; True in any process ends the evaluation in all.
+    """
+
+    def __init__(
+        self,
+        model: Method,
+        dataset: VideoDataset,
+        config: RunConfig,
+        device: torch.device,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.model, self.dataset, self.config, self.device = model, dataset, config, device
+        self.should_stop = should_stop
         self._truth = ground_truth(dataset)
         self._latest: tuple[Evaluation, list[VideoPrediction]] | None = None
 
     def __call__(self) -> Row:
-        predictions = [
-            predict_one(self.model, self.dataset, video, self.config, self.device) for video in self.dataset.videos
-        ]
+        """Metrics by name; raises Interrupted in all processes if one should stop."""
+        predictions = self._predict()
         categories = [category.name for category in self.dataset.categories]
         self._latest = evaluate(self._truth, predictions, categories), predictions
         return self._latest[0].metrics
+
+    def _predict(self) -> list[VideoPrediction]:
+        """Of all videos, in their order."""
+        own: list[VideoPrediction] = []
+        stopped = False
+        for video in self.dataset.videos[rank() :: world_size()]:
+            stopped = stopped or self.should_stop()
+            if not stopped:
+                own.append(predict_one(self.model, self.dataset, video, self.config, self.device))
+        if any_process(stopped):
+            raise Interrupted("stopped in an evaluation", fix="run the same command to continue")
+        shares = gather(own)
+        return [shares[i % len(shares)][i // len(shares)] for i in range(len(self.dataset.videos))]
 
     def latest(self) -> tuple[Evaluation, list[VideoPrediction]]:
         """The last evaluation; made now if this object has made none, as after a resume at the very end."""
@@ -196,14 +240,40 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
 def environment(runtime: Runtime) -> dict[str, str]:
     """Versions and hardware that a number may depend on."""
     packages = {name: version(name) for name in ("torch", "torchvision", "numpy", "scipy", "pycocotools")}
-    device = torch.cuda.get_device_name() if runtime.device.startswith("cuda") else platform.processor() or "cpu"
+    device = (
+        torch.cuda.get_device_name(runtime.device)
+        if runtime.device.startswith("cuda")
+        else platform.processor() or "cpu"
+    )
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "device": device,
         "threads": str(runtime.threads),
+        "processes": str(world_size()),
         **packages,
     }
+
+
+def _share(settings: TrainConfig) -> Share:
+    """What this process takes of every batch."""
+    parts = world_size() * settings.accumulate
+    if settings.batch_size % parts:
+        raise ConfigError(
+            f"{settings.batch_size} clips cannot be shared by {world_size()} processes in {settings.accumulate} passes",
+            key="train.batch_size",
+            fix=f"use a multiple of {parts}, or another number of processes or train.accumulate",
+        )
+    return Share(rank(), world_size(), settings.accumulate)
+
+
+def _require_one_folder(out: Path) -> None:
+    """All processes must continue from the same point."""
+    seen = gather([(out / name).exists() for name in ("result.json", "checkpoint.pt")])
+    if any(files != seen[0] for files in seen):
+        raise StorageError(
+            "is another folder for some processes", file=out, fix="put it on a disk that all machines share"
+        )
 
 
 def _finished(config: RunConfig, out: Path) -> RunResult | None:
@@ -243,29 +313,8 @@ def _write_config(config: RunConfig, out: Path) -> None:
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise StorageError("the folder holds a run with another config", file=path, fix="choose another --out")
-    write_text(path, text)
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a stop request; a second one acts as usual."""
-    received: list[int] = []
-    try:
-        before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def remember(number: int, _: object) -> None:
-            received.append(number)
-            signal.signal(number, before[number])
-
-        for number in before:
-            signal.signal(number, remember)
-    except ValueError:  # not in the main thread: the caller owns the signals
-        before = {}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    if rank() == 0:
+        write_text(path, text)
 
 
 @contextmanager
@@ -287,31 +336,3 @@ def _progress_bar(show: bool, steps: int) -> Iterator[Callable[[Row], None]]:
             bar.update(task, completed=int(row["step"]), description=text)
 
         yield on_row
-
-
-def _commit() -> tuple[str | None, bool]:
-    """Commit of the source tree this package runs from, and whether tracked files differ from it."""
-
-    def git(*words: str) -> str | None:
-        command = ["git", "-C", str(Path(__file__).parent), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
-    except OSError:
-        return None, False
-
-
-def _reset_peak_memory(device: torch.device) -> None:
-    """Forget the peak of what this process did before: a worker carries out many runs."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    with suppress(OSError):  # only Linux can; elsewhere the peak is that of the process
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_memory_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -37,7 +37,7 @@ def _peak(trace: Path) -> int:
 
 
 def test_estimated_memory_of_a_step(tmp_path: Path) -> None:
-    """Within a fifth; the losses are not in the estimate, and not all gradients of mask logits live at once."""
+    """Within a fifth; the losses are not in the estimate."""
     config = load_config(SMALL)
     model = build(config, CLASSES)
     batch = _batch(config.data.frames)

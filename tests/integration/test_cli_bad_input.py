@@ -17,7 +17,7 @@ from helpers import TINY
 
 from syncvis import cli
 from syncvis.config import set_dotted
-from syncvis.training import loop
+from syncvis.training import step
 from syncvis.training.run import run
 
 Run = Callable[..., tuple[int, str, str]]
@@ -194,11 +194,11 @@ def test_a_folder_of_another_run(syncvis: Run, config: Path, finished: Path) -> 
     assert _files(finished) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_stopped_run_and_its_damaged_checkpoint(
     syncvis: Run, config: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    monkeypatch.setattr(loop, "seed_step", lambda seed, step: signal.raise_signal(number))
+    monkeypatch.setattr(step, "seed_step", lambda *_: signal.raise_signal(number))
     done = syncvis("train", config, "--out", "run")
     _assert_error(done, INTERRUPTED, "run", "stopped after step 1", "run the same command to continue")
     checkpoint = Path("run/checkpoint.pt")

@@ -17,7 +17,7 @@ from helpers import STRUCTURES, tiny_config
 from safetensors.torch import load_file
 
 from syncvis.config import RunConfig
-from syncvis.errors import DataError, Interrupted, NonFiniteLossError, StorageError
+from syncvis.errors import ConfigError, DataError, Interrupted, NonFiniteLossError, StorageError
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.training import run as run_module
 from syncvis.training.checkpoint import save_weights
@@ -144,6 +144,55 @@ def test_a_killed_run_ends_bit_for_bit_the_same(config: RunConfig, whole: Path, 
 def test_loader_processes_change_nothing(config: RunConfig, whole: Path, tmp_path: Path) -> None:
     run(config, tmp_path / "run", Runtime(loader_workers=2))
     _assert_same(_outcome(tmp_path / "run"), _outcome(whole))
+
+
+@pytest.mark.parametrize("option", ["checkpoint_activations", "deterministic"])
+def test_how_a_run_is_carried_out_changes_nothing(config: RunConfig, whole: Path, tmp_path: Path, option: str) -> None:
+    run(config, tmp_path / "run", Runtime(**{option: True}))
+    _assert_same(_outcome(tmp_path / "run"), _outcome(whole))
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(("evaluation", "steps"), [(1, 3), (2, 6)])
+def test_a_run_stopped_in_an_evaluation_ends_bit_for_bit_the_same(
+    config: RunConfig, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluation: int, steps: int
+) -> None:
+    """After the first of two videos: the evaluation is made again, once."""
+    predict, calls = run_module.predict_one, list[int]()
+
+    def signalled_between(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2 * evaluation - 1:
+            signal.raise_signal(signal.SIGUSR1)
+        return predict(*args)
+
+    monkeypatch.setattr(run_module, "predict_one", signalled_between)
+    with pytest.raises(Interrupted, match="stopped in an evaluation"):
+        run(config, tmp_path / "run")
+    assert len(calls) == 2 * evaluation - 1
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["progress"]["step"] == steps
+    run(config, tmp_path / "run")
+    _assert_same(_outcome(tmp_path / "run"), _outcome(whole))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_low_precision_ends_bit_for_bit_the_same_after_an_interruption(
+    config: RunConfig, tmp_path: Path, precision: str
+) -> None:
+    lower = config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
+    run(lower, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(lower, tmp_path / "run", Runtime(should_stop=_after(3)))
+    run(lower, tmp_path / "run")
+    _assert_same(_outcome(tmp_path / "run"), _outcome(tmp_path / "whole"))
+    scales = [row.get("loss_scale") for row in _rows(tmp_path / "run") if "loss" in row]
+    assert scales[0] == {"bf16": None, "fp16": 2.0**16}[precision]
+
+
+def test_passes_that_the_batch_cannot_be_cut_into(config: RunConfig, tmp_path: Path) -> None:
+    uncut = config.model_copy(update={"train": config.train.model_copy(update={"accumulate": 4})})
+    with pytest.raises(ConfigError, match=r"train\.batch_size: 2 clips cannot be shared by 1 processes in 4 passes"):
+        run(uncut, tmp_path / "run")
 
 
 def test_what_ran_before_in_the_process_changes_nothing(config: RunConfig, whole: Path, tmp_path: Path) -> None:

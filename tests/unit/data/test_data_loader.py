@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +15,7 @@ import pytest
 import torch
 
 from syncvis.config import DataConfig
-from syncvis.data.loader import TrainClips, collate, read_frames, read_targets, video_chunks
+from syncvis.data.loader import Share, TrainClips, collate, read_frames, read_targets, video_chunks
 from syncvis.data.synthetic import SyntheticConfig, write_synthetic
 from syncvis.data.ytvis import Video, VideoDataset
 from syncvis.errors import DataError
@@ -70,6 +74,49 @@ def test_workers_change_nothing(dataset: VideoDataset, workers: int) -> None:
     alone = list(clips.iterate(2, 7))
     assert [step for step, _ in with_workers] == [step for step, _ in alone] == [2, 3, 4, 5, 6]
     assert all(_same(a, b) for (_, a), (_, b) in zip(with_workers, alone, strict=True))
+
+
+@pytest.mark.parametrize(("processes", "passes", "workers"), [(1, 1, 0), (2, 1, 0), (1, 3, 1), (2, 3, 0)])
+def test_the_shares_of_all_processes_are_the_batch(
+    dataset: VideoDataset, processes: int, passes: int, workers: int
+) -> None:
+    config = CONFIG.model_copy(update={"short_side": (32,)})  # clips of one size: the padding is the same
+    clips = TrainClips(dataset, config, batch_size=6, seed=0)
+    shared: dict[tuple[int, int], ClipBatch] = {}
+    for rank in range(processes):
+        share = Share(rank, processes, passes)
+        found = list(clips.iterate(3, 5, workers, share))
+        assert [step for step, _ in found] == [step for step in (3, 4) for _ in range(passes)]
+        shared |= {(step, share.parts[i % passes]): batch for i, (step, batch) in enumerate(found)}
+    for step in (3, 4):
+        parts = [shared[step, part] for part in range(processes * passes)]
+        targets = tuple(target for part in parts for target in part.targets)
+        joined = ClipBatch(*(torch.cat([getattr(p, n) for p in parts]) for n in ("images", "valid")), targets)
+        assert _same(joined, clips.batch(step))
+
+
+def test_loader_processes_leave_signals_to_the_trainer(dataset: VideoDataset) -> None:
+    """A batch system signals every process of a job; the trainer still needs batches then."""
+    batches = TrainClips(dataset, CONFIG, batch_size=1, seed=0).iterate(0, 8, workers=1)
+    next(batches)
+    (child,) = multiprocessing.active_children()
+    assert child.pid is not None
+    send = "import os, sys; [os.kill(int(sys.argv[1]), n) for n in map(int, sys.argv[2:])]"
+    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM]
+    os.spawnl(os.P_WAIT, sys.executable, "python", "-c", send, str(child.pid), *map(str, map(int, numbers)))
+    assert [step for step, _ in batches] == list(range(1, 8))
+    assert child.exitcode == 0
+
+
+def test_a_loader_process_obeys_the_trainer(dataset: VideoDataset) -> None:
+    batches = TrainClips(dataset, CONFIG, batch_size=1, seed=0).iterate(0, 10**6, workers=1)
+    next(batches)
+    (child,) = multiprocessing.active_children()
+    child.terminate()
+    child.join(10)
+    assert child.exitcode == 0
+    with pytest.raises(RuntimeError, match="exited unexpectedly"):
+        list(batches)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 10])

@@ -1,0 +1,102 @@
+"""The process that a run happens in: its stop signals, determinism, memory and source."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+
+from syncvis.errors import ConfigError
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# What batch systems send ahead of the end of a job; it may come more than once.
+WARNING_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 into a stop request; a second Ctrl-C or SIGTERM acts as usual."""
+    received: list[int] = []
+
+    def remember(number: int, _: object) -> None:
+        received.append(number)
+        if number in STOP_SIGNALS:
+            signal.signal(number, before[number])
+
+    numbers = [int(number) for number in (*STOP_SIGNALS, *WARNING_SIGNALS)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number in numbers:
+            signal.signal(number, remember)
+    except ValueError:  # not in the main thread: the caller owns the signals
+        before = {}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def deterministic(enabled: bool) -> Iterator[None]:
+    """Inside, only algorithms that give the same bits every time (PyTorch's notes on reproducibility).
+
+    Raises:
+        ConfigError: The run needs an operation that has no such algorithm on its device.
+    """
+    if not enabled:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, workspace = torch.backends.cudnn.benchmark, os.environ.get(CUBLAS_WORKSPACE)
+    os.environ[CUBLAS_WORKSPACE] = workspace or ":4096:8"
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        problem, fix = str(error).split(",")[0], "leave the option away, or use another device"
+        raise ConfigError(problem, key="--deterministic", fix=fix) from error
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark
+        if workspace is None:
+            del os.environ[CUBLAS_WORKSPACE]
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget the peak of what this process did before: a worker carries out many runs."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):  # only Linux can; elsewhere the peak is that of the process
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak since the reset, in MiB: of the GPU's memory, or of this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def source_commit() -> tuple[str | None, bool]:
+    """Commit of the source tree this package runs from, and whether tracked files differ from it."""
+
+    def git(*words: str) -> str | None:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except OSError:
+        return None, False
