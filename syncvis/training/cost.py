@@ -63,18 +63,16 @@ class Memory:
         gradients: of the trainable parameters.
         optimizer: both moments of Adam.
         activations: what autograd keeps, the losses' own part excluded.
-        predictions: mask logits and their gradients: those of all layers exist before the decoder's backward pass.
     """
 
     weights: int
     gradients: int
     optimizer: int
     activations: int
-    predictions: int
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.predictions
+        return self.weights + self.gradients + self.optimizer + self.activations
 
 
 def shape_model(config: RunConfig, num_classes: int) -> Method:
@@ -119,7 +117,7 @@ def memory(model: nn.Module, cost: ForwardCost) -> Memory:
     """Memory of one process that trains ``model`` with AdamW in float32 state."""
     trainable = sum(_bytes(p) for p in model.parameters() if p.requires_grad)
     weights = sum(_bytes(x) for x in [*model.parameters(), *model.buffers()])
-    return Memory(weights, trainable, 2 * trainable, sum(cost.saved.values()), 2 * cost.predictions)
+    return Memory(weights, trainable, 2 * trainable, sum(cost.saved.values()))
 
 
 def _bytes(x: Tensor) -> int:

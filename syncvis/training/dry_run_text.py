@@ -56,7 +56,7 @@ def _cost_rows(run: DryRun) -> list[tuple[str, ...]]:
 
 
 def _memory_rows(needed: Memory) -> list[tuple[str, ...]]:
-    names = {"optimizer": "Adam moments", "predictions": "mask logits and their gradients"}
+    names = {"optimizer": "Adam moments"}
     rows = [(names.get(part, part), size) for part, size in asdict(needed).items()]
     return [(part, gib(size)) for part, size in [*rows, ("total", needed.total)]]
 

@@ -13,11 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from syncvis.methods.base import Method
 
-FLOAT32 = 4
-"""Bytes of a number."""
-
-OTHER = "input and masks"
-"""What a model does outside of its children: normalising the input, mask logits for the losses."""
+OTHER = "input"
+"""What a model does outside of its children: normalising the images."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +25,10 @@ class ForwardCost:
         flops: by child of the model; a multiplication and an addition are two. Matrix products, attention and
             convolutions; not the sampling of deformable attention, not the losses.
         saved: bytes kept for the backward pass, by child, without parameters and buffers.
-        predictions: bytes of the mask logits that the losses read, in float32, of all layers and levels.
     """
 
     flops: dict[str, int]
     saved: dict[str, int]
-    predictions: int
 
 
 def forward_cost(model: Method, images: Tensor, valid: Tensor) -> ForwardCost:
@@ -41,8 +36,9 @@ def forward_cost(model: Method, images: Tensor, valid: Tensor) -> ForwardCost:
     meter = _Meter(model)
     with meter.running():
         output, _ = model.decode(model.encode(images, valid))
-        masks = [level.mask_logits for layer in output.layers for level in layer.levels()]
-    return ForwardCost(meter.flops(), meter.saved_bytes(), sum(FLOAT32 * x.numel() for x in masks))
+    cost = ForwardCost(meter.flops(), meter.saved_bytes())
+    del output  # whose graph had to live until here
+    return cost
 
 
 class _Saved:

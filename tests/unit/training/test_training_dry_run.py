@@ -119,12 +119,12 @@ def test_gpus_that_are_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(module.torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(module.torch.cuda, "get_device_properties", lambda index: Properties)
-    needed = module.Memory(2**30, 2**30, 2**30, 8 * 2**30, 0)
+    needed = module.Memory(2**30, 2**30, 2**30, 8 * 2**30)
     missing = module._missing_gpus(1, needed)
     assert [(item.what, item.problem) for item in missing] == [
         ("GPU memory", "GPU 0 has 10.00 GiB, a step needs about 11.00 GiB")
     ]
-    assert [item.problem for item in module._missing_gpus(3, module.Memory(1, 1, 1, 1, 1))] == ["2 of 3"]
+    assert [item.problem for item in module._missing_gpus(3, module.Memory(1, 1, 1, 1))] == ["2 of 3"]
 
 
 @pytest.mark.parametrize(
