@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Literal, TypedDict
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Level = Literal["frame", "video"]
@@ -142,11 +143,23 @@ class ClipFeatures:
 
     Attributes:
         levels: feature maps, coarse to fine, each (B, T, C, h, w).
-        mask: (B, T, C, h, w) per-pixel embeddings at the mask stride.
+        mask: (B, T, C, h, w) per-pixel embeddings at the mask stride. Decoding only hands them on, so those of a long
+            video may lie on another device.
+        guides: the per-pixel embeddings at the size of each level, without gradient: they say where masks are.
     """
 
     levels: tuple[Tensor, ...]
     mask: Tensor
+    guides: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, levels: Sequence[Tensor], mask: Tensor) -> ClipFeatures:
+        """Add the guides. Resizing and the product with mask embeddings are both linear, so that resized embeddings
+        give the resized masks of all queries without the masks themselves.
+        """
+        with torch.no_grad():
+            guides = [F.interpolate(fold(mask), x.shape[-2:], mode="bilinear", align_corners=False) for x in levels]
+        return cls(tuple(levels), mask, tuple(unfold(x, mask.shape[1]) for x in guides))
 
     @property
     def num_frames(self) -> int:
@@ -154,13 +167,15 @@ class ClipFeatures:
 
     def window(self, frames: Frames) -> ClipFeatures:
         index = list(frames)
-        return ClipFeatures(tuple(x[:, index] for x in self.levels), self.mask[:, index])
+        levels, guides = (tuple(x[:, index] for x in maps) for maps in (self.levels, self.guides))
+        return ClipFeatures(levels, self.mask[:, index], guides)
 
     @staticmethod
     def concat(parts: Sequence[ClipFeatures]) -> ClipFeatures:
         """Join chunks of the same clips along T."""
         levels = tuple(torch.cat(maps, 1) for maps in zip(*(p.levels for p in parts), strict=True))
-        return ClipFeatures(levels, torch.cat([p.mask for p in parts], 1))
+        guides = tuple(torch.cat(maps, 1) for maps in zip(*(p.guides for p in parts), strict=True))
+        return ClipFeatures(levels, torch.cat([p.mask for p in parts], 1), guides)
 
 
 @dataclass(frozen=True)
@@ -205,6 +220,7 @@ class LevelOutput:
         class_logits: (B, T, Qf, K+1) or (B, Qv, K+1).
         mask_embeddings: (B, T, Qf, C) or (B, Qv, C).
         mask_features: (B, T, C, h, w), shared by all outputs.
+        guide: (B, T, C, h, w), the same at the size of the finest feature map, without gradient.
     """
 
     level: Level
@@ -212,6 +228,7 @@ class LevelOutput:
     class_logits: Tensor
     mask_embeddings: Tensor
     mask_features: Tensor
+    guide: Tensor
 
     @cached_property
     def mask_logits(self) -> Tensor:
@@ -227,7 +244,7 @@ class LevelOutput:
 
     def detach(self) -> LevelOutput:
         """The same values without their graph."""
-        tensors = (self.embeddings, self.class_logits, self.mask_embeddings, self.mask_features)
+        tensors = (self.embeddings, self.class_logits, self.mask_embeddings, self.mask_features, self.guide)
         return LevelOutput(self.level, *(x.detach() for x in tensors))
 
     @property
@@ -241,9 +258,9 @@ class LevelOutput:
         return self._by_frame(self.class_logits)
 
     @property
-    def mask_logits_by_frame(self) -> Tensor:
-        """(B, T, Q, h, w)."""
-        return self.mask_logits if self.level == "frame" else self.mask_logits.transpose(1, 2)
+    def guide_logits_by_frame(self) -> Tensor:
+        """Mask logits at the size of the finest feature map, (B, T, Q, h*w)."""
+        return self._by_frame(self.mask_embeddings) @ self.guide.flatten(3)
 
     def _by_frame(self, x: Tensor) -> Tensor:
         return x if self.level == "frame" else x[:, None].expand(-1, self.mask_features.shape[1], -1, -1)

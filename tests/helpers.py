@@ -95,7 +95,7 @@ def level_output(level: Level, class_logits: Tensor, mask_logits: Tensor) -> Lev
     features = mask_logits if level == "frame" else mask_logits.transpose(1, 2)
     queries = features.shape[2]
     eye = torch.eye(queries, dtype=features.dtype).expand(*class_logits.shape[:-2], -1, -1)
-    return LevelOutput(level, eye, class_logits, eye, features)
+    return LevelOutput(level, eye, class_logits, eye, features, features)
 
 
 def single_output(level: LevelOutput) -> ClipOutput:

@@ -71,7 +71,7 @@ class Mask2FormerVIS(Method):
         normalised = (images - self.pixel_mean) / self.pixel_std * valid[:, :, None]
         features = self.pixel_decoder(self.backbone(fold(normalised)))
         num_frames = images.shape[1]
-        return ClipFeatures(tuple(unfold(x, num_frames) for x in features.levels), unfold(features.mask, num_frames))
+        return ClipFeatures.of([unfold(x, num_frames) for x in features.levels], unfold(features.mask, num_frames))
 
     def decode(self, features: ClipFeatures, memory: Tensor | None = None) -> tuple[ClipOutput, Tensor | None]:
         """Offline: nothing is remembered between clips, ``memory`` is handed through."""

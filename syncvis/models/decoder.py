@@ -136,13 +136,12 @@ class QueryDecoder(nn.Module):
     def forward(self, features: ClipFeatures) -> ClipOutput:
         """ClipFeatures -> the outputs before the first layer and after each."""
         tokens = {stack: _tokens(features, stack.level_embed.weight) for stack in self._stack_of.values()}
-        resized = [_resize(features.mask, x) for x in features.levels]
         queries = Queries(**{level: self._start(level, features) for level in self._query_set_of})
         outputs = [self._predict(queries, features)]
         for index, sync in enumerate(self._syncs):
             scale = index % NUM_LEVELS
             projected = self._project(index, {stack: maps[scale] for stack, maps in tokens.items()})
-            queries = self._layer(index, queries, outputs[-1], projected, resized[scale])
+            queries = self._layer(index, queries, outputs[-1], projected, features.guides[scale])
             output = self._predict(queries, features)
             synced = sync(queries, output)
             outputs.append(output if synced is queries else self._predict(synced, features))
@@ -175,22 +174,22 @@ class QueryDecoder(nn.Module):
         queries: Queries,
         output: LayerOutput,
         projected: Mapping[Level, Tokens],
-        mask_features: Tensor,
+        guide: Tensor,
     ) -> Queries:
-        """Projected tokens and mask_features (B, T, C, h, w) are those of the scale that the layer reads."""
+        """Projected tokens and guide (B, T, C, h, w) are those of the scale that the layer reads."""
         states = {}
         for prediction in output.levels():
             level = prediction.level
             state = getattr(queries, level)
             layer, position = self._stack_of[level].layer(index), self._query_set_of[level].position.weight
             flat = fold(state) if level == "frame" else state
-            flat = layer(flat, position, projected[level], _visible(prediction, mask_features))
-            states[level] = unfold(flat, mask_features.shape[1]) if level == "frame" else flat
+            flat = layer(flat, position, projected[level], _visible(prediction, guide))
+            states[level] = unfold(flat, guide.shape[1]) if level == "frame" else flat
         return Queries(**states)
 
     def _predict(self, queries: Queries, features: ClipFeatures) -> LayerOutput:
         heads = {level: self._stack_of[level].heads for level in self._query_set_of}
-        return LayerOutput(**{k: head(k, getattr(queries, k), features.mask) for k, head in heads.items()})
+        return LayerOutput(**{k: head(k, getattr(queries, k), features) for k, head in heads.items()})
 
 
 class CascadeDecoder(nn.Module):
@@ -214,11 +213,11 @@ class CascadeDecoder(nn.Module):
         frame_layers = self.frames(features).layers
         tokens = self._tokens(frame_layers[-1].frame)
         state = self.query_set.content.weight.expand(features.mask.shape[0], -1, -1)
-        outputs = [LayerOutput(frame_layers[0].frame, self.heads("video", state, features.mask))]
+        outputs = [LayerOutput(frame_layers[0].frame, self.heads("video", state, features))]
         for layer, frame_layer in zip(self.layers, frame_layers[1:], strict=True):
             assert isinstance(layer, DecoderLayer)
             state = layer(state, self.query_set.position.weight, layer.project(tokens))
-            outputs.append(LayerOutput(frame_layer.frame, self.heads("video", state, features.mask)))
+            outputs.append(LayerOutput(frame_layer.frame, self.heads("video", state, features)))
         return ClipOutput(tuple(outputs))
 
     def _tokens(self, finished: LevelOutput | None) -> Tokens:
@@ -240,23 +239,12 @@ def _tokens(features: ClipFeatures, level_embed: Tensor) -> list[Tokens]:
 
 
 @torch.no_grad()
-def _resize(mask_features: Tensor, like: Tensor) -> Tensor:
-    """Mask features (B, T, C, h, w) at the size of another map.
-
-    Resizing and the product with mask embeddings are both linear, so resized features give the resized masks; those
-    of all queries at the full size are never needed.
-    """
-    resized = F.interpolate(fold(mask_features), like.shape[-2:], mode="bilinear", align_corners=False)
-    return unfold(resized, mask_features.shape[1])
-
-
-@torch.no_grad()
-def _visible(prediction: LevelOutput, mask_features: Tensor) -> Tensor:
+def _visible(prediction: LevelOutput, guide: Tensor) -> Tensor:
     """Cells that a query may read next: where its own mask is foreground; all of them where it has none.
 
-    (B*T, Qf, h*w) for frame queries, (B, Qv, T*h*w) for video queries, at the size of the mask features given.
+    (B*T, Qf, h*w) for frame queries, (B, Qv, T*h*w) for video queries, at the size of the guide (B, T, C, h, w).
     """
-    cells = mask_features.flatten(3)  # (B, T, C, h*w)
+    cells = guide.flatten(3)
     if prediction.level == "frame":
         logits = fold(prediction.mask_embeddings @ cells)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from syncvis.structures import Level, LevelOutput
+from syncvis.structures import ClipFeatures, Level, LevelOutput
 
 
 class Heads(nn.Module):
@@ -24,7 +24,14 @@ class Heads(nn.Module):
             nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, mask_dim)
         )
 
-    def forward(self, level: Level, queries: Tensor, mask_features: Tensor) -> LevelOutput:
-        """queries (B, T, Qf, C) or (B, Qv, C), mask_features (B, T, mask_dim, h, w)."""
+    def forward(self, level: Level, queries: Tensor, features: ClipFeatures) -> LevelOutput:
+        """queries (B, T, Qf, C) or (B, Qv, C)."""
         embeddings = self.norm(queries)
-        return LevelOutput(level, embeddings, self.class_embed(embeddings), self.mask_embed(embeddings), mask_features)
+        return LevelOutput(
+            level,
+            embeddings,
+            self.class_embed(embeddings),
+            self.mask_embed(embeddings),
+            features.mask,
+            features.guides[-1],
+        )

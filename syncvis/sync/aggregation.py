@@ -31,9 +31,12 @@ def query_similarity(source: LevelOutput, reader: LevelOutput) -> Tensor:
 
 
 def mask_similarity(source: LevelOutput, reader: LevelOutput) -> Tensor:
-    """Largest soft IoU in that frame between the mask and any mask of the reader (our reading, as above)."""
-    own = source.mask_logits_by_frame.flatten(3).sigmoid()
-    other = reader.mask_logits_by_frame.flatten(3).sigmoid()
+    """Largest soft IoU in that frame between the mask and any mask of the reader (our reading, as above).
+
+    Masks have the size of the finest feature map: at the mask stride, four times the cells would change little.
+    """
+    own = source.guide_logits_by_frame.sigmoid()
+    other = reader.guide_logits_by_frame.sigmoid()
     overlap = own @ other.mT
     union = own.sum(-1)[..., :, None] + other.sum(-1)[..., None, :] - overlap
     return (overlap / union.clamp(min=1e-6)).amax(-1)

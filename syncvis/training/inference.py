@@ -1,7 +1,14 @@
-"""Whole-video inference: encode in chunks, decode all frames at once, keep the best tracks."""
+"""Whole-video inference: encode in chunks, decode all frames at once, keep the best tracks.
+
+Only the decoder mixes frames, so that chunks change nothing. What grows with the video are the feature maps that the
+queries read, and the mask features, which wait in the host's memory until the masks of the best tracks are made, again
+chunk by chunk.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -12,12 +19,12 @@ from torch import Tensor
 from syncvis.config import EvalConfig
 from syncvis.methods.base import Method
 from syncvis.ops.masks import encode
-from syncvis.structures import ClipBatch, ClipFeatures, LayerOutput, Track, VideoPrediction
+from syncvis.structures import RLE, ClipBatch, ClipFeatures, LayerOutput, Track, VideoPrediction
 
-ENCODE_CHUNK = 16
+CHUNK = 8
+"""Frames that pass the backbone together, and whose masks are made together."""
 
 
-@torch.no_grad()
 def predict_video(
     model: Method,
     batch: ClipBatch,
@@ -26,47 +33,68 @@ def predict_video(
     video_id: int,
     config: EvalConfig,
 ) -> VideoPrediction:
-    """Tracks of one video.
+    """Tracks of one video whose frames are all in memory: one clip; see :func:`predict_chunks`."""
+    chunks = zip(batch.images.split(CHUNK, 1), batch.valid.split(CHUNK, 1), strict=True)
+    return predict_chunks(
+        model, (ClipBatch(*c) for c in chunks), resized, original, video_id, config, batch.images.device
+    )
+
+
+@torch.no_grad()
+def predict_chunks(
+    model: Method,
+    chunks: Iterable[ClipBatch],
+    resized: tuple[int, int],
+    original: tuple[int, int],
+    video_id: int,
+    config: EvalConfig,
+    device: torch.device,
+) -> VideoPrediction:
+    """Tracks of one video that comes in chunks.
 
     Args:
-        batch: one clip of all frames of the video.
-        resized: height and width of the frames inside the padded batch.
+        chunks: batches of one clip, consecutive frames of the video padded to one size.
+        resized: height and width of the frames inside the padded batches.
         original: height and width that the masks must have.
 
     Returns:
         At most ``config.topk`` tracks, best first: the best (query, class) pairs, so a query may appear twice.
     """
-    chunks = zip(batch.images.split(ENCODE_CHUNK, 1), batch.valid.split(ENCODE_CHUNK, 1), strict=True)
-    features = ClipFeatures.concat([model.encode(images, valid) for images, valid in chunks])
+    features, padded = _encode(model, chunks, device)
     output, _ = model.decode(features)
-    class_logits, mask_logits = video_predictions(output.final)
+    class_logits, mask_embeddings = track_predictions(output.final, features.num_frames)
     probabilities = class_logits.softmax(-1)[:, :-1]
     scores, order = probabilities.flatten().topk(min(config.topk, probabilities.numel()))
-    padded = (batch.images.shape[-2], batch.images.shape[-1])
-    tracks = []
-    for score, index in zip(scores.tolist(), order.tolist(), strict=True):
-        query, label = divmod(index, probabilities.shape[1])
-        full = _to_original(mask_logits[query], padded, resized, original)
-        quality = _mask_quality(full) if config.score == "class_times_mask" else 1.0
-        masks = tuple(encode(mask) if mask.any() else None for mask in (full > 0).cpu().numpy())
-        tracks.append(Track(label, score * quality, masks))
+    queries, labels = order // probabilities.shape[1], order % probabilities.shape[1]
+    masks, quality = _track_masks(mask_embeddings[:, queries], features.mask[0], padded, resized, original)
+    final = scores.cpu() * quality if config.score == "class_times_mask" else scores.cpu()
+    found = zip(labels.tolist(), final.tolist(), masks, strict=True)
+    tracks = [Track(label, score, tuple(mask)) for label, score, mask in found]
     return VideoPrediction(video_id, tuple(sorted(tracks, key=lambda track: -track.score)))
 
 
-def video_predictions(output: LayerOutput) -> tuple[Tensor, Tensor]:
-    """Class logits (Q, K+1) and mask logits (Q, T, h, w) of a batch of one.
+def _encode(model: Method, chunks: Iterable[ClipBatch], device: torch.device) -> tuple[ClipFeatures, tuple[int, int]]:
+    """Features of all frames, the mask features in the host's memory, and the padded height and width."""
+    parts = []
+    for chunk in chunks:
+        features = model.encode(chunk.images.to(device), chunk.valid.to(device))
+        parts.append(replace(features, mask=features.mask.cpu()))
+        padded = (chunk.images.shape[-2], chunk.images.shape[-1])
+    return ClipFeatures.concat(parts), padded
+
+
+def track_predictions(output: LayerOutput, num_frames: int) -> tuple[Tensor, Tensor]:
+    """Class logits (Q, K+1) and mask embeddings (T, Q, C) of a batch of one.
 
     Video queries predict where there are any; frame queries alone are linked over the frames.
     """
     if output.video is not None:
-        return output.video.class_logits[0], output.video.mask_logits[0]
+        return output.video.class_logits[0], output.video.mask_embeddings.expand(num_frames, -1, -1)
     assert output.frame is not None
-    embeddings, class_logits, masks = (
-        x[0] for x in (output.frame.embeddings, output.frame.class_logits, output.frame.mask_logits)
-    )
-    order = link_frames(embeddings)
-    by_track = torch.take_along_dim(masks, order[..., None, None], 1).transpose(0, 1)
-    return torch.take_along_dim(class_logits, order[..., None], 1).mean(0), by_track
+    frame = output.frame
+    order = link_frames(frame.embeddings[0])[..., None]
+    class_logits = torch.take_along_dim(frame.class_logits[0], order, 1).mean(0)
+    return class_logits, torch.take_along_dim(frame.mask_embeddings[0], order, 1)
 
 
 def link_frames(embeddings: Tensor) -> Tensor:
@@ -88,6 +116,33 @@ def link_frames(embeddings: Tensor) -> Tensor:
     return torch.stack(order).to(embeddings.device)
 
 
+def _track_masks(
+    embeddings: Tensor,
+    mask_features: Tensor,
+    padded: tuple[int, int],
+    resized: tuple[int, int],
+    original: tuple[int, int],
+) -> tuple[list[list[RLE | None]], Tensor]:
+    """Masks of each track, frame by frame, and its mean foreground probability over the foreground pixels.
+
+    Args:
+        embeddings: (T, R, C) mask embeddings of R tracks.
+        mask_features: (T, C, h, w), on any device.
+    """
+    num_tracks = embeddings.shape[1]
+    masks: list[list[RLE | None]] = [[] for _ in range(num_tracks)]
+    total, count = torch.zeros(num_tracks), torch.zeros(num_tracks)
+    for here, features in zip(embeddings.split(CHUNK), mask_features.split(CHUNK), strict=True):
+        logits = torch.einsum("trc,tchw->trhw", here, features.to(here.device))
+        for track in range(num_tracks):  # one at a time: full-size masks of all tracks may be large
+            full = _to_original(logits[:, track], padded, resized, original)
+            inside = full > 0
+            total[track] += (full.sigmoid() * inside).sum().cpu()
+            count[track] += inside.sum().cpu()
+            masks[track] += [encode(mask) if mask.any() else None for mask in inside.cpu().numpy()]
+    return masks, total / (count + 1e-6)
+
+
 def _to_original(
     logits: Tensor, padded: tuple[int, int], resized: tuple[int, int], original: tuple[int, int]
 ) -> Tensor:
@@ -97,10 +152,3 @@ def _to_original(
     if resized != original:
         full = F.interpolate(full, original, mode="bilinear", align_corners=False)
     return full[:, 0]
-
-
-def _mask_quality(logits: Tensor) -> float:
-    """Mean foreground probability over the foreground pixels of all frames."""
-    probability = logits.sigmoid()
-    inside = probability > 0.5
-    return float((probability * inside).sum() / (inside.sum() + 1e-6))

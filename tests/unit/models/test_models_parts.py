@@ -11,9 +11,9 @@ from torch import nn
 
 from syncvis.models.attention import Attention, FeedForward
 from syncvis.models.backbone import TinyBackbone
-from syncvis.models.decoder import _resize, _visible
+from syncvis.models.decoder import _visible
 from syncvis.models.pixel_decoder import PixelDecoder, _cell_centres
-from syncvis.structures import LevelOutput
+from syncvis.structures import ClipFeatures, LevelOutput
 
 
 def test_attention_is_pytorchs_multi_head_attention() -> None:
@@ -50,7 +50,8 @@ def test_visible_cells() -> None:
     masks = torch.stack([left, nothing, last_frame])[None]  # (1, Q, T, h, w)
 
     def visible(output: LevelOutput) -> list[Any]:
-        return _visible(output, _resize(output.mask_features, torch.zeros(1, 2, 8, 2, 2))).tolist()
+        features = ClipFeatures.of([torch.zeros(1, 2, 8, 2, 2)], output.mask_features)
+        return _visible(output, features.guides[0]).tolist()
 
     columns, everything, nowhere = [True, False] * 2, [True] * 4, [False] * 4
     video = visible(level_output("video", torch.zeros(1, 3, 2), masks))

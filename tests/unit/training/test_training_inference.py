@@ -11,7 +11,7 @@ from syncvis.config import EvalConfig
 from syncvis.ops.masks import decode
 from syncvis.structures import ClipBatch, ClipFeatures, ClipOutput, LayerOutput, VideoPrediction
 from syncvis.training import inference
-from syncvis.training.inference import link_frames, predict_video, video_predictions
+from syncvis.training.inference import link_frames, predict_video, track_predictions
 
 
 def _video(num_frames: int, height: int = 32, width: int = 64) -> ClipBatch:
@@ -43,7 +43,7 @@ def test_encoding_in_chunks_changes_nothing(structure: str, monkeypatch: pytest.
     monkeypatch.setattr(model, "encode", lambda x, v: seen.append(x.shape[1]) or encode(x, v))  # type: ignore[func-returns-value]
     found = []
     for chunk in (16, 2):
-        monkeypatch.setattr(inference, "ENCODE_CHUNK", chunk)
+        monkeypatch.setattr(inference, "CHUNK", chunk)
         found.append(predict_video(model, video, (32, 64), (32, 64), 0, EvalConfig()))
     assert seen == [5, 2, 2, 1]
     assert [t.masks for t in found[0].tracks] == [t.masks for t in found[1].tracks]
@@ -57,7 +57,7 @@ class Fixed:
         self.output = ClipOutput((LayerOutput(video=level_output("video", class_logits, mask_logits)),))
 
     def encode(self, images: Tensor, valid: Tensor) -> ClipFeatures:
-        return ClipFeatures((), images)
+        return ClipFeatures((), self.output.mask_features, ())
 
     def decode(self, features: ClipFeatures, memory: Tensor | None = None) -> tuple[ClipOutput, Tensor | None]:
         return self.output, memory
@@ -127,8 +127,9 @@ def test_frame_queries_alone_become_tracks() -> None:
     class_logits = torch.tensor([[[1.0, 0.0], [2.0, 0.0]], [[4.0, 0.0], [3.0, 0.0]]])[None]
     masks = torch.arange(4.0).view(1, 2, 2, 1, 1)
     frame = replace(level_output("frame", class_logits, masks), embeddings=embeddings)
-    logits, tracks = video_predictions(LayerOutput(frame=frame))
+    logits, mask_embeddings = track_predictions(LayerOutput(frame=frame), 2)
     assert logits[:, 0].tolist() == [2.0, 3.0]
+    tracks = torch.einsum("tqc,tchw->qthw", mask_embeddings, frame.mask_features[0])
     assert tracks.flatten(1).tolist() == [[0.0, 3.0], [1.0, 2.0]]
 
 
@@ -136,6 +137,7 @@ def test_video_queries_predict_where_there_are_any() -> None:
     torch.manual_seed(0)
     video = level_output("video", torch.randn(1, 3, 2), torch.randn(1, 3, 4, 2, 2))
     frame = level_output("frame", torch.randn(1, 4, 5, 2), torch.randn(1, 4, 5, 2, 2))
-    logits, masks = video_predictions(LayerOutput(frame, video))
+    logits, mask_embeddings = track_predictions(LayerOutput(frame, video), 4)
     assert torch.equal(logits, video.class_logits[0])
+    masks = torch.einsum("tqc,tchw->qthw", mask_embeddings, video.mask_features[0])
     torch.testing.assert_close(masks, video.mask_logits[0])
