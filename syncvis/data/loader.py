@@ -164,18 +164,20 @@ def _pad(x: Tensor, height: int, width: int) -> Tensor:
     return padded
 
 
-def load_video(
-    dataset: VideoDataset, video: Video, short_side: int, max_size: int, size_divisor: int = 32
-) -> tuple[ClipBatch, tuple[int, int]]:
-    """All frames of one video for inference.
+def video_chunks(
+    dataset: VideoDataset, video: Video, short_side: int, max_size: int, chunk: int, size_divisor: int = 32
+) -> tuple[Iterator[ClipBatch], tuple[int, int]]:
+    """All frames of one video for inference, a few at a time.
 
     Returns:
-        The batch (B = 1, no targets), and the (height, width) of its images without the padding.
-
-    Raises:
-        DataError: A frame cannot be read.
+        Batches (B = 1, no targets) of up to ``chunk`` frames, read when they are asked for, and the (height, width) of
+        their images without the padding. Reading raises DataError for a frame that cannot be read.
     """
     transform = ClipTransform(short_side, max_size)
-    images = transform.images(read_frames(dataset, video, tuple(range(len(video)))))
-    padded, valid = pad_images([images], size_divisor)
-    return ClipBatch(padded, valid), (images.shape[-2], images.shape[-1])
+
+    def batches() -> Iterator[ClipBatch]:
+        for start in range(0, len(video), chunk):
+            frames = tuple(range(start, min(start + chunk, len(video))))
+            yield ClipBatch(*pad_images([transform.images(read_frames(dataset, video, frames))], size_divisor))
+
+    return batches(), transform.size(video.height, video.width)

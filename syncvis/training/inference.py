@@ -66,9 +66,9 @@ def predict_chunks(
     probabilities = class_logits.softmax(-1)[:, :-1]
     scores, order = probabilities.flatten().topk(min(config.topk, probabilities.numel()))
     queries, labels = order // probabilities.shape[1], order % probabilities.shape[1]
-    masks, quality = _track_masks(mask_embeddings[:, queries], features.mask[0], padded, resized, original)
-    final = scores.cpu() * quality if config.score == "class_times_mask" else scores.cpu()
-    found = zip(labels.tolist(), final.tolist(), masks, strict=True)
+    sizes = (padded, resized, original)
+    masks, sureness = _track_masks(mask_embeddings[:, queries], features.mask[0], sizes, config.score != "class")
+    found = zip(labels.tolist(), (scores.cpu() * sureness).tolist(), masks, strict=True)
     tracks = [Track(label, score, tuple(mask)) for label, score, mask in found]
     return VideoPrediction(video_id, tuple(sorted(tracks, key=lambda track: -track.score)))
 
@@ -117,30 +117,28 @@ def link_frames(embeddings: Tensor) -> Tensor:
 
 
 def _track_masks(
-    embeddings: Tensor,
-    mask_features: Tensor,
-    padded: tuple[int, int],
-    resized: tuple[int, int],
-    original: tuple[int, int],
+    embeddings: Tensor, mask_features: Tensor, sizes: tuple[tuple[int, int], ...], measured: bool
 ) -> tuple[list[list[RLE | None]], Tensor]:
-    """Masks of each track, frame by frame, and its mean foreground probability over the foreground pixels.
+    """Masks of each track, frame by frame, and how sure they are.
 
     Args:
         embeddings: (T, R, C) mask embeddings of R tracks.
         mask_features: (T, C, h, w), on any device.
+        sizes: height and width of the padded input, of the image inside it, and of the masks.
+        measured: sureness is the mean foreground probability over the foreground pixels of all frames; else 1.
     """
-    num_tracks = embeddings.shape[1]
-    masks: list[list[RLE | None]] = [[] for _ in range(num_tracks)]
-    total, count = torch.zeros(num_tracks), torch.zeros(num_tracks)
+    masks: list[list[RLE | None]] = [[] for _ in range(embeddings.shape[1])]
+    total, count = torch.zeros(len(masks)), torch.zeros(len(masks))
     for here, features in zip(embeddings.split(CHUNK), mask_features.split(CHUNK), strict=True):
-        logits = torch.einsum("trc,tchw->trhw", here, features.to(here.device))
-        for track in range(num_tracks):  # one at a time: full-size masks of all tracks may be large
-            full = _to_original(logits[:, track], padded, resized, original)
+        logits = torch.einsum("trc,tchw->rthw", here, features.to(here.device))
+        for track, low in enumerate(logits):  # one at a time: full-size masks of all tracks may be large
+            full = _to_original(low, *sizes)
             inside = full > 0
-            total[track] += (full.sigmoid() * inside).sum().cpu()
-            count[track] += inside.sum().cpu()
             masks[track] += [encode(mask) if mask.any() else None for mask in inside.cpu().numpy()]
-    return masks, total / (count + 1e-6)
+            if measured:
+                total[track] += (full.sigmoid() * inside).sum().cpu()
+                count[track] += inside.sum().cpu()
+    return masks, total / (count + 1e-6) if measured else torch.ones(len(masks))
 
 
 def _to_original(

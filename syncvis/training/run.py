@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from syncvis.config import RunConfig
-from syncvis.data.loader import TrainClips, load_video
+from syncvis.data.loader import TrainClips, video_chunks
 from syncvis.data.ytvis import Video, VideoDataset
 from syncvis.errors import DataError, StorageError
 from syncvis.evaluation.ytvis import Evaluation, evaluate, ground_truth
@@ -30,7 +30,7 @@ from syncvis.methods import build
 from syncvis.methods.base import Method
 from syncvis.structures import VideoPrediction
 from syncvis.training.checkpoint import initialise, save_weights
-from syncvis.training.inference import predict_video
+from syncvis.training.inference import CHUNK, predict_chunks
 from syncvis.training.loop import Row, train
 from syncvis.training.overlays import write_overlays
 
@@ -182,11 +182,9 @@ def predict_one(
     model: Method, dataset: VideoDataset, video: Video, config: RunConfig, device: torch.device
 ) -> VideoPrediction:
     """Predict one video of a data set at the test size of the config."""
-    batch, resized = load_video(
-        dataset, video, config.data.test_short_side, config.data.test_max_size, size_divisor=SIZE_DIVISOR
-    )
-    original = (video.height, video.width)
-    return predict_video(model, batch.to(device), resized, original, video.id, config.eval)
+    sizes = (config.data.test_short_side, config.data.test_max_size)
+    chunks, resized = video_chunks(dataset, video, *sizes, CHUNK, size_divisor=SIZE_DIVISOR)
+    return predict_chunks(model, chunks, resized, (video.height, video.width), video.id, config.eval, device)
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from syncvis.config import DataConfig
-from syncvis.data.loader import TrainClips, collate, load_video, read_frames, read_targets
+from syncvis.data.loader import TrainClips, collate, read_frames, read_targets, video_chunks
 from syncvis.data.synthetic import SyntheticConfig, write_synthetic
 from syncvis.data.ytvis import Video, VideoDataset
 from syncvis.errors import DataError
@@ -170,16 +170,18 @@ def test_clips_of_different_sizes_are_padded_to_the_largest() -> None:
     assert [t.masks.sum().item() for t in batch.targets] == [2000, 660]
 
 
-def test_load_video_gives_all_frames_in_order(dataset: VideoDataset) -> None:
+def test_a_video_comes_in_chunks_of_frames_in_order(dataset: VideoDataset) -> None:
     video = dataset.videos[2]
-    batch, size = load_video(dataset, video, short_side=48, max_size=1000, size_divisor=32)
+    batches, size = video_chunks(dataset, video, short_side=48, max_size=1000, chunk=3, size_divisor=32)
     assert size == (48, 72)
-    assert batch.images.shape == (1, 4, 3, 64, 96)
-    assert batch.targets == ()
-    assert batch.valid.sum() == 4 * 48 * 72
+    first, last = batches
+    assert (first.images.shape, last.images.shape) == ((1, 3, 3, 64, 96), (1, 1, 3, 64, 96))
+    assert first.targets == ()
+    assert first.valid.sum() == 3 * 48 * 72
+    images = torch.cat([first.images, last.images], 1)
     expected = read_frames(dataset, video, (0, 1, 2, 3)) / 255
-    torch.testing.assert_close(batch.images[0, :, :, :48, :72], expected)
-    assert load_video(dataset, video, 24, 1000)[1] == (24, 36)
+    torch.testing.assert_close(images[0, :, :, :48, :72], expected)
+    assert video_chunks(dataset, video, 24, 1000, 1)[1] == (24, 36)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -272,7 +272,7 @@ def test_a_model_with_a_swin() -> None:
     attention = model.backbone.stages[2][1].attn
     assert (attention.num_heads, attention.window_size) == (3, [2, 2])
     assert torch.equal(model.state_dict()["backbone.norms.3.bias"], stored["backbone.norm3.bias"])
-    assert model.criterion.points == 99
+    assert model.criterion.points.points == 99
 
 
 @pytest.mark.parametrize(

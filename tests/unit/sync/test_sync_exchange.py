@@ -32,7 +32,9 @@ def test_class_prediction_of_one_class() -> None:
 
 def _embedded(level: Level, embeddings: Tensor) -> LevelOutput:
     lead = embeddings.shape[:-1]
-    return LevelOutput(level, embeddings, torch.zeros(*lead, 3), torch.zeros(*lead, 1), torch.zeros(1, 2, 1, 2, 2))
+    return LevelOutput(
+        level, embeddings, torch.zeros(*lead, 3), torch.zeros(*lead, 1), *[torch.zeros(1, 2, 1, 2, 2)] * 2
+    )
 
 
 def test_query_similarity_is_the_largest_cosine_of_the_frame() -> None:
