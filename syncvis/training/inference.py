@@ -21,8 +21,12 @@ from syncvis.methods.base import Method
 from syncvis.ops.masks import encode
 from syncvis.structures import RLE, ClipBatch, ClipFeatures, LayerOutput, Track, VideoPrediction
 
-CHUNK = 8
-"""Frames that pass the backbone together, and whose masks are made together."""
+CHUNKS = {"cpu": 2, "cuda": 16}
+"""Frames that pass the backbone together, and whose masks are made together; a CPU's caches like few."""
+
+
+def chunk_length(device: torch.device) -> int:
+    return CHUNKS.get(device.type, max(CHUNKS.values()))
 
 
 def predict_video(
@@ -34,7 +38,8 @@ def predict_video(
     config: EvalConfig,
 ) -> VideoPrediction:
     """Tracks of one video whose frames are all in memory: one clip; see :func:`predict_chunks`."""
-    chunks = zip(batch.images.split(CHUNK, 1), batch.valid.split(CHUNK, 1), strict=True)
+    length = chunk_length(batch.images.device)
+    chunks = zip(batch.images.split(length, 1), batch.valid.split(length, 1), strict=True)
     return predict_chunks(
         model, (ClipBatch(*c) for c in chunks), resized, original, video_id, config, batch.images.device
     )
@@ -129,7 +134,8 @@ def _track_masks(
     """
     masks: list[list[RLE | None]] = [[] for _ in range(embeddings.shape[1])]
     total, count = torch.zeros(len(masks)), torch.zeros(len(masks))
-    for here, features in zip(embeddings.split(CHUNK), mask_features.split(CHUNK), strict=True):
+    length = chunk_length(embeddings.device)
+    for here, features in zip(embeddings.split(length), mask_features.split(length), strict=True):
         logits = torch.einsum("trc,tchw->rthw", here, features.to(here.device))
         for track, low in enumerate(logits):  # one at a time: full-size masks of all tracks may be large
             full = _to_original(low, *sizes)

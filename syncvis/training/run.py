@@ -29,7 +29,7 @@ from syncvis.methods.base import Method
 from syncvis.structures import VideoPrediction
 from syncvis.training.activations import checkpoint_activations
 from syncvis.training.checkpoint import initialise, save_weights
-from syncvis.training.inference import CHUNK, predict_chunks
+from syncvis.training.inference import chunk_length, predict_chunks
 from syncvis.training.loop import train
 from syncvis.training.overlays import write_overlays
 from syncvis.training.process import deterministic, peak_memory_mb, reset_peak_memory, source_commit, stop_on_signal
@@ -227,7 +227,7 @@ def predict_one(
 ) -> VideoPrediction:
     """Predict one video of a data set at the test size of the config."""
     sizes = (config.data.test_short_side, config.data.test_max_size)
-    chunks, resized = video_chunks(dataset, video, *sizes, CHUNK, size_divisor=SIZE_DIVISOR)
+    chunks, resized = video_chunks(dataset, video, *sizes, chunk_length(device), size_divisor=SIZE_DIVISOR)
     return predict_chunks(model, chunks, resized, (video.height, video.width), video.id, config.eval, device)
 
 

@@ -43,7 +43,7 @@ def test_encoding_in_chunks_changes_nothing(structure: str, monkeypatch: pytest.
     monkeypatch.setattr(model, "encode", lambda x, v: seen.append(x.shape[1]) or encode(x, v))  # type: ignore[func-returns-value]
     found = []
     for chunk in (16, 2):
-        monkeypatch.setattr(inference, "CHUNK", chunk)
+        monkeypatch.setitem(inference.CHUNKS, "cpu", chunk)
         found.append(predict_video(model, video, (32, 64), (32, 64), 0, EvalConfig()))
     assert seen == [5, 2, 2, 1]
     assert [t.masks for t in found[0].tracks] == [t.masks for t in found[1].tracks]
