@@ -106,25 +106,29 @@ class VideoFile:
             frame = self._frame(index)
             self._check_size(frame.height, frame.width, height, width)
             return np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
-        except (FFmpegError, OSError, ValueError, StopIteration) as error:
+        except (FFmpegError, OSError, ValueError) as error:
             self._next = len(self)
-            problem = f"frame {index}: {getattr(error, 'strerror', None) or error or 'it is missing'}"
+            problem = f"frame {index}: {getattr(error, 'strerror', None) or error}"
             raise self._unreadable(problem) from None
 
     def _frame(self, index: int) -> Any:
-        """Frames come in the order in which they are shown, so the wanted one is the first that is not before it."""
         if not self._next <= index <= self._next + _NEAR:
             self._search(index)
-        number, frame = next(self._decoded)
-        if number > index:  # the search ended behind it
+        number, frame = self._forward(index)
+        if number != index:  # the search may end behind it
             self._search(0)
-            number, frame = next(self._decoded)
-        while number < index:
-            number, frame = next(self._decoded)
-        self._next = number + 1
-        if number > index:
+            number, frame = self._forward(index)
+        if number != index:
             raise ValueError("it is missing")
         return frame
+
+    def _forward(self, index: int) -> tuple[int, Any]:
+        """Frames come in the order in which they are shown, so the first that is not before the wanted one is it."""
+        for number, frame in self._decoded:
+            if number >= index:
+                self._next = number + 1
+                return number, frame
+        return -1, None
 
     def _search(self, index: int) -> None:
         """Go to the last key frame before a frame."""
