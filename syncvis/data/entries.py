@@ -106,7 +106,7 @@ def read_iscrowd(entry: Json, source: Path, key: str) -> bool:
     """
     value = entry.get("iscrowd", 0)
     if value is not None and value not in (0, 1):
-        raise DataError(f"is {str(value)[:20]}, not 0 or 1", file=source, key=f"{key}.iscrowd", fix="use 0 or 1")
+        raise DataError(f"is {value!r:.20}, not 0 or 1", file=source, key=f"{key}.iscrowd", fix="use 0 or 1")
     return bool(value)
 
 

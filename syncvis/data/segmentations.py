@@ -43,7 +43,7 @@ def pack(segmentation: Any, height: int, width: int, source: Any, key: str) -> P
         raise DataError(problem, file=source, key=key, fix="write the mask as an RLE")
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size != [height, width]:
-        problem = f"the mask's size is {str(size)[:60]}, its video's [{height}, {width}]"
+        problem = f"the mask's size is {size!r:.60}, its video's [{height}, {width}]"
         raise DataError(problem, file=source, key=f"{key}.size", fix="give masks and video one size")
     if not isinstance(counts, str):
         where = f"{source}: {key}"

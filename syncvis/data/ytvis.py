@@ -125,7 +125,7 @@ def _read_file_names(entry: Json, source: Path, key: str, frames: Path) -> list[
         check_file_name(name, source, f"{key}.file_names[{t}]")
     length = entry.get("length", len(names))
     if length != len(names):
-        problem = f"length is {str(length)[:20]}, but file_names lists {len(names)} frames"
+        problem = f"length is {length!r:.20}, but file_names lists {len(names)} frames"
         raise DataError(problem, file=source, key=f"{key}.length", fix="give both the same number of frames")
     return names
 
