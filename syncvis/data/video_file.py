@@ -17,6 +17,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from syncvis.errors import DataError
+from syncvis.ops.masks import MAX_FRAME_PIXELS
 
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".ogv", ".flv", ".wmv"}
 
@@ -68,12 +69,10 @@ class VideoFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._container = av.open(f"file:{path}", options=_OPTIONS)
-            self._stream = self._container.streams.video[0]
-            # Threads of a decoder would not be there in a process that is forked from this one.
-            self._stream.codec_context.thread_count = 1
+            self._container = av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace")
+            self._stream = _pictures(self._container)
             self._times = _frame_times(self._container, self._stream)
-        except (FFmpegError, OSError, IndexError, ValueError) as error:
+        except (FFmpegError, OSError, ValueError) as error:
             raise self._unreadable(getattr(error, "strerror", None) or error) from None
         if not len(self):
             raise DataError("has no frames", file=path, fix="give a video with at least one frame")
@@ -150,6 +149,18 @@ class VideoFile:
     def _unreadable(self, problem: object) -> DataError:
         text = " ".join(str(problem).split())
         return DataError(f"cannot be read as a video ({text})", file=self.path, fix="copy or encode the video again")
+
+
+def _pictures(container: Any) -> Any:
+    """The first stream of pictures, ready to decode."""
+    for stream in container.streams.video:
+        context = stream.codec_context
+        if context is None or context.height * context.width > MAX_FRAME_PIXELS:
+            raise ValueError("no decoder knows it" if context is None else f"over {MAX_FRAME_PIXELS} pixels")
+        # Threads of a decoder would not be there in a process that is forked from this one.
+        context.thread_count = 1
+        return stream
+    raise ValueError("it has no pictures")
 
 
 def _frame_times(container: Any, stream: Any) -> NDArray[np.int64]:

@@ -130,6 +130,32 @@ def test_a_video_shorter_than_its_length_and_a_damaged_one(tmp_path: Path) -> No
             VideoDataset.load(tmp_path, "own.json").read_frame(dataset.videos[0], t)
 
 
+def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
+    rng, refused = np.random.default_rng(0), 0
+    for suffix, codec in KINDS:
+        whole = _write(tmp_path / f"whole.{suffix}", codec, 10).read_bytes()
+        for _ in range(8):
+            damaged = np.frombuffer(whole, np.uint8).copy()
+            places = rng.integers(0, len(damaged), 40)
+            damaged[places] = rng.integers(0, 256, 40)
+            (tmp_path / f"a.{suffix}").write_bytes(damaged[: rng.integers(len(damaged))].tobytes())
+            try:
+                assert FrameReader(tmp_path).read(f"a.{suffix}#3", HEIGHT, WIDTH).shape == (HEIGHT, WIDTH, 3)
+            except DataError as error:
+                refused += f"a.{suffix}: " in str(error) and "Fix: " in str(error) and "\n" not in str(error)
+    assert refused > 20
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        sound.sample_rate = 8000
+        container.mux(stream.encode(sound))
+    with pytest.raises(DataError, match="it has no pictures"):
+        VideoFile(tmp_path / "a.mkv")
+
+
 def test_a_playlist_is_no_video(tmp_path: Path) -> None:
     """FFmpeg would follow it to other files."""
     _write(tmp_path / "secret.ts", "libx264", 5)
