@@ -51,6 +51,7 @@ def load_coco(
     frames = find_frames(Path(root), file.source)
     store = Store(f"{file.source}: annotations")
     _read_tracks(file, store, _read_images(file, store), labels)
+    file.finish()
     store.close()
     tracks = store.track_table
     rows = np.unique(tracks[tracks[:, 2] == 0, 3])

@@ -47,13 +47,19 @@ class JsonFile:
         if not self._text.startswith("{", start):
             problem = f"holds {kind_name(self._parse(start))}, not an object with videos and categories"
             raise DataError(problem, file=source, fix="use a file in YouTube-VIS format")
-        with self._named_errors():
-            self._starts = _members(self._text, start)
+        self._starts: dict[str, int] = {}
+        # Where to look for the next member, and whether the value of the last one stands before that.
+        self._position, self._in_value = start + 1, False
 
     def is_absent(self, name: str) -> bool:
         """Whether a member is missing or null."""
-        start = self._starts.get(name)
+        start = self._find(name)
         return start is None or self._text.startswith("null", start)
+
+    def finish(self) -> None:
+        """Check what nobody has asked for: whether the object is closed, with no name twice and nothing behind it."""
+        while self._advance():
+            pass
 
     def objects(self, name: str) -> Iterator[tuple[str, Json]]:
         """The objects of a member that is a list, each with its key such as ``videos[3]``.
@@ -61,10 +67,10 @@ class JsonFile:
         Raises:
             DataError: The member is missing, no list, or has something else than objects; the JSON is broken.
         """
-        if name not in self._starts:
+        start = self._find(name)
+        if start is None:
             raise DataError("the key is missing", file=self.source, key=name, fix=f"add {name!r}")
-        start = self._starts[name]
-        if self._text[start] != "[":
+        if not self._text.startswith("[", start):
             problem = f"is {kind_name(self._parse(start))}, not a list"
             raise DataError(problem, file=self.source, key=name, fix="use YouTube-VIS format")
         for index, entry in enumerate(self._elements(start)):
@@ -74,6 +80,35 @@ class JsonFile:
                 raise DataError(problem, file=self.source, key=key, fix="use YouTube-VIS format")
             yield key, entry
 
+    def _find(self, name: str) -> int | None:
+        """Where the value of a member starts; members behind it are not looked at yet."""
+        while name not in self._starts and self._advance():
+            pass
+        return self._starts.get(name)
+
+    def _advance(self) -> bool:
+        """Find the next member, or the end."""
+        text = self._text
+        with self._named_errors():
+            position = _space(text, _skip(text, self._position) if self._in_value else self._position)
+            if text.startswith("}", position):
+                if _space(text, position + 1) != len(text):
+                    raise json.JSONDecodeError("Extra data", text, _space(text, position + 1))
+                return False
+            if self._starts and not text.startswith(",", position):
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
+            name, position = _name(text, _space(text, position + bool(self._starts)))
+            if name in self._starts:
+                raise json.JSONDecodeError(f"The name {name!r} occurs twice", text, position)
+            self._starts[name] = self._position = _space(text, position)
+            self._in_value = True
+            return True
+
+    def _pass(self, start: int, end: int) -> None:
+        """Remember where a value ends, so that it need not be skipped."""
+        if self._in_value and self._position == start:
+            self._position, self._in_value = end, False
+
     def _parse(self, start: int) -> Any:
         with self._named_errors():
             return _DECODER.raw_decode(self._text, start)[0]
@@ -81,14 +116,14 @@ class JsonFile:
     def _elements(self, start: int) -> Iterator[Any]:
         text, position = self._text, _space(self._text, start + 1)
         if text.startswith("]", position):
-            return
+            return self._pass(start, position + 1)
         while True:
             with self._named_errors():
                 value, position = _DECODER.raw_decode(text, position)
                 position, more = _after_element(text, _space(text, position))
             yield value
             if not more:
-                return
+                return self._pass(start, position)
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -131,25 +166,6 @@ def _after_element(text: str, position: int) -> tuple[int, bool]:
     if more and text.startswith((",", "]", "}"), position):
         raise json.JSONDecodeError("Expecting value", text, position)
     return position, more
-
-
-def _members(text: str, start: int) -> dict[str, int]:
-    """Where the value of each member of the object at ``start`` is; of two with one name the last counts."""
-    starts: dict[str, int] = {}
-    position = _space(text, start + 1)
-    end = text.startswith("}", position)
-    while not end:
-        name, position = _name(text, position)
-        starts[name] = position = _space(text, position)
-        position = _space(text, _skip(text, position))
-        if not text.startswith((",", "}"), position):
-            raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
-        end = text[position] == "}"
-        position = _space(text, position + 1)
-    position = position if starts else _space(text, position + 1)
-    if position != len(text):
-        raise json.JSONDecodeError("Extra data", text, position)
-    return starts
 
 
 def _name(text: str, position: int) -> tuple[str, int]:

@@ -67,6 +67,7 @@ class VideoDataset:
         rows = _read_videos(file, store, frames)
         categories = read_categories(file)
         _read_tracks(file, store, rows, {category.id: label for label, category in enumerate(categories)})
+        file.finish()
         store.close()
         videos = StoredVideos(store, np.arange(len(rows)))
         return cls(file.source, categories, videos, file.fingerprint, FrameReader(frames))
