@@ -17,7 +17,7 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     Returns:
         (M, C, P).
     """
-    return F.grid_sample(maps, (2 * points - 1)[:, None], align_corners=False).squeeze(2)
+    return F.grid_sample(maps, (2 * points).sub_(1)[:, None], align_corners=False).squeeze(2)
 
 
 def sample_masks(masks: Tensor, which: Tensor, points: Tensor) -> Tensor:
