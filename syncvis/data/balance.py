@@ -16,6 +16,7 @@ Chosen = NDArray[np.bool_]
 _SCALE = 10**6
 # A kind that is missing on one side weighs more than any imbalance of 1000 kinds, at this largest denominator.
 _MISSING, _DENOMINATOR = 10**13, 1000
+_SMALL = 100
 
 
 class Balance:
@@ -43,16 +44,24 @@ class Balance:
         return cost
 
     def improve(self, chosen: Chosen) -> Chosen:
-        """(V,) chosen -> a better choice with few changes; among equal ones the first thing changes."""
+        """(V,) chosen -> a better choice with few changes; among equal ones the first thing changes.
+
+        Where no single change helps, a change of one thing may help together with others that follow from it: this is
+        tried for the things whose kinds are missing on one side, and for all of a small set.
+        """
         best = self._descend(chosen, None)
-        for kind in np.flatnonzero(self._missing(best)):
-            for thing in np.flatnonzero(self.counts[:, kind]):
-                trial = best.copy()
-                trial[thing] ^= True
-                trial = self._descend(trial, int(thing))
-                if self._cost_of(trial) < self._cost_of(best):
-                    best = trial
+        for thing in self._candidates(best):
+            trial = best.copy()
+            trial[thing] ^= True
+            trial = self._descend(trial, thing)
+            if self._cost_of(trial) < self._cost_of(best):
+                best = trial
         return best
+
+    def _candidates(self, chosen: Chosen) -> list[int]:
+        if len(chosen) <= _SMALL:
+            return list(range(len(chosen)))
+        return [int(thing) for thing in np.flatnonzero(self.counts[:, self._missing(chosen)].any(1))]
 
     def _descend(self, chosen: Chosen, kept: int | None) -> Chosen:
         """Change the thing that helps most, again and again; ``kept`` stays as it is."""
