@@ -125,29 +125,31 @@ def count(dataset: VideoDataset, decode: bool = False) -> Statistics:
     Raises:
         DataError: A mask is damaged (only when decoding).
     """
-    names = _names(dataset.categories)
-    categories = dict.fromkeys(names, Holding())
-    durations: list[int] = []
-    areas: list[float] = []
-    blank = 0
-    for track in (track for video in dataset.videos for track in video.tracks):
-        seen = _areas(track) if decode else [1.0] * _annotated(track)
-        durations.append(sum(area > 0 for area in seen))
-        areas += [area for area in seen if area > 0]
-        blank += seen.count(0)
-        categories[names[track.label]] += Holding(1, durations[-1])
+    tracks = [track for video in dataset.videos for track in video.tracks]
+    seen = [_areas(track) if decode else [1.0] * _annotated(track) for track in tracks]
+    durations = tuple(sum(area > 0 for area in areas) for areas in seen)
     return Statistics(
         name=dataset.source.name,
         lengths=tuple(map(len, dataset.videos)),
         objects=tuple(len(video.tracks) for video in dataset.videos),
-        durations=tuple(durations),
-        crowds=sum(track.iscrowd for video in dataset.videos for track in video.tracks),
-        categories=categories,
+        durations=durations,
+        crowds=sum(track.iscrowd for track in tracks),
+        categories=_holdings(dataset.categories, tracks, durations),
         sizes=Counter(map(_size, dataset.videos)),
-        areas=tuple(areas) if decode else None,
-        blank=blank,
+        areas=tuple(area for areas in seen for area in areas if area > 0) if decode else None,
+        blank=sum(areas.count(0) for areas in seen),
         fingerprints=tuple(video.file_names for video in dataset.videos),
     )
+
+
+def _holdings(
+    categories: Sequence[Category], tracks: Sequence[TrackAnnotation], durations: Sequence[int]
+) -> dict[str, Holding]:
+    names = _names(categories)
+    found = dict.fromkeys(names, Holding())
+    for track, duration in zip(tracks, durations, strict=True):
+        found[names[track.label]] += Holding(1, duration)
+    return found
 
 
 def _size(video: Video) -> tuple[int, int]:
