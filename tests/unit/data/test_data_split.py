@@ -154,6 +154,12 @@ def test_one_video_cannot_be_divided(tmp_path: Path) -> None:
         choose_valid(_dataset(tmp_path, _tree([[0]])), 0.5, 0)
 
 
+def test_the_number_of_videos_counts_as_much_as_all_categories_together() -> None:
+    """The first alone has half of each kind, but is one of four; with another one, each kind is off by a sixth."""
+    counts = np.array([[3, 3, 3], [1, 1, 1], [1, 1, 1], [1, 1, 1]])
+    assert Balance(counts, Fraction(1, 2)).improve(np.zeros(4, bool)).sum() == 2
+
+
 def test_as_many_categories_on_both_sides_as_any_choice_has() -> None:
     """Against all choices, for small sets where this can be hard."""
     rng = np.random.default_rng(0)

@@ -128,6 +128,12 @@ def test_together_counts_both_and_joins_categories_by_name(tmp_path: Path) -> No
     assert [part["name"] for part in to_json(parts, None)["splits"]] == ["train.json", "valid.json"]
 
 
+def test_areas_are_known_together_only_if_known_of_each(tmp_path: Path) -> None:
+    plain, decoded = (_count(tmp_path, TREE, decode) for decode in (False, True))
+    assert combine([decoded, plain]).areas is None
+    assert len(combine([decoded, decoded]).areas or ()) == 10
+
+
 def test_a_video_in_two_files_is_reported(tmp_path: Path) -> None:
     parts = [_count(tmp_path, TREE), _count(tmp_path, TREE, name="again.json")]
     assert combine(parts).repeated == 3
