@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from syncvis.data.panels import Layer, Predictions, layers, panel
-from syncvis.data.video_file import write_video
+from syncvis.data.video_writer import write_video
 from syncvis.data.ytvis import Video, VideoDataset
 from syncvis.visualization import Pixels, contact_sheet, save_png
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from syncvis.data import video_file
+from syncvis.data import video_writer
 from syncvis.data.contact_sheet import evenly, write_contact_sheet, write_overlay_video
 from syncvis.data.panels import CAPTION, Layer, Predictions, layers, panel
-from syncvis.data.video_file import encoder, write_video
+from syncvis.data.video_writer import encoder, write_video
 from syncvis.data.ytvis import VideoDataset
 from syncvis.errors import ConfigError, DataError, StorageError
 from syncvis.ops import masks as rle
@@ -159,12 +159,12 @@ def test_mpeg4_and_a_gif_stand_in_where_there_is_no_better_encoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures = [np.full((32, 48, 3), shade, np.uint8) for shade in (20, 220)]
-    monkeypatch.setattr(video_file, "ENCODERS", ("nothing", "mpeg4"))
+    monkeypatch.setattr(video_writer, "ENCODERS", ("nothing", "mpeg4"))
     assert [round(float(f.mean()), -1) for f in _decoded(write_video(tmp_path / "b.mp4", lambda: pictures, 5))] == [
         20,
         220,
     ]
-    monkeypatch.setattr(video_file, "ENCODERS", ("nothing",))
+    monkeypatch.setattr(video_writer, "ENCODERS", ("nothing",))
     path = write_video(tmp_path / "a.mp4", lambda: pictures, 5)
     assert path == tmp_path / "a.gif"
     assert [float(frame.mean()) for frame in _gif(path)] == [20, 220]
