@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from syncvis.data_cli import app as data_app
 from syncvis.errors import ConfigError, WorkbenchError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-data_app = typer.Typer(help="Make and look at data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 weights_app = typer.Typer(help="Start from published weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
@@ -122,42 +122,6 @@ def infer(
     paths = infer_video(run_dir, source, out, max_frames, device, threads)
     for path in paths:
         typer.echo(str(path))
-
-
-@data_app.command("synth")
-def synth(
-    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="where the data set goes")],
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. occlusion=0.8 frames=16")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Write the synthetic benchmark in YouTube-VIS format: train, valid, test and stills."""
-    from pydantic import ValidationError
-
-    from syncvis.config import parse_overrides, validation_error
-    from syncvis.data.synthetic import SyntheticConfig, write_synthetic
-
-    try:
-        config = SyntheticConfig.model_validate(parse_overrides(settings or []))
-    except ValidationError as error:
-        raise validation_error(error, SyntheticConfig, "command line") from None
-    write_synthetic(out, config, seed)
-    typer.echo(f"synthetic videos: {out} (train.json, valid.json, test.json, stills.json)")
-
-
-@data_app.command("view")
-def view(
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="folder with JPEGImages/ and the JSON files")],
-    split: Annotated[str, typer.Option(help="JSON file below the root")] = "train.json",
-    out: Annotated[Path, typer.Option(help="PNG file")] = Path("outputs/contact_sheet.png"),
-    videos: Annotated[int, typer.Option(min=1)] = 8,
-    frames: Annotated[int, typer.Option(min=1)] = 8,
-) -> None:
-    """Draw a contact sheet: one row per video, the annotated instances on top."""
-    from syncvis.data.contact_sheet import write_contact_sheet
-
-    typer.echo(str(write_contact_sheet(root, split, out, videos, frames)))
 
 
 @weights_app.command("import")

@@ -66,10 +66,13 @@ class Mask2FormerVIS(Method):
         self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
 
+    def normalise(self, images: Tensor, valid: Tensor) -> Tensor:
+        """What the backbone reads: ImageNet's mean and deviation taken out, zero in the padding."""
+        return (images - self.pixel_mean) / self.pixel_std * valid[:, :, None]
+
     def encode(self, images: Tensor, valid: Tensor) -> ClipFeatures:
         """images (B, T, 3, H, W) in [0, 1], valid (B, T, H, W) -> ClipFeatures; each frame by itself."""
-        normalised = (images - self.pixel_mean) / self.pixel_std * valid[:, :, None]
-        features = self.pixel_decoder(self.backbone(fold(normalised)))
+        features = self.pixel_decoder(self.backbone(fold(self.normalise(images, valid))))
         num_frames = images.shape[1]
         return ClipFeatures.of([unfold(x, num_frames) for x in features.levels], unfold(features.mask, num_frames))
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from syncvis.ops.linear import TokenLinear, linear
+from syncvis.ops.points import sample_points
 
 Shapes = Sequence[tuple[int, int]]
 
@@ -45,13 +46,14 @@ def deformable_attention(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, we
 def _sample_by_level(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
     batch, _, heads, dim = value.shape
     num_reads, points = x.shape[1], x.shape[4]
-    grids = torch.stack([2 * x - 1, 2 * y - 1], -1).transpose(1, 2).flatten(0, 1)  # (N*heads, R, levels, points, 2)
-    by_head = weights.transpose(1, 2).reshape(batch * heads, 1, num_reads, len(shapes), points)
+    # (N*heads, levels, R*points), one sample after another
+    by_head = [t.permute(0, 2, 3, 1, 4).flatten(0, 1).flatten(2) for t in (x, y, weights)]
+    places, shares = torch.stack(by_head[:2], -1), by_head[2]
     total = value.new_zeros(batch * heads, dim, num_reads)
     for level, part in enumerate(value.split([h * w for h, w in shapes], dim=1)):
         maps = part.permute(0, 2, 3, 1).reshape(batch * heads, dim, *shapes[level])
-        sampled = F.grid_sample(maps, grids[:, :, level], align_corners=False)  # (N*heads, D, R, points)
-        total = total + (sampled * by_head[..., level, :]).sum(-1)
+        sampled = sample_points(maps, places[:, level]) * shares[:, None, level]  # (N*heads, D, R*points)
+        total = total + sampled.unflatten(-1, (num_reads, points)).sum(-1)
     return total.view(batch, heads * dim, num_reads).transpose(1, 2)
 
 

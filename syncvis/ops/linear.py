@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MANY = 256
+MANY = 192
 """Rows from which a convolution pays."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +19,30 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     Returns:
         (M, C, P).
     """
+    if maps.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return _gather_points(maps, points)
     return F.grid_sample(maps, (2 * points - 1)[:, None], align_corners=False).squeeze(2)
+
+
+def _gather_points(maps: Tensor, points: Tensor) -> Tensor:
+    """:func:`sample_points` from operations that have a deterministic gradient on CUDA, as ``grid_sample`` has not."""
+    height, width = maps.shape[-2:]
+    cells = maps.flatten(2)
+    total = maps.new_zeros(*maps.shape[:2], points.shape[1])
+    for place, share in _corners(points, height, width):
+        total = total + share[:, None] * cells.gather(2, place[:, None].expand(-1, maps.shape[1], -1))
+    return total
+
+
+def _corners(points: Tensor, height: int, width: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The four cells around each point (M, P, 2): index in the flattened map and bilinear share, 0 outside."""
+    x, y = points[..., 0] * width - 0.5, points[..., 1] * height - 0.5
+    left, top = x.floor(), y.floor()
+    for column, share_x in ((left, left + 1 - x), (left + 1, x - left)):
+        for row, share_y in ((top, top + 1 - y), (top + 1, y - top)):
+            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            place = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
+            yield place.long(), share_x * share_y * inside
 
 
 def sample_masks(masks: Tensor, which: Tensor, points: Tensor) -> Tensor:
@@ -33,14 +58,9 @@ def sample_masks(masks: Tensor, which: Tensor, points: Tensor) -> Tensor:
     """
     height, width = masks.shape[-2:]
     pixels, first = masks.flatten(), (which * (height * width))[:, None]
-    x, y = points[..., 0] * width - 0.5, points[..., 1] * height - 0.5
-    left, top = x.floor(), y.floor()
-    total = torch.zeros_like(x)
-    for column, share_x in ((left, left + 1 - x), (left + 1, x - left)):
-        for row, share_y in ((top, top + 1 - y), (top + 1, y - top)):
-            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            place = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-            total += share_x * share_y * (pixels[first + place.long()] & inside)
+    total = points.new_zeros(points.shape[:2])
+    for place, share in _corners(points, height, width):
+        total += share * pixels[first + place]
     return total
 
 

@@ -26,7 +26,7 @@ from syncvis.training.meter import ForwardCost
 from syncvis.training.run import SIZE_DIVISOR, load_splits
 
 CLASSES = {"ytvis_2019": 40, "ytvis_2021": 40, "ytvis_2022": 40, "ovis": 25}
-"""K of the benchmarks (data sets' own pages, analysis/reference/dataset_stats.csv; 2022 has the classes of 2021)."""
+"""K of the benchmarks (syncvis/data/reference/dataset_stats.csv names the pages; 2022 has the classes of 2021)."""
 
 PAPER_GPUS = 8
 """Mask2Former's and SyncVIS's recipes are written for eight."""

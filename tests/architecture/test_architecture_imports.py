@@ -20,7 +20,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 # Lowest first: a part of syncvis imports only what stands before it.
 ORDER = (
     "errors", "structures", "config", "files", "distributed", "visualization", "ops", "models", "losses", "data",
-    "evaluation", "sync", "methods", "training", "interop", "cli", "__main__",
+    "evaluation", "sync", "methods", "training", "interop", "data_cli", "cli", "__main__",
 )  # fmt: skip
 
 MAX_LINES = 400

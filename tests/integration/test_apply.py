@@ -112,9 +112,9 @@ def test_sources_that_cannot_be_read_are_named(frames: Path, tmp_path: Path) -> 
 
 
 def test_contact_sheet_shows_the_videos_asked_for(tiny_data: Path, tmp_path: Path) -> None:
-    heights = []
+    dataset, heights = VideoDataset.load(tiny_data, "valid.json"), []
     for videos in (1, 2):
-        with Image.open(write_contact_sheet(tiny_data, "valid.json", tmp_path / "sheet.png", videos, 3)) as sheet:
+        with Image.open(write_contact_sheet(dataset, tmp_path / "sheet.png", videos, 3)) as sheet:
             heights.append(sheet.height)
     assert heights[1] > 1.5 * heights[0]
 

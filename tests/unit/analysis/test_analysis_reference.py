@@ -51,6 +51,7 @@ def test_unknown_ids() -> None:
 
 
 def test_the_lists_name_no_local_copies() -> None:
-    for name in ("reference_results.csv", "reference_claims.csv", "dataset_stats.csv"):
-        text = files("analysis").joinpath("reference", name).read_text(encoding="utf-8")
+    results, claims_ = (files("analysis") / "reference" / f"reference_{name}.csv" for name in ("results", "claims"))
+    for path in (results, claims_, files("syncvis") / "data" / "reference" / "dataset_stats.csv"):
+        text = path.read_text(encoding="utf-8")
         assert not any(word in text for word in (".txt", "find_string", "read_file", "stored", "/work"))

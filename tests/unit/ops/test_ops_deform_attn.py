@@ -6,7 +6,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from syncvis.ops.deform_attn import DeformableAttention, deformable_attention
+from syncvis.ops.deform_attn import DeformableAttention, _sample_by_level, deformable_attention
 
 SHAPES = [(3, 4), (2, 2)]
 BATCH, READS, HEADS, DIM, POINTS = 2, 3, 2, 3, 2
@@ -76,3 +76,14 @@ def test_offsets_are_counted_in_cells_and_weights_are_even() -> None:
     reference = torch.stack([centres.repeat(2), torch.tensor([0.25, 0.75]).repeat_interleave(6)], -1).double()
     read = attention(torch.randn(1, 12, 2).double(), reference, tokens, [(2, 6)])
     torch.testing.assert_close(read[0, :4, 0], torch.tensor([1.5, 2.5, 3.5, 4.5]).double(), rtol=0, atol=1e-5)
+
+
+def test_sampling_level_by_level_is_the_same() -> None:
+    """What a GPU computes, and its gradients."""
+    value, locations, weights = (x.requires_grad_() for x in _inputs())
+    inputs = (value, locations, weights)
+    results = [f(value, SHAPES, *locations.unbind(-1), weights) for f in (deformable_attention, _sample_by_level)]
+    torch.testing.assert_close(*results)
+    projection = torch.randn_like(results[0])
+    gradients = [torch.autograd.grad((x * projection).sum(), inputs) for x in results]
+    torch.testing.assert_close(*gradients)

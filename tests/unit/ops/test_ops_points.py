@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from syncvis.ops.points import sample_points, uncertain_points
+from syncvis.ops.points import _gather_points, sample_masks, sample_points, uncertain_points
 
 
 def test_a_pixel_centre_gives_the_pixel() -> None:
@@ -42,3 +42,24 @@ def test_the_most_uncertain_candidates_are_taken() -> None:
 @pytest.mark.parametrize("masks", [0, 1])
 def test_number_of_points(importance: float, masks: int) -> None:
     assert uncertain_points(torch.zeros(masks, 1, 4, 4), 7, 1.0, importance).shape == (masks, 7, 2)
+
+
+def _outside_too(num_maps: int, num_points: int) -> torch.Tensor:
+    return torch.rand(num_maps, num_points, 2, dtype=torch.double) * 1.6 - 0.3
+
+
+def test_gathering_gives_the_same_values_and_gradients() -> None:
+    torch.manual_seed(0)
+    maps, points = torch.randn(2, 3, 4, 6, dtype=torch.double, requires_grad=True), _outside_too(2, 50).requires_grad_()
+    weights = torch.randn(2, 3, 50, dtype=torch.double)
+    found, wanted = _gather_points(maps, points), sample_points(maps, points)
+    torch.testing.assert_close(found, wanted)
+    gradients = [torch.autograd.grad((x * weights).sum(), (maps, points)) for x in (found, wanted)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_boolean_masks_are_sampled_where_they_lie() -> None:
+    torch.manual_seed(0)
+    masks, which, points = torch.rand(3, 5, 7) < 0.5, torch.tensor([2, 0, 2, 1]), _outside_too(4, 40)
+    wanted = sample_points(masks[which][:, None].double(), points)[:, 0]
+    torch.testing.assert_close(sample_masks(masks, which, points), wanted)

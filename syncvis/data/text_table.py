@@ -1,0 +1,28 @@
+"""Tables as text: aligned for a terminal, or Markdown. The first row is the header, the first column the names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Rows = Sequence[Sequence[str]]
+
+
+def aligned(rows: Rows) -> str:
+    """Columns two spaces apart, all but the first to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(_line(row, widths) for row in rows)
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+    return "  ".join(cells).rstrip()
+
+
+def markdown(rows: Rows) -> str:
+    """A table of GitHub's Markdown."""
+    rule = ["---", *["--:"] * (len(rows[0]) - 1)]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in _ruled(rows, rule))
+
+
+def _ruled(rows: Rows, rule: Sequence[str]) -> list[Sequence[str]]:
+    return [rows[0], rule, *rows[1:]]

@@ -1,0 +1,137 @@
+"""The commands ``syncvis data``: make, count, divide and look at data sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from syncvis.data.panels import Predictions
+    from syncvis.data.ytvis import VideoDataset
+
+app = typer.Typer(help="Make, count, divide and look at data sets.", no_args_is_help=True)
+
+Root = Annotated[Path, typer.Argument(metavar="ROOT", help="folder with JPEGImages/ and the JSON files")]
+Split = Annotated[str, typer.Option(help="JSON file below the root, e.g. ../train.json")]
+Seed = Annotated[int, typer.Option(min=0)]
+
+
+@app.command("synth")
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="where the data set goes")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. occlusion=0.8 frames=16")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Write the synthetic benchmark in YouTube-VIS format: train, valid, test and stills."""
+    from pydantic import ValidationError
+
+    from syncvis.config import parse_overrides, validation_error
+    from syncvis.data.synthetic import SyntheticConfig, write_synthetic
+
+    try:
+        config = SyntheticConfig.model_validate(parse_overrides(settings or []))
+    except ValidationError as error:
+        raise validation_error(error, SyntheticConfig, "command line") from None
+    write_synthetic(out, config, seed)
+    typer.echo(f"synthetic videos: {out} (train.json, valid.json, test.json, stills.json)")
+
+
+@app.command("stats")
+def stats(
+    root: Root,
+    split: Annotated[list[str] | None, typer.Option(help="JSON file below the root; may be repeated")] = None,
+    published: Annotated[
+        str | None, typer.Option(help='"YouTube-VIS 2019", "OVIS" ..., or none; default: by name or counts')
+    ] = None,
+    areas: Annotated[bool, typer.Option("--areas", help="decode the masks for their areas")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="print Markdown")] = False,
+) -> None:
+    """Count videos, instances, masks and more, beside the published values."""
+    from syncvis.data.published import choose
+    from syncvis.data.stats import count
+    from syncvis.data.stats_text import report, to_json
+    from syncvis.data.ytvis import VideoDataset
+    from syncvis.errors import ConfigError
+
+    if as_json and as_markdown:
+        raise ConfigError("--json and --markdown exclude each other", file="command line", fix="give one of them")
+    parts = [count(VideoDataset.load(root, name), areas) for name in split or ["train.json"]]
+    beside = choose(published, root, parts)
+    typer.echo(json.dumps(to_json(parts, beside), indent=1) if as_json else report(parts, beside, as_markdown))
+
+
+@app.command("split")
+def split_videos(
+    root: Root,
+    split: Split = "train.json",
+    valid: Annotated[float, typer.Option(help="share of the videos for validation")] = 0.2,
+    seed: Seed = 0,
+    out_train: Annotated[str, typer.Option(help="JSON file below the root")] = "train_split.json",
+    out_valid: Annotated[str, typer.Option(help="JSON file below the root")] = "valid_split.json",
+    force: Annotated[bool, typer.Option("--force", help="replace existing files")] = False,
+) -> None:
+    """Divide the videos of a labelled split in two, with every category on both sides where it can be."""
+    from syncvis.data.split import write_split
+    from syncvis.data.ytvis import VideoDataset
+
+    done = write_split(VideoDataset.load(root, split), valid, seed, root / out_train, root / out_valid, force)
+    typer.echo(str(done))
+    typer.echo(f"written: {done.train}, {done.valid}")
+    for name, path in done.one_sided():
+        typer.echo(f"warning: category {name!r} is only in {path.name}", err=True)
+
+
+@app.command("view")
+def view(
+    root: Root,
+    split: Split = "train.json",
+    out: Annotated[Path, typer.Option(help="PNG file of the contact sheet")] = Path("outputs/contact_sheet.png"),
+    videos: Annotated[int, typer.Option(help="rows of the contact sheet", min=1)] = 8,
+    frames: Annotated[
+        int | None, typer.Option(help="most frames of a video, evenly spread; default 8, with --video 300", min=1)
+    ] = None,
+    ids: Annotated[str | None, typer.Option(help="ids of the videos to draw, e.g. 3,7")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="results.json to draw below the annotation")] = None,
+    min_score: Annotated[float, typer.Option(help="hide predictions below this score")] = 0.3,
+    video: Annotated[Path | None, typer.Option(help="draw one video as .mp4, .mkv or .gif instead")] = None,
+    fps: Annotated[int, typer.Option(help="frames per second of --video", min=1)] = 6,
+) -> None:
+    """Draw a contact sheet, one row per video, or one video: the instances on top of the frames."""
+    from syncvis.data.contact_sheet import write_contact_sheet, write_overlay_video
+    from syncvis.data.ytvis import VideoDataset
+    from syncvis.errors import ConfigError
+
+    chosen = None if ids is None else _parse_ids(ids)
+    if video is not None and chosen is not None and len(chosen) > 1:
+        raise ConfigError("--video draws one video", file="command line", key="--ids", fix="give one id")
+    dataset = VideoDataset.load(root, split)
+    dataset = dataset if chosen is None else dataset.only(chosen)
+    found = None if predictions is None else _read_predictions(dataset, predictions, min_score)
+    if video is None:
+        typer.echo(str(write_contact_sheet(dataset, out, len(chosen or ()) or videos, frames or 8, found)))
+    else:
+        typer.echo(str(write_overlay_video(dataset, video, frames or 300, fps, found)))
+
+
+def _read_predictions(dataset: VideoDataset, source: Path, min_score: float) -> Predictions:
+    from syncvis.data.panels import Predictions
+    from syncvis.evaluation.results import read_results
+
+    found = read_results(source, [category.id for category in dataset.categories])
+    return Predictions(source, {prediction.video_id: prediction for prediction in found}, min_score)
+
+
+def _parse_ids(text: str) -> set[int]:
+    from syncvis.errors import ConfigError
+
+    try:
+        return {int(word) for word in text.split(",")}
+    except ValueError:
+        fix = "give whole numbers such as 3,7"
+        raise ConfigError(f"{text!r} is not a list of ids", file="command line", key="--ids", fix=fix) from None
