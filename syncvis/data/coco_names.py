@@ -37,7 +37,7 @@ COCO_NAMES: dict[str, Names] = {
 
 def plain(name: str) -> str:
     """A name without case and the kind of its spaces: ``Giant_panda`` is ``giant panda``."""
-    return " ".join(name.replace("_", " ").casefold().split())
+    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
 
 
 def names_for(categories: Collection[str]) -> Names:

@@ -7,6 +7,7 @@ tracks are made when they are asked for.
 
 from __future__ import annotations
 
+import copy
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -80,6 +81,15 @@ class Store:
         self._order = np.argsort(of_video, kind="stable")
         self._first = np.searchsorted(of_video[self._order], np.arange(len(self.video_table) + 1))
 
+    def relabelled(self, labels: Sequence[int]) -> Store:
+        """The same videos and masks with label ``labels[l]`` for l; tracks with a negative one are left out."""
+        table = self.track_table.copy()
+        table[:, 1] = np.asarray(labels, np.int64)[table[:, 1]]
+        changed = copy.copy(self)
+        changed._tracks = array("q", table[table[:, 1] >= 0].tobytes())
+        changed.close()
+        return changed
+
     @property
     def video_table(self) -> Ints:
         """(V, 4): id, height, width, end of the frames."""
@@ -152,6 +162,11 @@ class StoredVideos(Sequence[Video]):
     def only(self, ids: Collection[int]) -> StoredVideos:
         """Those with one of these ids."""
         return StoredVideos(self.store, self.rows[np.isin(self.ids, list(ids))])
+
+    def relabelled(self, labels: Sequence[int]) -> StoredVideos:
+        """Those with a track left when label l becomes ``labels[l]`` and tracks with a negative one go."""
+        store = self.store.relabelled(labels)
+        return StoredVideos(store, self.rows[np.isin(self.rows, store.track_table[:, 3])])
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -10,6 +10,7 @@ import numpy as np
 
 from syncvis.data.annotations import Category, TrackAnnotation, Video
 from syncvis.data.entries import (
+    FRAMES_FOLDER,
     check_file_name,
     check_tracks,
     check_unique,
@@ -26,7 +27,7 @@ from syncvis.data.store import Store, StoredVideos
 from syncvis.data.video_file import count_frames, frame_names, is_video_file
 from syncvis.errors import DataError
 
-__all__ = ["Category", "TrackAnnotation", "Video", "VideoDataset"]
+__all__ = ["FRAMES_FOLDER", "Category", "TrackAnnotation", "Video", "VideoDataset"]
 
 MAX_FRAMES = 100_000
 """Of one video."""
@@ -91,6 +92,14 @@ class VideoDataset:
         if isinstance(self.videos, StoredVideos):
             return replace(self, videos=self.videos.only(ids))
         return replace(self, videos=tuple(video for video in self.videos if video.id in ids))
+
+    def relabelled(self, categories: tuple[Category, ...], labels: Sequence[int]) -> VideoDataset:
+        """The data set with other classes, still in shared arrays: label l becomes ``labels[l]``.
+
+        Instances with a negative label are left out, and videos that have no others.
+        """
+        assert isinstance(self.videos, StoredVideos)
+        return replace(self, categories=categories, videos=self.videos.relabelled(labels))
 
     def read_frame(self, video: Video, t: int) -> Frame:
         """(H, W, 3) uint8 RGB, read-only.

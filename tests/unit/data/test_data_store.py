@@ -99,6 +99,15 @@ def test_tracks_are_found_by_video() -> None:
         videos[3]
 
 
+def test_other_labels_leave_the_masks_where_they_are() -> None:
+    videos = StoredVideos(_store(3, 4, b"anything"), np.arange(3))
+    changed = videos.only([10, 11]).relabelled([-1, 7, 0])
+    assert [(v.id, [(t.id, t.label) for t in v.tracks]) for v in changed] == [(11, [(1, 7), (4, 7)])]
+    assert tuple(changed[0].tracks[1].segmentations) == tuple(videos[1].tracks[1].segmentations)
+    assert [track.label for video in videos for track in video.tracks] == [0, 0, 1, 1, 2, 2], "as before"
+    assert len(videos.relabelled([-1, -1, -1])) == 0
+
+
 def test_a_pickled_copy_is_the_same() -> None:
     videos = StoredVideos(_store(3, 4, b"anything"), np.arange(3))
     again = pickle.loads(pickle.dumps(videos))
