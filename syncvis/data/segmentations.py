@@ -22,6 +22,8 @@ Packed = tuple[int, bytes]
 ABSENT, COUNTS, POLYGONS = range(3)
 """The kinds of packed masks."""
 
+# Five bits each and a sign; a run is shorter than a frame.
+MAX_RUN_CHARACTERS = 6
 # pycocotools draws an outline with 5 points a pixel; a longer one than this is no outline of a thing.
 MAX_OUTLINE = 10_000_000
 
@@ -48,7 +50,7 @@ def pack(segmentation: Any, height: int, width: int, source: Any, key: str) -> P
     if not isinstance(counts, str):
         where = f"{source}: {key}"
         counts = rle.from_runs(rle.runs(segmentation, where), height, width)["counts"]
-    if len(counts) > rle.MAX_CHARACTERS * (height * width + 1):
+    if len(counts) > MAX_RUN_CHARACTERS * (height * width + 1):
         problem = "damaged mask: more runs than pixels"
         raise DataError(problem, file=source, key=key, fix="write the mask as an RLE")
     return COUNTS, counts.encode("utf-8", "surrogatepass")
