@@ -16,7 +16,6 @@ from syncvis.data.entries import (
     check_unique,
     find_frames,
     read_categories,
-    read_iscrowd,
     read_size,
     reference,
 )
@@ -92,7 +91,7 @@ def _read_tracks(file: JsonFile, store: Store, rows: Mapping[int, int], labels: 
         kind, mask = _read_mask(entry, sizes[row], file.source, key) if label >= 0 else (ABSENT, b"")
         if kind != ABSENT:
             track_id = get(entry, "id", int, file.source, key)
-            store.add_track(track_id, label, read_iscrowd(entry, file.source, key), row, place, [(kind, mask)])
+            store.add_track(track_id, label, bool(entry.get("iscrowd", 0)), row, place, [(kind, mask)])
     check_tracks(store, file.source)
 
 

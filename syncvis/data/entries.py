@@ -98,18 +98,6 @@ def reference(entry: Json, name: str, known: Mapping[int, int], source: Path, ke
     return known[value]
 
 
-def read_iscrowd(entry: Json, source: Path, key: str) -> bool:
-    """Whether an annotation is of a crowd; without the key it is not.
-
-    Raises:
-        DataError: It is neither 0 nor 1.
-    """
-    value = entry.get("iscrowd", 0)
-    if value is not None and value not in (0, 1):
-        raise DataError(f"is {value!r:.20}, not 0 or 1", file=source, key=f"{key}.iscrowd", fix="use 0 or 1")
-    return bool(value)
-
-
 def check_tracks(store: Store, source: Path) -> None:
     """Refuse tracks that share an id, and too many of them in one video.
 

@@ -16,7 +16,6 @@ from syncvis.data.entries import (
     check_unique,
     find_frames,
     read_categories,
-    read_iscrowd,
     read_size,
     reference,
 )
@@ -175,7 +174,7 @@ def _read_tracks(file: JsonFile, store: Store, rows: Mapping[int, int], labels: 
         label = reference(entry, "category_id", labels, file.source, key)
         track_id = get(entry, "id", int, file.source, key)
         masks = _read_masks(entry, lengths[row], sizes[row], file.source, key)
-        store.add_track(track_id, label, read_iscrowd(entry, file.source, key), row, place, masks)
+        store.add_track(track_id, label, bool(entry.get("iscrowd", 0)), row, place, masks)
     check_tracks(store, file.source)
 
 

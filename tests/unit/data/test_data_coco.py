@@ -151,7 +151,6 @@ def _set(*path: Any, to: Any) -> Callable[[Any], None]:
         ),
         (_set("annotations", 1, "category_id", to="1"), "annotations[1].category_id: is text"),
         (_set("annotations", 0, "id", to=13), "annotations: the id 13 occurs twice"),
-        (_set("annotations", 0, "iscrowd", to="no"), "annotations[0].iscrowd: is 'no', not 0 or 1"),
         (
             _set("annotations", 0, "segmentation", to=[[99.0] * 6]),
             "annotations[0].segmentation: a polygon does not fit",
