@@ -67,6 +67,10 @@ class Copy:
         return [entry for entry in self.tree["annotations"] if entry["video_id"] == video_id]
 
 
+Damage = Callable[[Copy], set[Found]]
+"""Damages a copy (in memory, or its images) and says what a check has to find."""
+
+
 def clean_copy(source: Path, root: Path) -> Copy:
     """The synthetic data set with two categories, both in use, so that a check has nothing to say."""
     shutil.copytree(source, root)
@@ -135,9 +139,6 @@ def set_image(content: Callable[[Copy], bytes | None], code: str) -> Damage:
         return data.in_video(code, data.frame)
 
     return damage
-
-
-Damage = Callable[[Copy], set[Found]]
 
 
 def _tree(change: Callable[[dict[str, Any]], object], *codes: str) -> Damage:
