@@ -14,9 +14,9 @@ from syncvis.errors import DataError, StorageError
 
 RESTORED = (
     "entry is text", "video twice", "width missing", "height zero", "video too large", "length wrong",
-    "video higher than its images", "one box too few", "one area too few", "box null, mask there", "box moved", "box outside",
-    "box with NaN", "box of negative width", "area null, mask there", "area wrong", "area infinite", "annotation of another width",
-    "track twice",
+    "video higher than its images", "annotation of another width", "track twice", "one box too few",
+    "box null, mask there", "box moved", "box outside", "box with NaN", "box of negative width",
+    "one area too few", "area null, mask there", "area wrong", "area infinite",
 )  # fmt: skip
 """Damage whose mending gives back what was there."""
 
