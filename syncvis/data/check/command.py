@@ -13,7 +13,7 @@ from rich.progress import track
 from syncvis.data.check.checking import Settings, annotation_files, check_file
 from syncvis.data.check.findings import Report, exit_code
 from syncvis.data.check.mending import Fixed, fix_file
-from syncvis.data.check.text import render, to_json
+from syncvis.data.check.text import render, summary, to_json
 from syncvis.data.check.views import Clip
 from syncvis.errors import ConfigError
 
@@ -50,8 +50,8 @@ def _watch(clips: Iterable[Clip], total: int) -> Iterable[Clip]:
     return track(clips, "videos", total, console=Console(stderr=True), transient=True, disable=not shown)
 
 
-def _text(report: Report, show_all: bool) -> str:
-    return "\n".join(render(report, None if show_all else FIRST))
+def _text(report: Report, show_all: bool, verdict: str | None = None) -> str:
+    return "\n".join([*render(report, None if show_all else FIRST), f"  {verdict or summary(report)}"])
 
 
 def _fixed(fixed: Fixed, out: Path, show_all: bool, as_json: bool) -> tuple[str, int]:
@@ -61,5 +61,5 @@ def _fixed(fixed: Fixed, out: Path, show_all: bool, as_json: bool) -> tuple[str,
         parts = {"before": fixed.before, "mended": mended, "remains": fixed.remains}
         named = {name: to_json(report) for name, report in parts.items()}
         return json.dumps({"fixed": str(out), **named, "exit_code": code}, indent=1), code
-    parts_text = ["MENDED", _text(mended, show_all), "REMAINS", _text(fixed.remains, show_all), f"written: {out}"]
-    return "\n".join(parts_text), code
+    done = _text(mended, show_all, f"{len(fixed.mended)} mended")
+    return "\n".join(["MENDED", done, "REMAINS", _text(fixed.remains, show_all)]), code

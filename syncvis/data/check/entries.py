@@ -30,7 +30,8 @@ def is_number(value: Any) -> TypeGuard[int | float]:
 def show(value: Any) -> str:
     """A value from the file in a message: short, on one line, in ASCII."""
     if isinstance(value, list):
-        return f"a list of {len(value)}"
+        short = len(value) <= 4 and not any(isinstance(item, list | Mapping) for item in value)
+        return f"[{', '.join(map(show, value))}]" if short else f"a list of {len(value)}"
     if isinstance(value, Mapping):
         return "an object"
     text = json.dumps(value)
@@ -64,8 +65,9 @@ class Entry:
 
     def put(self, value: Any, *path: str | int) -> Mend:
         """Set a value inside this entry."""
-        shown = value if isinstance(value, list) and len(value) <= 4 else show(value)
-        return Mend(f"set {path[0]} to {shown}", (Edit((self.list, self.index, *path), value),))
+        return Mend(
+            f"set {self.key(*path).partition('.')[2]} to {show(value)}", (Edit((self.list, self.index, *path), value),)
+        )
 
     def drop(self, name: str) -> Mend:
         """Drop this entry."""

@@ -17,7 +17,7 @@ from syncvis.errors import DataError
 from syncvis.ops import masks as rle
 from syncvis.structures import RLE
 
-# pycocotools draws polygons point by point at five times the size: an outline this long takes 200 MB.
+# pycocotools draws polygons point by point at five times the size: an outline this long took 96 MiB.
 MAX_OUTLINE = 2_000_000
 
 
@@ -78,7 +78,7 @@ def _from_polygons(polygons: list[Any], size: Size | None) -> tuple[Mask | None,
 def _polygons_problem(polygons: list[Any], size: Size) -> Problem | None:
     for index, polygon in enumerate(polygons):
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(map(is_number, polygon)):
-            text = f"polygon {index} is {show(polygon)}, not three or more pairs of finite x, y"
+            text = f"polygon {index} is {show(polygon)}, not of three or more pairs of finite x, y"
             return Problem("polygon", text)
     if _outline(polygons) > MAX_OUTLINE:
         return Problem("polygon", f"the outline is longer than {MAX_OUTLINE} pixels")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ MAX_ROUNDS = 10
 
 @dataclass(frozen=True)
 class Fixed:
-    """What was found at first, all that was mended (also what came to light on the way), and what remains."""
+    """What was found in the file, all that was mended (also what came to light on the way), what the new file has."""
 
     before: Report
     mended: tuple[Finding, ...]
@@ -42,7 +42,7 @@ def fix_file(source: Path, out: Path, settings: Settings) -> Fixed:
         raise DataError("is not a JSON object, so nothing in it can be mended", file=source, fix="copy the file again")
     fixed = _fix(raw, source, looker, settings)
     write_text(out, _dump(raw, source))
-    return fixed
+    return replace(fixed, remains=replace(fixed.remains, source=out))
 
 
 def _fix(raw: Any, source: Path, looker: FrameLooker, settings: Settings) -> Fixed:

@@ -10,7 +10,7 @@ from syncvis.data.check.findings import KINDS, Finding, Report, Severity
 
 
 def render(report: Report, most: int | None) -> Iterator[str]:
-    """Lines of a report: for every kind, worst first, how often and the first ``most`` findings (None: all)."""
+    """What was found: for every kind, worst first, how often and the first ``most`` findings (None: all)."""
     sizes = ", ".join(f"{count} {name}" for name, count in report.sizes.items())
     yield f"{_plain(str(report.source))}: {sizes}" if sizes else _plain(str(report.source))
     grouped = _grouped(report.findings)
@@ -19,7 +19,6 @@ def render(report: Report, most: int | None) -> Iterator[str]:
         yield from (f"    {line(finding)}" for finding in found[:most])
         if most is not None and len(found) > most:
             yield f"    ... and {len(found) - most} more (--all)"
-    yield f"  {summary(report)}"
 
 
 def _grouped(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
@@ -45,7 +44,7 @@ def _plain(text: str) -> str:
 
 
 def summary(report: Report) -> str:
-    """The last line of a report."""
+    """The report in one line."""
     counts = ", ".join(_counted(report.count(severity), severity) for severity in Severity)
     mendable = sum(finding.mend is not None for finding in report.findings)
     verdict = "" if report.count(Severity.ERROR) or report.count(Severity.WARNING) else "nothing wrong: "

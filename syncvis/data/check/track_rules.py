@@ -134,8 +134,7 @@ def _area(mask: Mask | None) -> int | None:
 
 def _box_problem(mask: Mask, box: Any) -> Problem | None:
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)) or min(box[2:]) <= 0:
-        shown = f"[{', '.join(map(show, box))}]" if isinstance(box, list) and len(box) <= 4 else show(box)
-        return Problem("box-invalid", f"the box is {shown}, not left, top, width, height")
+        return Problem("box-invalid", f"the box is {show(box)}, not left, top, width, height")
     edges = (box[0], box[1], box[0] + box[2], box[1] + box[3])
     height, width = mask.rle["size"]
     if min(edges) < -BOX_TOLERANCE or edges[2] > width + BOX_TOLERANCE or edges[3] > height + BOX_TOLERANCE:
