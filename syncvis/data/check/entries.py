@@ -65,9 +65,8 @@ class Entry:
 
     def put(self, value: Any, *path: str | int) -> Mend:
         """Set a value inside this entry."""
-        return Mend(
-            f"set {self.key(*path).partition('.')[2]} to {show(value)}", (Edit((self.list, self.index, *path), value),)
-        )
+        name = self.key(*path).partition(".")[2]
+        return Mend(f"set {name} to {show(value)}", (Edit((self.list, self.index, *path), value),))
 
     def drop(self, name: str) -> Mend:
         """Drop this entry."""
