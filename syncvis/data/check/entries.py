@@ -27,15 +27,15 @@ def is_number(value: Any) -> TypeGuard[int | float]:
     return type(value) in (int, float) and -LARGEST < value < LARGEST
 
 
-def show(value: Any) -> str:
-    """A value from the file in a message: short, on one line, in ASCII."""
+def show(value: Any, most: int = 80) -> str:
+    """A value from the file in a message: at most ``most`` characters, on one line, in ASCII."""
     if isinstance(value, list):
         short = len(value) <= 4 and not any(isinstance(item, list | Mapping) for item in value)
         return f"[{', '.join(map(show, value))}]" if short else f"a list of {len(value)}"
     if isinstance(value, Mapping):
         return "an object"
     text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 @dataclass(frozen=True)

@@ -96,26 +96,30 @@ def _other_names(name: str, root: Path) -> Iterator[str]:
 def _read(path: Path, deep: bool) -> tuple[Size | None, Problem | None]:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-            return None, Problem("unreadable-image", f"{show(str(path))} is not a file")
+            return None, Problem("unreadable-image", f"{_show_path(path)} is not a file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _read_image(path, deep)
     except (FileNotFoundError, NotADirectoryError):
-        return None, Problem("missing-frame", f"there is no file {show(str(path))}")
+        return None, Problem("missing-frame", f"there is no file {_show_path(path)}")
     except UnidentifiedImageError:
         reason = "not an image"
     except Image.DecompressionBombError:
-        return None, Problem("image-bomb", f"{show(str(path))} has more than {MAX_FRAME_PIXELS} pixels")
+        return None, Problem("image-bomb", f"{_show_path(path)} has more than {MAX_FRAME_PIXELS} pixels")
     except Exception as error:  # decoders of damaged images raise whatever they stumble over
         reason = show(str(error))
-    return None, Problem("unreadable-image", f"{show(str(path))} cannot be read ({reason})")
+    return None, Problem("unreadable-image", f"{_show_path(path)} cannot be read ({reason})")
+
+
+def _show_path(path: Path) -> str:
+    return show(str(path), most=300)
 
 
 def _read_image(path: Path, deep: bool) -> tuple[Size | None, Problem | None]:
     with Image.open(path, formats=FORMATS) as image:
         width, height = image.size
         if height * width > MAX_FRAME_PIXELS:
-            text = f"{show(str(path))} is {height} x {width}, over {MAX_FRAME_PIXELS} pixels"
+            text = f"{_show_path(path)} is {height} x {width}, over {MAX_FRAME_PIXELS} pixels"
             return None, Problem("image-bomb", text)
         if deep:
             image.convert("RGB")

@@ -18,6 +18,9 @@ from syncvis.ops.masks import MAX_FRAME_PIXELS
 HEAVY_OVERLAP = 0.8
 """IoU of two masks of one frame from which they are reported."""
 
+MAX_COMPARED = 300
+"""Frames with more masks than this are not compared: no real video has them, and all pairs would fill the memory."""
+
 
 def size(clip: Clip) -> Iterator[Finding]:
     """Height and width are possible."""
@@ -106,7 +109,7 @@ def overlaps(clip: Clip) -> Iterator[Finding]:
     found: dict[tuple[int, int], list[int]] = defaultdict(list)
     for t, column in enumerate(zip_longest(*(track.masks for track in clip.tracks))):
         seen = [(place, mask.rle) for place, mask in enumerate(column) if mask and mask.area]
-        if len(seen) > 1:
+        if 1 < len(seen) <= MAX_COMPARED:
             rles = [rle for _, rle in seen]
             heavy = np.triu(coco.iou(rles, rles, [0] * len(rles)) >= HEAVY_OVERLAP, 1)
             for a, b in np.argwhere(heavy):

@@ -122,3 +122,15 @@ def test_every_kind_of_finding_is_tested() -> None:
     """The table has no code that nothing leads to; those of files and folders have their own tests."""
     text = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py"))
     assert [code for code in KINDS if f'"{code}"' not in text] == []
+
+
+def test_thousands_of_masks_in_a_frame_are_not_compared_in_pairs(data: Copy) -> None:
+    """All pairs would take 800 MB a frame."""
+    first = data.annotation
+    for index in range(10_000):
+        mask = {"size": first["segmentations"][0]["size"], "counts": [index % 1000, 5, 32 * 48 - 5 - index % 1000]}
+        extra = {"segmentations": [mask, None, None, None], "id": 1000 + index, "bboxes": None, "areas": None}
+        data.tree["annotations"].append(first | extra)
+    data.save()
+    codes = {finding.code for finding in check_file(data.source, Settings()).findings}
+    assert codes == {"identical-tracks"}
