@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from syncvis.methods import build
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.structures import ClipBatch, ClipOutput, ClipTarget, LayerOutput, Level, LevelOutput
 
+REAL = Path(
+    os.environ.get("SYNCVIS_REAL_VIS", Path(__file__).resolve().parents[2] / "shared" / "data" / "real-vis-mini")
+)
+"""Six short real videos in YouTube-VIS format, which are not part of the repository."""
 NUM_CLASSES = 3
 TINY: dict[str, Any] = {
     "data": {"root": "unused", "frames": 3, "frame_range": 4, "short_side": [32], "test_short_side": 32},

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from helpers import tiny_config
+from helpers import REAL, tiny_config
 from PIL import Image
 
 from syncvis.data.contact_sheet import write_contact_sheet
@@ -20,7 +20,6 @@ from syncvis.ops.masks import decode
 from syncvis.training.apply import evaluate_run, infer_video
 from syncvis.training.run import run
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "real-vis-mini"
 HEIGHT, WIDTH, LENGTH = 32, 48, 4
 
 

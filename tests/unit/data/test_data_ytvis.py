@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import REAL
 from PIL import Image
 
 from syncvis.data.ytvis import Category, VideoDataset
@@ -16,7 +17,6 @@ from syncvis.errors import DataError
 from syncvis.ops import masks as rle
 
 HEIGHT, WIDTH = 10, 20
-REAL = Path(__file__).parents[4] / "shared" / "data" / "real-vis-mini"
 
 BOX = np.zeros((HEIGHT, WIDTH), bool)
 BOX[2:6, 3:9] = True
@@ -243,7 +243,7 @@ def test_binary_json(tmp_path: Path) -> None:
         VideoDataset.load(tmp_path, "train.json")
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real videos (shared/data/real-vis-mini) are not here")
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real videos (SYNCVIS_REAL_VIS) are not here")
 @pytest.mark.parametrize(("split", "videos", "tracks"), [("train", 4, 7), ("valid", 2, 3)])
 def test_real_videos(split: str, videos: int, tracks: int) -> None:
     dataset = VideoDataset.load(REAL, f"{split}.json")

@@ -1,0 +1,136 @@
+"""What all readers of annotation files check: where the frames lie, and the parts that their formats share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from syncvis.data.annotations import Category
+from syncvis.data.jsonfile import Json, JsonFile, get, kind_name
+from syncvis.data.store import Ints, Store
+from syncvis.errors import DataError
+from syncvis.ops import masks as rle
+
+FRAMES_FOLDER = "JPEGImages"
+MAX_TRACKS = 10_000
+"""Of one video."""
+
+
+def find_frames(root: Path, source: Path) -> Path:
+    """The folder with the frames of the JSON file ``source``.
+
+    JPEGImages, or that in a folder named like the split (YouTube-VIS), or the split's folder itself (OVIS, COCO),
+    each next to the JSON file or in ``root``. The split of ``annotations_train.json`` and ``instances_train.json``
+    is ``train``.
+
+    Raises:
+        DataError: There is none.
+    """
+    split = source.stem.removeprefix("annotations_").removeprefix("instances_")
+    places = (FRAMES_FOLDER, f"{split}/{FRAMES_FOLDER}", split, f"images/{split}", "images", "videos")
+    folders = [base / place for place in places for base in (source.parent, root)]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    problem = "the folder with the frames is missing"
+    raise DataError(problem, file=folders[0], fix="put the frames of the videos there")
+
+
+def check_file_name(name: Any, source: Path, key: str) -> None:
+    """Refuse a frame's name that leads out of its folder or is no name.
+
+    Raises:
+        DataError: It is not a relative path of printable characters without '..'.
+    """
+    if not isinstance(name, str) or not name:
+        raise DataError(f"is {kind_name(name)}, not a file name", file=source, key=key, fix="name the frame's file")
+    if any(c < " " or "\ud800" <= c <= "\udfff" for c in name):
+        raise DataError(f"{name!r} has control characters", file=source, key=key, fix="rename the frame's file")
+    path = PureWindowsPath(name)  # knows both kinds of separators and drive letters
+    if path.anchor or ".." in path.parts or not path.parts:
+        problem = f"{name[:200]!r} leaves the folder {FRAMES_FOLDER}"
+        raise DataError(problem, file=source, key=key, fix="use a path relative to that folder, without '..'")
+
+
+def read_categories(file: JsonFile) -> tuple[Category, ...]:
+    """The classes of a file.
+
+    Raises:
+        DataError: There are none, or they are damaged.
+    """
+    categories = tuple(
+        Category(get(entry, "id", int, file.source, key), get(entry, "name", str, file.source, key))
+        for key, entry in file.objects("categories")
+    )
+    if not categories:
+        raise DataError("there are no categories", file=file.source, key="categories", fix="list every class once")
+    check_unique(np.array([category.id for category in categories]), "categories", file.source)
+    return categories
+
+
+def read_size(entry: Json, source: Path, key: str) -> tuple[int, int]:
+    """Height and width of a video or image.
+
+    Raises:
+        DataError: They are missing or no size of a picture.
+    """
+    height, width = (get(entry, side, int, source, key) for side in ("height", "width"))
+    if min(height, width) < 1 or height * width > rle.MAX_FRAME_PIXELS:
+        problem = f"size {height} x {width} is not between 1 and {rle.MAX_FRAME_PIXELS} pixels"
+        raise DataError(problem, file=source, key=key, fix="correct height and width, or scale the video down")
+    return height, width
+
+
+def reference(entry: Json, name: str, known: Mapping[int, int], source: Path, key: str) -> int:
+    """What ``known`` has for the id under ``name``.
+
+    Raises:
+        DataError: There is no such id.
+    """
+    value = get(entry, name, int, source, key)
+    if value not in known:
+        plural = {"video_id": "videos", "image_id": "images"}.get(name, "categories")
+        problem = f"{value} is not the id of one of the {plural}"
+        raise DataError(problem, file=source, key=f"{key}.{name}", fix=f"correct it, or add the entry to {plural}")
+    return known[value]
+
+
+def read_iscrowd(entry: Json, source: Path, key: str) -> bool:
+    """Whether an annotation is of a crowd; without the key it is not.
+
+    Raises:
+        DataError: It is neither 0 nor 1.
+    """
+    value = entry.get("iscrowd", 0)
+    if value is not None and value not in (0, 1):
+        raise DataError(f"is {value!r:.20}, not 0 or 1", file=source, key=f"{key}.iscrowd", fix="use 0 or 1")
+    return bool(value)
+
+
+def check_tracks(store: Store, source: Path) -> None:
+    """Refuse tracks that share an id, and too many of them in one video.
+
+    Raises:
+        DataError: There are such.
+    """
+    tracks = store.track_table
+    check_unique(tracks[:, 0], "annotations", source)
+    most = int(np.bincount(tracks[:, 3], minlength=1).max())
+    if most > MAX_TRACKS:
+        problem = f"a video has {most} annotations, over the limit of {MAX_TRACKS}"
+        raise DataError(problem, file=source, key="annotations", fix="cut the video into smaller ones")
+
+
+def check_unique(ids: Ints, name: str, source: Path) -> None:
+    """Refuse a list in which an id occurs twice.
+
+    Raises:
+        DataError: It does.
+    """
+    values, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        twice = values[counts > 1][0]
+        raise DataError(f"the id {twice} occurs twice", file=source, key=name, fix="give each entry its own id")

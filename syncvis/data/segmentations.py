@@ -1,0 +1,118 @@
+"""One mask of an annotation file: checked, packed to bytes, unpacked and decoded.
+
+Masks come as RLE with compressed or uncompressed counts or as polygons. Packed, an RLE is its compressed counts and
+polygons are float64 x, y, x, y ... with a NaN between two polygons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco
+
+from syncvis.data.jsonfile import kind_name
+from syncvis.errors import DataError
+from syncvis.ops import masks as rle
+
+Packed = tuple[int, bytes]
+
+ABSENT, COUNTS, POLYGONS = range(3)
+"""The kinds of packed masks."""
+
+# pycocotools draws an outline with 5 points a pixel; a longer one than this is no outline of a thing.
+MAX_OUTLINE = 10_000_000
+
+
+def pack(segmentation: Any, height: int, width: int, source: Any, key: str) -> Packed:
+    """Kind and bytes of a mask as it stands in the JSON: null, an RLE or a list of polygons.
+
+    Compressed counts are checked when the mask is read, everything else here.
+
+    Raises:
+        DataError: The mask is damaged or of another size than its video.
+    """
+    if not segmentation and (segmentation is None or isinstance(segmentation, list)):
+        return ABSENT, b""
+    if isinstance(segmentation, list):
+        return POLYGONS, _pack_polygons(segmentation, height, width, f"{source}: {key}")
+    if not isinstance(segmentation, dict):
+        problem = f"is {kind_name(segmentation)}, not null, an RLE or polygons"
+        raise DataError(problem, file=source, key=key, fix="write the mask as an RLE")
+    size, counts = segmentation.get("size"), segmentation.get("counts")
+    if size != [height, width]:
+        problem = f"the mask's size is {size!r:.60}, its video's [{height}, {width}]"
+        raise DataError(problem, file=source, key=f"{key}.size", fix="give masks and video one size")
+    if not isinstance(counts, str):
+        where = f"{source}: {key}"
+        counts = rle.from_runs(rle.runs(segmentation, where), height, width)["counts"]
+    if len(counts) > rle.MAX_CHARACTERS * (height * width + 1):
+        problem = "damaged mask: more runs than pixels"
+        raise DataError(problem, file=source, key=key, fix="write the mask as an RLE")
+    return COUNTS, counts.encode("utf-8", "surrogatepass")
+
+
+def unpack(kind: int, packed: bytes, height: int, width: int) -> Any:
+    """The mask as in a JSON file: None, an RLE with compressed counts, or a list of polygons."""
+    if kind == ABSENT:
+        return None
+    if kind == COUNTS:
+        return {"size": [height, width], "counts": packed.decode("utf-8", "surrogatepass")}
+    points = np.frombuffer(packed, np.float64)
+    borders = np.flatnonzero(np.isnan(points))
+    return [piece[~np.isnan(piece)].tolist() for piece in np.split(points, borders)]
+
+
+def decode(segmentation: Any, height: int, width: int, where: str) -> NDArray[np.bool_]:
+    """(H, W) bool of a mask as in a JSON file; empty where it is absent.
+
+    Args:
+        where: the file and key it comes from, for errors.
+
+    Raises:
+        DataError: The mask is damaged or of another size.
+    """
+    if not segmentation:
+        return np.zeros((height, width), bool)
+    if isinstance(segmentation, Mapping):
+        return rle.decode(segmentation, height, width, where)
+    points = [polygon.tolist() for polygon in _polygons(segmentation, height, width, where)]
+    return rle.decode(coco.merge(coco.frPyObjects(points, height, width)), height, width, where)
+
+
+def _pack_polygons(polygons: list[Any], height: int, width: int, where: str) -> bytes:
+    border = np.array([np.nan])
+    pieces = [piece for points in _polygons(polygons, height, width, where) for piece in (border, points)]
+    return np.concatenate(pieces[1:]).tobytes()
+
+
+def _polygons(polygons: list[Any], height: int, width: int, where: str) -> list[NDArray[np.float64]]:
+    """Checked x, y, x, y ... of each polygon; pycocotools itself trusts what it is given."""
+    checked = [_polygon(polygon, height, width, where) for polygon in polygons]
+    if sum(_outline(points) for points in checked) > min(height * width + 10 * (height + width), MAX_OUTLINE):
+        problem = f"the outline of the polygons is too long for {height} x {width} pixels"
+        raise DataError(problem, file=where, fix="write the mask as an RLE")
+    return checked
+
+
+def _polygon(polygon: Any, height: int, width: int, where: str) -> NDArray[np.float64]:
+    numbers = isinstance(polygon, list) and all(type(x) in (int, float) for x in polygon)
+    if not numbers or len(polygon) < 6 or len(polygon) % 2:
+        problem = "a polygon is not a list of three or more x, y pairs"
+        raise DataError(problem, file=where, fix="write the mask as an RLE")
+    try:
+        points = np.array(polygon, np.float64)
+    except OverflowError:
+        points = np.full(6, np.inf)
+    if not (points >= -1).all() or not (points[0::2] <= width + 1).all() or not (points[1::2] <= height + 1).all():
+        problem = f"a polygon does not fit its video of {height} x {width} pixels (height x width)"
+        raise DataError(problem, file=where, fix="give masks and video one size")
+    return points
+
+
+def _outline(points: NDArray[np.float64]) -> float:
+    """About the number of pixels that a closed polygon's outline passes."""
+    pairs = points.reshape(-1, 2)
+    return float(np.abs(pairs - np.roll(pairs, 1, axis=0)).max(1).sum()) + len(pairs)
