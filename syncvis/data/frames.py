@@ -62,7 +62,7 @@ def _read_image(path: Path, height: int, width: int) -> Frame:
     try:
         with Image.open(path) as image:
             _check_size(image.size, height, width, path)
-            return np.array(image.convert("RGB"))
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except FileNotFoundError:
         problem, fix = "the frame is missing", "add the file, or correct file_names in the JSON"
     except UnidentifiedImageError:

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional
 
 from syncvis.config import DataConfig
 from syncvis.data.mixing import Order, Source, load_mix
@@ -210,7 +209,7 @@ def clip_target(video: Video, frames: Frames, transform: ClipTransform) -> ClipT
             if t in decoded:
                 masks[g, place] = grids[place](decoded[t])
     turned = transform.turned(torch.from_numpy(masks))
-    kept = turned.flatten(1).any(1)
+    kept = torch.tensor([bool(mask.any()) for mask in turned.numpy()], dtype=torch.bool)  # stops at the first pixel
     labels, ids = (
         torch.tensor([getattr(track, name) for track in tracks], dtype=torch.int64) for name in ("label", "id")
     )
@@ -241,7 +240,9 @@ def pad_images(clips: Sequence[Tensor], size_divisor: int) -> tuple[Tensor, Tens
     valid = torch.zeros(*shape, *size, dtype=torch.bool, device=clips[0].device)
     for b, clip in enumerate(clips):
         height, width = clip.shape[-2:]
-        images[b, :, :, :height, :width] = functional.to_dtype(clip, torch.float32, scale=True)
+        inside = images[b, :, :, :height, :width].copy_(clip)
+        if clip.dtype == torch.uint8:
+            inside.mul_(1 / 255)
         valid[b, :, :height, :width] = True
     return images, valid
 

@@ -77,8 +77,10 @@ class SlidingCrop:
     def cut(self, frames: Tensor, picks: Sequence[int] | None = None) -> Tensor:
         """(U, C, H, W) of size ``resize`` -> (T, C, h, w) of size ``window``; ``picks`` as in ClipTransform.pixels."""
         height, width = self.window
+        by_pixel = frames.permute(0, 2, 3, 1)  # as images lie in memory when they were just read: a resize is faster
         places = zip(picks or range(len(self.corners)), self.corners, strict=True)
-        return torch.stack([frames[u, :, top : top + height, left : left + width] for u, (top, left) in places])
+        parts = [by_pixel[u, top : top + height, left : left + width] for u, (top, left) in places]
+        return torch.stack(parts).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ class ClipTransform:
             frames = _resize(self.crop.cut(_resize(frames, self.crop.resize), picks), size)
         else:
             frames = _resize(frames, size)
-            frames = frames if picks is None else frames[list(picks)]
+            frames = frames if picks is None or list(picks) == list(range(len(frames))) else frames[list(picks)]
         frames = frames.flip(-1) if self.flip else frames
         frames = self.photometric(frames) if self.photometric else frames
         return self.rotation.images(frames) if self.rotation else frames
