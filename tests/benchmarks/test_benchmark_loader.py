@@ -34,8 +34,8 @@ pytestmark = [  # of pycocotools, and of torch for what PIL gives
     pytest.mark.filterwarnings("ignore:The given NumPy array is not writable:UserWarning"),
 ]
 
-VIDEOS, FRAMES, INSTANCES, HEIGHT, WIDTH = 4, 12, 4, 720, 1280
-CLIPS = 6
+VIDEOS, FRAMES, INSTANCES, HEIGHT, WIDTH = 3, 8, 4, 720, 1280
+CLIPS = 4
 CROP = CropConfig(probability=1.0)
 RECIPES = {
     "mask2former_vis": DataConfig(root="", frames=2, sampling="replacement", short_side=(360,)),
@@ -199,7 +199,8 @@ def test_both_make_the_same_clips(dataset: VideoDataset, recipe: str) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_clips_are_fast(dataset: VideoDataset, recipe: str) -> None:
-    """Three times a plain mapper, or nearly as fast as the JPEG files can be read at all."""
+    """Three times a plain mapper; where reading JPEG files takes too much of the time for that, in all the rest."""
     found = speeds(dataset, RECIPES[recipe])
     print(recipe, {name: round(value) for name, value in found.items()}, round(found["ours"] / found["plain"], 2))
-    assert found["ours"] > 3 * found["plain"] or found["ours"] > 0.5 * found["jpeg"]
+    ours, plain = (1 / found[name] - 1 / found["jpeg"] for name in ("ours", "plain"))
+    assert found["ours"] > 3 * found["plain"] or ours < plain / 3
