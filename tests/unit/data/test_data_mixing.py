@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections import Counter
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from syncvis.config import CropConfig, DataConfig, MixConfig, PhotometricConfig, PseudoConfig
 from syncvis.data.loader import Share, TrainClips
@@ -191,3 +193,28 @@ def test_read_data_sets_can_be_handed_over(root: Path, videos: VideoDataset, sti
     few = replace(stills, videos=stills.videos[:1])
     clips = TrainClips(videos, _config(root), 2, 0, mixed=[few])
     assert {video.id for video in map(clips.video, range(40)) if len(video) == 1} == {few.videos[0].id}
+
+
+def test_coco_images_are_mixed_in_as_moving_clips(root: Path, videos: VideoDataset, tmp_path: Path) -> None:
+    pytest.importorskip("syncvis.data.coco")
+    noise = np.random.default_rng(0).integers(50, 256, (48, 72, 3), dtype=np.uint8)
+    for name in ("train2017", "annotations"):
+        (tmp_path / name).mkdir()
+    Image.fromarray(noise).save(tmp_path / "train2017" / "1.png")
+    box = {"bbox": [20, 10, 30, 20], "area": 600, "segmentation": [[20, 10, 50, 10, 50, 30, 20, 30]], "iscrowd": 0}
+    tree = {
+        "images": [{"id": 1, "file_name": "1.png", "height": 48, "width": 72}],
+        "categories": [{"id": 7, "name": videos.categories[2].name}, {"id": 8, "name": "zebra"}],
+        "annotations": [{"id": i, "image_id": 1, "category_id": c, **box} for i, c in ((1, 7), (2, 8))],
+    }
+    (tmp_path / "annotations" / "instances_train2017.json").write_text(json.dumps(tree))
+    coco = MixConfig(
+        root=str(tmp_path), train="annotations/instances_train2017.json", format="coco", ratio=1e6, pseudo=True
+    )
+    clips = TrainClips(videos, _config(root, mix=(coco,), photometric=None, crop=None), batch_size=2, seed=0)
+    batch = clips.batch(0)
+    for images, target in zip(batch.images, batch.targets, strict=True):
+        assert target.labels.tolist() == [2]
+        assert target.present.all()
+        assert not torch.equal(images[0], images[1])
+        assert not torch.equal(target.masks[0, 0], target.masks[0, 2])
