@@ -95,7 +95,7 @@ def _read_image(path: Path, height: int, width: int) -> Frame:
     try:
         with Image.open(path, formats=FORMATS) as image:
             _check_size(image.size, height, width, path)
-            return np.array(image.convert("RGB"))
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except DataError:
         raise
     except UnidentifiedImageError:

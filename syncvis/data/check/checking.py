@@ -14,7 +14,7 @@ from syncvis.data.check.findings import Finding, Report
 from syncvis.data.check.images import FrameLooker
 from syncvis.data.check.rules import FILE_RULES, TRACK_RULES, VIDEO_RULES
 from syncvis.data.check.views import Clip, Tree
-from syncvis.data.ytvis import FRAMES_FOLDER
+from syncvis.data.entries import FRAMES_FOLDER
 from syncvis.errors import DataError
 
 LISTS = ("videos", "annotations", "categories")

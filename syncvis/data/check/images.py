@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from syncvis.data.check.entries import Size, show
 from syncvis.data.check.findings import Problem
-from syncvis.data.ytvis import FRAMES_FOLDER
+from syncvis.data.entries import FRAMES_FOLDER
 from syncvis.ops.masks import MAX_FRAME_PIXELS
 
 # Of the formats that Pillow knows, some start other programs (EPS).
