@@ -135,3 +135,20 @@ def _parse_ids(text: str) -> set[int]:
     except ValueError:
         fix = "give whole numbers such as 3,7"
         raise ConfigError(f"{text!r} is not a list of ids", file="command line", key="--ids", fix=fix) from None
+
+
+@app.command("check")
+def check(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="JSON file, or the folder with it and JPEGImages/")],
+    frames: Annotated[Path | None, typer.Option(help="folder of the frames, if not JPEGImages beside the JSON")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="decode every image, not only its header")] = False,
+    fix: Annotated[Path | None, typer.Option(help="write a new JSON file with everything mended that can be")] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="list every finding, not the first few of a kind")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="every finding as JSON")] = False,
+) -> None:
+    """Look for damage in a data set. Exit code: 0 nothing wrong, 1 warnings, 3 errors."""
+    from syncvis.data.check.command import run_check
+
+    text, code = run_check(path, frames, deep, fix, show_all, as_json)
+    typer.echo(text)
+    raise typer.Exit(code)

@@ -29,12 +29,60 @@ class CropConfig(Section):
     probability: Fraction = 0.5
     short_side: tuple[Positive, ...] = Field((400, 500, 600), min_length=1, description="one is drawn per clip")
     size: tuple[Positive, Positive] = Field((384, 600), description="least and largest side of the window, in pixels")
+    motion: Literal["sliding", "independent"] = Field(
+        "sliding", description="independent: the window's place is drawn anew in every frame (IDOL's pairs)"
+    )
 
     @model_validator(mode="after")
     def _sizes_in_order(self) -> CropConfig:
         if self.size[0] > self.size[1]:
             raise ValueError(f"size {list(self.size)}: the least side is larger than the largest")
         return self
+
+
+Factors = tuple[NonNegative, NonNegative]
+
+
+class PhotometricConfig(Section):
+    """Random factors of the colours, uniform between two bounds; null leaves one out (detectron2's values)."""
+
+    brightness: Factors | None = (0.9, 1.1)
+    contrast: Factors | None = (0.9, 1.1)
+    saturation: Factors | None = (0.9, 1.1)
+    per: Literal["frame", "clip"] = Field("frame", description="how often factors are drawn")
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> PhotometricConfig:
+        for name in ("brightness", "contrast", "saturation"):
+            bounds = getattr(self, name)
+            if bounds is not None and bounds[0] > bounds[1]:
+                raise ValueError(f"{name} {list(bounds)}: the lower bound is above the upper one")
+        return self
+
+
+class PseudoConfig(Section):
+    """Clips of one-frame videos move: each frame is rotated by an angle of its own, in sorted order (VITA)."""
+
+    rotation: Annotated[float, Field(ge=0, le=180)] = Field(15.0, description="largest angle, in degrees")
+    center: tuple[Fraction, Fraction] = Field(
+        (0.4, 0.6), description="the centre is drawn between these fractions of width and height, once per clip"
+    )
+
+    @model_validator(mode="after")
+    def _center_in_order(self) -> PseudoConfig:
+        if self.center[0] > self.center[1]:
+            raise ValueError(f"center {list(self.center)}: the lower bound is above the upper one")
+        return self
+
+
+class MixConfig(Section):
+    """Another data set to train on; ``root`` and ``train`` as in ``data``. Classes are found by their names."""
+
+    root: str
+    train: str = "train.json"
+    format: Literal["ytvis", "coco"] = Field("ytvis", description="coco: still images, each a video of one frame")
+    ratio: Annotated[float, Field(gt=0)] = Field(1.0, description="clips from here for every data.ratio of data.root")
+    pseudo: bool = Field(False, description="data.pseudo moves its one-frame videos")
 
 
 class DataConfig(Section):
@@ -49,6 +97,12 @@ class DataConfig(Section):
     videos: tuple[int, ...] | None = Field(None, description="use only the videos with these ids")
     frames: Positive = Field(4, description="T, frames per training clip")
     frame_range: Natural = Field(20, description="clip frames are drawn within this distance of a reference frame")
+    sampling: Literal["distinct", "replacement", "key_first", "consecutive"] = Field(
+        "distinct",
+        description="distinct: frames repeat only where the video is short; replacement: they may repeat each other; "
+        "key_first: so, reference first; consecutive: neighbours",
+    )
+    reverse: Fraction = Field(0.0, description="probability that a clip runs backwards")
     short_side: tuple[Positive, ...] = Field(
         (360, 480), min_length=1, description="training short sides, one is drawn per clip"
     )
@@ -57,6 +111,16 @@ class DataConfig(Section):
     test_short_side: Positive = 360
     test_max_size: Positive = Field(1333, description="upper bound of the longer side in evaluation")
     flip: Fraction = 0.5
+    photometric: PhotometricConfig | None = None
+    pseudo: PseudoConfig | None = None
+    ratio: Annotated[float, Field(gt=0)] = Field(1.0, description="clips from here for every ``ratio`` of one in mix")
+    mix: tuple[MixConfig, ...] = Field((), description="more data sets to train on; each clip comes from one of all")
+
+    @model_validator(mode="after")
+    def _pseudo_clips_are_described(self) -> DataConfig:
+        if self.pseudo is None and any(source.pseudo for source in self.mix):
+            raise ValueError("mix: a source has pseudo: true, but data.pseudo is null; set it to {} or more")
+        return self
 
 
 class TinyBackboneConfig(Section):

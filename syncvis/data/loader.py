@@ -17,14 +17,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from syncvis.config import DataConfig
-from syncvis.data.sampling import sample_frames
+from syncvis.data.mixing import Order, Source, load_mix
+from syncvis.data.sampling import SAMPLERS
 from syncvis.data.transforms import ClipTransform
 from syncvis.data.ytvis import TrackAnnotation, Video, VideoDataset
 from syncvis.errors import WorkbenchError
 from syncvis.structures import ClipBatch, ClipTarget, Frames
 
-# Keys that keep the random streams of epochs and clips apart.
-_EPOCH, _CLIP = 0, 1
+# Keeps the random streams of clips apart from those of the order of videos (see mixing).
+_CLIP = 1
 
 
 @dataclass(frozen=True)
@@ -46,27 +47,37 @@ class Share:
 
 
 class TrainClips:
-    """The training clips of a data set.
+    """The training clips of one data set, or of several that are mixed.
 
     Args:
         dataset: The videos; every one is seen once per epoch, in an order of its own.
-        config: Clip length, frame range and augmentation.
+        config: Clip length, sampling, augmentation and mixing.
         batch_size: Clips per batch.
         seed: Decides, with the step, everything that is random.
         size_divisor: Batches are padded to a multiple of this many pixels.
+        mixed: The data sets of ``config.mix``, with the labels of ``dataset``; None reads them.
+
+    Raises:
+        DataError: A data set of ``config.mix`` cannot be read, or shares no class with ``dataset``.
     """
 
     def __init__(
-        self, dataset: VideoDataset, config: DataConfig, batch_size: int, seed: int, size_divisor: int = 32
+        self,
+        dataset: VideoDataset,
+        config: DataConfig,
+        batch_size: int,
+        seed: int,
+        size_divisor: int = 32,
+        mixed: Sequence[VideoDataset] | None = None,
     ) -> None:
-        self.dataset, self.config, self.batch_size = dataset, config, batch_size
-        self.seed, self.size_divisor = seed, size_divisor
+        self.config, self.batch_size, self.seed, self.size_divisor = config, batch_size, seed, size_divisor
+        mixed = load_mix(config, dataset.categories) if mixed is None else mixed
+        others = [Source(found, mix.ratio, mix.pseudo) for found, mix in zip(mixed, config.mix, strict=True)]
+        self.order = Order([Source(dataset, config.ratio, config.pseudo is not None), *others], seed)
 
     def video(self, position: int) -> Video:
-        """The video at a position of the endless sequence of shuffled epochs."""
-        epoch, place = divmod(position, len(self.dataset.videos))
-        rng = np.random.default_rng(np.random.SeedSequence((self.seed, _EPOCH, epoch)))
-        return self.dataset.videos[int(rng.permutation(len(self.dataset.videos))[place])]
+        """The video of a clip by its number in the endless sequence of training."""
+        return self.order(position)[1]
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> ClipBatch:
         """The batch of a step, or one of ``parts`` parts of it: the same whenever and wherever it is asked for.
@@ -103,12 +114,17 @@ class TrainClips:
             yield passes.step(index), batch
 
     def _clip(self, step: int, index: int) -> tuple[Tensor, ClipTarget]:
-        video = self.video(step * self.batch_size + index)
+        """Images (T, 3, H, W) uint8 and targets of one clip of a batch."""
+        config = self.config
+        source, video = self.order(step * self.batch_size + index)
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, _CLIP, step, index)))
-        frames = sample_frames(len(video), self.config.frames, self.config.frame_range, rng)
-        transform = ClipTransform.draw(self.config, (video.height, video.width), rng)
-        images = transform.images(read_frames(self.dataset, video, frames))
-        return images, _visible(read_targets(video, frames), transform)
+        frames = SAMPLERS[config.sampling](len(video), config.frames, config.frame_range, rng)
+        transform = ClipTransform.draw(config, (video.height, video.width), rng, source.pseudo and len(video) == 1)
+        if config.reverse and rng.random() < config.reverse:
+            frames = frames[::-1]
+        read = tuple(dict.fromkeys(frames))
+        pixels = read_frames(source.dataset, video, read)
+        return transform.pixels(pixels, [read.index(t) for t in frames]), clip_target(video, frames, transform)
 
 
 class _Passes(Dataset[ClipBatch | WorkbenchError]):
@@ -178,15 +194,33 @@ def _track_masks(track: TrackAnnotation, frames: Frames) -> NDArray[np.bool_]:
     return np.stack([track.mask(t) for t in frames])
 
 
-def _visible(target: ClipTarget, transform: ClipTransform) -> ClipTarget:
-    """The transformed target, without the instances that no frame of the clip shows."""
-    masks = transform.masks(target.masks)
-    kept = masks.flatten(1).any(1)
-    return ClipTarget(target.labels[kept], target.ids[kept], masks[kept])
+def clip_target(video: Video, frames: Frames, transform: ClipTransform) -> ClipTarget:
+    """The instances that the transformed frames show; crowds are left out.
+
+    As ``transform.masks`` of :func:`read_targets`, but a mask is decoded only where there is one, and only the pixels
+    that are kept are ever copied.
+    """
+    tracks = [track for track in video.tracks if not track.iscrowd and any(map(track.has_mask, frames))]
+    grids = transform.grids(len(frames), video.height, video.width)
+    masks = np.zeros((len(tracks), len(frames), *transform.size(video.height, video.width)), bool)
+    for g, track in enumerate(tracks):
+        decoded = {t: track.mask(t) for t in set(frames) if track.has_mask(t)}
+        for place, t in enumerate(frames):
+            if t in decoded:
+                masks[g, place] = grids[place](decoded[t])
+    turned = transform.turned(torch.from_numpy(masks))
+    kept = torch.tensor([bool(mask.any()) for mask in turned.numpy()], dtype=torch.bool)  # stops at the first pixel
+    labels, ids = (
+        torch.tensor([getattr(track, name) for track in tracks], dtype=torch.int64) for name in ("label", "id")
+    )
+    return ClipTarget(labels[kept], ids[kept], turned[kept])
 
 
 def collate(clips: Sequence[tuple[Tensor, ClipTarget]], size_divisor: int) -> ClipBatch:
-    """Join clips, images (T, 3, H, W) float32 and targets, of one T and any size."""
+    """Join clips, images (T, 3, H, W) and targets, of one T and any size.
+
+    Images are uint8, or float32 in [0, 1].
+    """
     images, valid = pad_images([images for images, _ in clips], size_divisor)
     height, width = valid.shape[-2:]
     targets = tuple(ClipTarget(t.labels, t.ids, _pad(t.masks, height, width)) for _, t in clips)
@@ -194,18 +228,23 @@ def collate(clips: Sequence[tuple[Tensor, ClipTarget]], size_divisor: int) -> Cl
 
 
 def pad_images(clips: Sequence[Tensor], size_divisor: int) -> tuple[Tensor, Tensor]:
-    """Pad B clips (T, 3, H, W) at the right and bottom to one size, a multiple of ``size_divisor``.
+    """Pad B clips (T, 3, H, W), uint8 or float32, at the right and bottom to one size, a multiple of ``size_divisor``.
 
     Returns:
-        Images (B, T, 3, H', W') and valid (B, T, H', W') bool.
+        Images (B, T, 3, H', W') float32, where uint8 becomes [0, 1], and valid (B, T, H', W') bool.
     """
     largest = (max(clip.shape[-2] for clip in clips), max(clip.shape[-1] for clip in clips))
-    height, width = padded_size(largest, size_divisor)
-    inside = [torch.ones_like(clip[:, 0], dtype=torch.bool) for clip in clips]
-    return (
-        torch.stack([_pad(clip, height, width) for clip in clips]),
-        torch.stack([_pad(mask, height, width) for mask in inside]),
-    )
+    shape = (len(clips), len(clips[0]))
+    size = padded_size(largest, size_divisor)
+    images = torch.zeros(*shape, 3, *size, device=clips[0].device)
+    valid = torch.zeros(*shape, *size, dtype=torch.bool, device=clips[0].device)
+    for b, clip in enumerate(clips):
+        height, width = clip.shape[-2:]
+        inside = images[b, :, :, :height, :width].copy_(clip)
+        if clip.dtype == torch.uint8:
+            inside.mul_(1 / 255)
+        valid[b, :, :height, :width] = True
+    return images, valid
 
 
 def padded_size(size: tuple[int, int], size_divisor: int) -> tuple[int, int]:

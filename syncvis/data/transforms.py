@@ -1,18 +1,24 @@
-"""Cropping, resizing and flipping a whole clip, images and masks together."""
+"""Cropping, resizing, flipping and turning a whole clip, images and masks together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from syncvis.config import CropConfig, DataConfig
+from syncvis.data.augment import Photometric, Rotation
 
 Size = tuple[int, int]
+Indices = NDArray[np.int_]
+Mask = NDArray[np.bool_]
 
 CROP_MAX_SIZE = 1333
 """Upper bound of the longer side in the resize before a crop (VITA and SyncVIS, data/augmentation.py)."""
@@ -39,7 +45,7 @@ class SlidingCrop:
     Attributes:
         resize: (height, width) of the frames before the cut.
         window: (height, width) of the window.
-        corners: (top, left) of the window, one per frame, on a straight line.
+        corners: (top, left) of the window, one per frame; on a straight line, or each at a place of its own.
     """
 
     resize: Size
@@ -57,6 +63,9 @@ class SlidingCrop:
         least, most = config.size
         height, width = (int(rng.integers(min(side, least), min(side, most) + 1)) for side in resize)
         room = np.array([resize[0] - height, resize[1] - width])
+        if config.motion == "independent":
+            places = rng.integers(0, room + 1, (num_frames, 2))
+            return cls(resize, (height, width), tuple((top, left) for top, left in places.tolist()))
         last = rng.integers(0, room + 1)
         first = rng.integers(last, room + 1)
         way = np.sort(rng.random(num_frames))[:, None]
@@ -65,40 +74,84 @@ class SlidingCrop:
             corners = corners[::-1]
         return cls(resize, (height, width), tuple((top, left) for top, left in corners.tolist()))
 
-    def cut(self, frames: Tensor) -> Tensor:
-        """(..., T, C, H, W) of size ``resize`` -> (..., T, C, h, w) of size ``window``."""
+    def cut(self, frames: Tensor, picks: Sequence[int] | None = None) -> Tensor:
+        """(U, C, H, W) of size ``resize`` -> (T, C, h, w) of size ``window``; ``picks`` as in ClipTransform.pixels."""
         height, width = self.window
-        parts = [
-            frames[..., t, :, top : top + height, left : left + width] for t, (top, left) in enumerate(self.corners)
-        ]
-        return torch.stack(parts, -4)
+        by_pixel = frames.permute(0, 2, 3, 1)  # as images lie in memory when they were just read: a resize is faster
+        places = zip(picks or range(len(self.corners)), self.corners, strict=True)
+        parts = [by_pixel[u, top : top + height, left : left + width] for u, (top, left) in places]
+        return torch.stack(parts).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The rows and columns of a frame that a mask keeps: nearest pixel centres, composed over all steps."""
+
+    rows: Indices
+    columns: Indices
+
+    @classmethod
+    def resize(cls, old: Size, new: Size) -> Grid:
+        return cls(*(_nearest(a, b) for a, b in zip(old, new, strict=True)))
+
+    def then(self, after: Grid) -> Grid:
+        """This grid, and ``after`` on what it gives."""
+        return Grid(self.rows[after.rows], self.columns[after.columns])
+
+    def window(self, corner: Size, size: Size) -> Grid:
+        (top, left), (height, width) = corner, size
+        return Grid(self.rows[top : top + height], self.columns[left : left + width])
+
+    def __call__(self, mask: Mask) -> Mask:
+        """(H, W) -> (H', W'); columns first, since decoded masks lie in memory column by column."""
+        picked: Mask = mask.T[self.columns][:, self.rows].T
+        return picked
+
+
+def _nearest(old: int, new: int) -> Indices:
+    """For each of ``new`` pixels the one of ``old`` that torch's nearest-exact resize takes."""
+    places = torch.arange(old, dtype=torch.float32)[None, None]
+    indices: Indices = F.interpolate(places, new, mode="nearest-exact")[0, 0].numpy().astype(int)
+    return indices
 
 
 @dataclass(frozen=True)
 class ClipTransform:
-    """What is done to every frame of one clip: crop, resize, flip.
+    """What is done to every frame of one clip, in this order.
 
     Attributes:
         short_side: length of the shorter side in pixels.
         max_size: upper bound of the longer side; it wins over ``short_side``.
         flip: mirror left and right.
-        crop: comes first; None leaves it out.
+        crop: comes before the resize; None leaves it out.
+        photometric: other colours, after the flip.
+        rotation: turns the frames, last.
     """
 
     short_side: int
     max_size: int
     flip: bool = False
     crop: SlidingCrop | None = None
+    photometric: Photometric | None = None
+    rotation: Rotation | None = None
 
     @classmethod
-    def draw(cls, config: DataConfig, size: Size, rng: np.random.Generator) -> ClipTransform:
-        """Draw the augmentation of one training clip of ``config.frames`` frames of ``size`` (height, width)."""
+    def draw(cls, config: DataConfig, size: Size, rng: np.random.Generator, pseudo: bool = False) -> ClipTransform:
+        """Draw the augmentation of one training clip of ``config.frames`` frames of ``size`` (height, width).
+
+        Args:
+            pseudo: the clip is one still image, and moves as ``config.pseudo`` says.
+        """
         short_side = config.short_side[int(rng.integers(len(config.short_side)))]
         flip = bool(rng.random() < config.flip)
-        crop = None
+        crop, photometric, rotation = None, None, None
         if config.crop is not None and rng.random() < config.crop.probability:
             crop = SlidingCrop.draw(config.crop, size, config.frames, rng)
-        return cls(short_side, config.max_size, flip, crop)
+        if config.photometric is not None:
+            photometric = Photometric.draw(config.photometric, config.frames, rng)
+        if config.pseudo is not None and pseudo:
+            rotation = Rotation.draw(config.pseudo, config.frames, rng)
+        return cls(short_side, config.max_size, flip, crop, photometric, rotation)
 
     def size(self, height: int, width: int) -> Size:
         """The size that a frame of ``height`` x ``width`` gets."""
@@ -106,26 +159,53 @@ class ClipTransform:
 
     def images(self, frames: Tensor) -> Tensor:
         """(T, 3, H, W) uint8 -> (T, 3, H', W') float32 in [0, 1], bilinear with antialiasing."""
-        moved = self._moved(frames, InterpolationMode.BILINEAR)
-        images: Tensor = functional.to_dtype(moved, torch.float32, scale=True)
+        images: Tensor = functional.to_dtype(self.pixels(frames), torch.float32, scale=True)
         return images
+
+    def pixels(self, frames: Tensor, picks: Sequence[int] | None = None) -> Tensor:
+        """(U, 3, H, W) uint8 -> (T, 3, H', W') uint8.
+
+        Args:
+            picks: for each frame of the clip its place among the U that were read; None: all, in order.
+        """
+        size = self.size(frames.shape[-2], frames.shape[-1])
+        if self.crop is not None:
+            frames = _resize(self.crop.cut(_resize(frames, self.crop.resize), picks), size)
+        else:
+            frames = _resize(frames, size)
+            frames = frames if picks is None or list(picks) == list(range(len(frames))) else frames[list(picks)]
+        frames = frames.flip(-1) if self.flip else frames
+        frames = self.photometric(frames) if self.photometric else frames
+        return self.rotation.images(frames) if self.rotation else frames
 
     def masks(self, masks: Tensor) -> Tensor:
         """(G, T, H, W) bool -> (G, T, H', W') bool, nearest pixel centre."""
-        as_bytes = masks.to(torch.uint8)[:, :, None]
-        return self._moved(as_bytes, InterpolationMode.NEAREST_EXACT)[:, :, 0].bool()
+        grids = self.grids(*masks.shape[1:])
+        moved = np.zeros((*masks.shape[:2], *self.size(*masks.shape[2:])), bool)
+        for g, track in enumerate(masks.numpy()):
+            moved[g] = [grid(mask) for grid, mask in zip(grids, track, strict=True)]
+        return self.turned(torch.from_numpy(moved))
 
-    def _moved(self, frames: Tensor, mode: InterpolationMode) -> Tensor:
-        """(..., T, C, H, W) uint8, cropped, resized and flipped."""
-        size = self.size(frames.shape[-2], frames.shape[-1])
-        if self.crop is not None:
-            frames = self.crop.cut(_resize(frames, self.crop.resize, mode))
-        frames = _resize(frames, size, mode)
-        return frames.flip(-1) if self.flip else frames
+    def grids(self, num_frames: int, height: int, width: int) -> list[Grid]:
+        """For each frame the pixels that its masks keep, before they are :meth:`turned`."""
+        size = self.size(height, width)
+        if self.crop is None:
+            return [self._flipped(Grid.resize((height, width), size))] * num_frames
+        before, window = Grid.resize((height, width), self.crop.resize), self.crop.window
+        after = self._flipped(Grid.resize(window, size))
+        return [before.window(corner, window).then(after) for corner in self.crop.corners]
+
+    def turned(self, masks: Tensor) -> Tensor:
+        """(G, T, H', W') bool after the rotation."""
+        return self.rotation.masks(masks) if self.rotation else masks
+
+    def _flipped(self, grid: Grid) -> Grid:
+        return Grid(grid.rows, grid.columns[::-1]) if self.flip else grid
 
 
-def _resize(frames: Tensor, size: Size, mode: InterpolationMode) -> Tensor:
+def _resize(frames: Tensor, size: Size) -> Tensor:
+    """(..., H, W) uint8, bilinear with antialiasing."""
     if size == tuple(frames.shape[-2:]):
         return frames
-    resized_frames: Tensor = functional.resize(frames, list(size), mode, antialias=True)
-    return resized_frames
+    moved: Tensor = functional.resize(frames, list(size), InterpolationMode.BILINEAR, antialias=True)
+    return moved

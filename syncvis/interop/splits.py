@@ -16,6 +16,9 @@ SPLITS: dict[str, tuple[str, str]] = {
 }
 """Name -> folder and JSON file inside it."""
 
+COCO = ("coco", "annotations/instances_train2017.json")
+"""The same of COCO (detectron2/data/datasets/builtin.py)."""
+
 
 def datasets_root() -> Path:
     """$DETECTRON2_DATASETS, or ``datasets`` in the working directory, as detectron2 has it."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from syncvis.errors import StorageError
 from syncvis.interop.names import BACKBONES, CAFFE2_RESNET, MASK2FORMER, PACKED, PACKED_ORDER, Naming, Rules
-from syncvis.methods.mask2former_vis import IMAGENET_STD
+from syncvis.methods.mask2former_vis import PIXEL_STD
 
 STRIDE_NOTE = (
     "MSRA's ResNets stride in the 1x1 convolutions, this model in the 3x3: the weights are MSRA's, the features are "
@@ -120,5 +120,5 @@ def _to_rgb(found: Translation) -> None:
     """A first convolution of blue, green, red in 0..255 -> one of normalised red, green, blue."""
     stem = found.tensors.get("backbone.stem.weight")
     if stem is not None and stem.ndim == 4 and stem.shape[1] == 3:
-        scale = 255 * torch.tensor(IMAGENET_STD, dtype=stem.dtype)[:, None, None]
+        scale = torch.tensor(PIXEL_STD, dtype=stem.dtype)[:, None, None]
         found.tensors["backbone.stem.weight"] = stem.flip(1) * scale

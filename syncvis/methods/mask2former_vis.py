@@ -36,8 +36,9 @@ from syncvis.sync.aggregation import STRATEGIES
 from syncvis.sync.module import READERS, Exchange, QuerySync
 from syncvis.sync.subclips import subclip_windows
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+"""Of ImageNet's pixels, RGB, 0..255 (detectron2's configs)."""
 
 
 class Mask2FormerVIS(Method):
@@ -63,12 +64,15 @@ class Mask2FormerVIS(Method):
         super().__init__()
         self.backbone, self.pixel_decoder, self.decoder = backbone, pixel_decoder, decoder
         self.criterion, self.subclips, self.decode_per_window = criterion, subclips, decode_per_window
-        self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+        self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(PIXEL_STD)[:, None, None], persistent=False)
 
     def normalise(self, images: Tensor, valid: Tensor) -> Tensor:
-        """What the backbone reads: ImageNet's mean and deviation taken out, zero in the padding."""
-        return (images - self.pixel_mean) / self.pixel_std * valid[:, :, None]
+        """What the backbone reads: ImageNet's mean and deviation taken out, zero in the padding.
+
+        In the scale of pixels, 0..255, so that nothing is rounded in another way than in detectron2.
+        """
+        return (images * 255 - self.pixel_mean) / self.pixel_std * valid[:, :, None]
 
     def encode(self, images: Tensor, valid: Tensor) -> ClipFeatures:
         """images (B, T, 3, H, W) in [0, 1], valid (B, T, H, W) -> ClipFeatures; each frame by itself."""

@@ -1,13 +1,12 @@
 """ResNet as the field uses it for segmentation: torchvision's blocks, four maps out, batch norm usually frozen.
 
-The stride stands in the 3x3 convolution (torchvision; detectron2's ``STRIDE_IN_1X1: False``). A frozen batch norm is a
-fixed scale and shift per channel, so it is folded into the convolution before it: same numbers, one pass less over the
-maps.
+The stride stands in the 3x3 convolution (torchvision; detectron2's ``STRIDE_IN_1X1: False``). Layout and order of the
+operations are detectron2's, so that its features come out bit for bit: folding the norms into the weights, or the
+channels last, would be faster, but some ReLUs then change sides through rounding, and gradients with them.
 """
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -22,7 +21,7 @@ DEPTHS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int]
 
 
 class NormedConv(nn.Module):
-    """A convolution and its batch norm; a frozen norm is folded into the weights.
+    """A convolution and its batch norm.
 
     Args:
         conv: without bias.
@@ -37,14 +36,13 @@ class NormedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H', W')."""
+        x = F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
         norm = self.norm
         if not isinstance(norm, FrozenBatchNorm2d):
-            return norm(self._convolve(x, self.weight, None))
+            return norm(x)
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        return self._convolve(x, self.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale)
-
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        shift = norm.bias - norm.running_mean * scale
+        return x.mul_(scale[:, None, None].to(x.dtype)).add_(shift[:, None, None].to(x.dtype))
 
 
 class ResNet(nn.Module):
@@ -89,9 +87,7 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) -> four maps (N, channels[i], H / strides[i], W / strides[i])."""
-        # oneDNN convolves channels-last maps faster, and the maps become tokens without a copy.
-        x = images.contiguous(memory_format=torch.channels_last)
-        x = F.max_pool2d(F.relu(self.stem(x), inplace=True), 3, 2, 1)
+        x = F.max_pool2d(F.relu(self.stem(images), inplace=True), 3, 2, 1)
         maps = []
         for stage in self.stages:
             x = stage(x)

@@ -143,14 +143,15 @@ def encode(mask: NDArray[np.bool_]) -> RLE:
 
 
 def decode(rle: Mapping[str, Any], height: int, width: int, where: str) -> NDArray[np.bool_]:
-    """RLE -> (H, W) bool.
+    """RLE -> (H, W) bool; as a run-length mask itself, it lies in memory column by column.
 
     Raises:
         DataError: The RLE is damaged or is not of size ``height, width``.
     """
     lengths = _sized_runs(rle, height, width, where)
     ones = np.arange(len(lengths)) % 2 == 1
-    return np.ascontiguousarray(np.repeat(ones, lengths).reshape(width, height).T)
+    mask: NDArray[np.bool_] = np.repeat(ones, lengths).reshape(width, height).T
+    return mask
 
 
 def _sized_runs(rle: Mapping[str, Any], height: int, width: int, where: str) -> Runs:

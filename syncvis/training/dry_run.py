@@ -100,7 +100,7 @@ def dry_run(config: RunConfig, source: str | Path, gpus: int | None = None) -> D
     size = training_size(config)
     forward = fake_forward_cost(config, num_classes, clips, size, counting_device())
     needed = memory(model, forward)
-    missing += [*_missing_weights(config, source), *_missing_gpus(gpus, needed)]
+    missing += [*_missing_mix(config), *_missing_weights(config, source), *_missing_gpus(gpus, needed)]
     return DryRun(
         config,
         num_classes,
@@ -151,6 +151,12 @@ def _classes(config: RunConfig, source: str | Path) -> tuple[int, str, list[Miss
     if known:
         return CLASSES[known[0]], f"{known[0]}, by its name", missing
     return 40, "assumed: no data set tells", missing
+
+
+def _missing_mix(config: RunConfig) -> list[Missing]:
+    files = [Path(mixed.root) / mixed.train for mixed in config.data.mix]
+    fix = "put the data set there, or leave it out with data.mix=[]"
+    return [Missing("data set to mix in", f"there is no file {file}", fix) for file in files if not file.exists()]
 
 
 def _missing_weights(config: RunConfig, source: str | Path) -> list[Missing]:

@@ -19,6 +19,7 @@ from torch import nn
 
 from syncvis.config import RunConfig, TrainConfig
 from syncvis.data.loader import Share, TrainClips, video_chunks
+from syncvis.data.mixing import load_mix
 from syncvis.data.ytvis import Video, VideoDataset
 from syncvis.distributed import any_process, gather, rank, world_size
 from syncvis.errors import ConfigError, DataError, Interrupted, StorageError
@@ -123,7 +124,8 @@ def _carry_out(
     model.to(device)
     if runtime.checkpoint_activations:
         checkpoint_activations(model)
-    clips = TrainClips(train_set, config.data, config.train.batch_size, config.seed, size_divisor=SIZE_DIVISOR)
+    mixed = load_mix(config.data, train_set.categories)
+    clips = TrainClips(train_set, config.data, config.train.batch_size, config.seed, SIZE_DIVISOR, mixed)
     validation = Validation(model, valid_set, config, device, signalled)
 
     started = time.monotonic()
@@ -160,7 +162,7 @@ def _carry_out(
         environment=environment(runtime),
         commit=commit,
         dirty=dirty,
-        data_fingerprint=f"{train_set.fingerprint}-{valid_set.fingerprint}",
+        data_fingerprint="-".join(dataset.fingerprint for dataset in (train_set, valid_set, *mixed)),
         fresh_parameters=fresh,
         config=config.model_dump(mode="json"),
     )

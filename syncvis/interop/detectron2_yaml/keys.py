@@ -53,12 +53,14 @@ RENAMED: dict[str, tuple[str, ...]] = {
 CHOICES: dict[str, dict[Any, dict[str, Any]]] = {
     "MODEL.META_ARCHITECTURE": {
         # Constants of its code: ten tracks by class score (video_maskformer_model.py: inference_video), each frame of a
-        # tube is a mask of its own (modeling/criterion.py: loss_masks), FFN and points of the pixel decoder.
+        # tube is a mask of its own (modeling/criterion.py: loss_masks), frames drawn with replacement (data mapper),
+        # FFN and points of the pixel decoder.
         "VideoMaskFormer": {
             "method.structure": "video_only",
             "sync": None,
             "subclips": None,
             "criterion.tube_reduction": "per_frame_sum",
+            "data.sampling": "replacement",
             "model.pixel_decoder.ffn_dim": 1024,
             "model.pixel_decoder.points": 4,
             "eval.topk": 10,
@@ -76,6 +78,7 @@ CHOICES: dict[str, dict[Any, dict[str, Any]]] = {
             "subclips.weights": "edges",
             "subclips.factor": 0.5,
             "criterion.tube_reduction": "joint",
+            "data.sampling": "replacement",
             "model.pixel_decoder.ffn_dim": 1024,
             "model.pixel_decoder.points": 4,
             "eval.score": "class_times_mask",

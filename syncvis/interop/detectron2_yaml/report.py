@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+Values = Mapping[str, Any]
 Verdict = Literal["mapped", "fixed", "dropped", "unsupported", "unknown"]
 
 _TITLES: dict[Verdict, str] = {

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from syncvis.config import parse_overrides
 from syncvis.interop.detectron2_yaml.files import flatten
-from syncvis.interop.detectron2_yaml.report import Outcome
-from syncvis.interop.splits import SPLITS, datasets_root
-
-Values = Mapping[str, Any]
+from syncvis.interop.detectron2_yaml.joint import as_videos, ratio, rotation, train_split
+from syncvis.interop.detectron2_yaml.report import Outcome, Values
+from syncvis.interop.splits import SPLITS
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 SWIN_NAMES = {
@@ -107,18 +106,6 @@ def _crop(values: Values) -> Outcome:
     return mapped(data__crop__probability=0.5, data__crop__short_side=(400, 500, 600))
 
 
-def _train_split(values: Values) -> Outcome:
-    """One data set of videos; the others of the list must be still images."""
-    names = values["DATASETS.TRAIN"]
-    videos = [name for name in names if not name.startswith("coco")]
-    if len(videos) != 1 or videos[0] not in SPLITS:
-        return Outcome("unsupported", note=f"name one of {', '.join(SPLITS)}")
-    folder, file = SPLITS[videos[0]]
-    left_out = ", ".join(name for name in names if name != videos[0])
-    note = f"without {left_out}: clips are made of videos only" if left_out else ""
-    return Outcome("mapped", {"data.root": str(datasets_root() / folder), "data.train": file}, note)
-
-
 def _test_split(values: Values) -> Outcome:
     names, train = values["DATASETS.TEST"], values["DATASETS.TRAIN"]
     folders = {SPLITS[name][0] for name in train if name in SPLITS}
@@ -132,6 +119,13 @@ def _overrides(values: Values) -> Outcome:
     """Our own settings in a detectron2 config, as ``key=value``."""
     return Outcome("mapped", flatten(parse_overrides(values["MODEL.SYNCVIS.OVERRIDES"])))
 
+
+PSEUDO_AS_VIDEOS = (
+    "INPUT.PSEUDO.MIN_SIZE_TRAIN",
+    "INPUT.PSEUDO.MIN_SIZE_TRAIN_SAMPLING",
+    "INPUT.PSEUDO.MAX_SIZE_TRAIN",
+    "INPUT.PSEUDO.CROP.ENABLED",
+)
 
 RULES: dict[str, Callable[[Values], Outcome]] = {
     "MODEL.MASK_FORMER.DEC_LAYERS": _decoder_layers,
@@ -147,7 +141,10 @@ RULES: dict[str, Callable[[Values], Outcome]] = {
     "SOLVER.WARMUP_FACTOR": _warmup_factor,
     "INPUT.MIN_SIZE_TRAIN": _short_sides,
     "INPUT.CROP.ENABLED": _crop,
-    "DATASETS.TRAIN": _train_split,
+    "DATASETS.TRAIN": train_split,
+    "DATASETS.DATASET_RATIO": ratio,
+    "INPUT.PSEUDO.AUGMENTATIONS": rotation,
+    **{key: as_videos(key) for key in PSEUDO_AS_VIDEOS},
     "DATASETS.TEST": _test_split,
     "MODEL.SYNCVIS.OVERRIDES": _overrides,
 }

@@ -9,7 +9,7 @@ _IMAGE = "only image segmentation reads it"
 _IMAGE_DATA = "only Mask2Former's image mappers read it"
 _DETECTOR = "belongs to parts of detectron2 that these models do not have"
 _SECOND_STAGE = "belongs to VITA's second stage; here the video queries predict"
-_PSEUDO = "clips are made of videos only, not of rotated still images"
+_PSEUDO = "only the released SyncVIS reads it"
 _SCHEDULE = "belongs to another optimizer or schedule"
 _SPEED = "changes no number"
 
@@ -97,12 +97,6 @@ NO_COUNTERPART: dict[str, str] = {
     "INPUT.LSJ_AUG.IMAGE_SIZE": "large-scale jitter is off",
     "INPUT.LSJ_AUG.MIN_SCALE": "large-scale jitter is off",
     "INPUT.LSJ_AUG.MAX_SCALE": "large-scale jitter is off",
-    "INPUT.PSEUDO.AUGMENTATIONS": _PSEUDO,
-    "INPUT.PSEUDO.MIN_SIZE_TRAIN": _PSEUDO,
-    "INPUT.PSEUDO.MIN_SIZE_TRAIN_SAMPLING": _PSEUDO,
-    "INPUT.PSEUDO.MAX_SIZE_TRAIN": _PSEUDO,
-    "INPUT.PSEUDO.CROP.ENABLED": _PSEUDO,
-    "DATASETS.DATASET_RATIO": _PSEUDO,
     "DATASETS.PROPOSAL_FILES_TRAIN": _DETECTOR,
     "DATASETS.PROPOSAL_FILES_TEST": _DETECTOR,
     "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN": _DETECTOR,

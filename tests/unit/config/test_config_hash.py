@@ -34,7 +34,7 @@ def _another(value: Any, annotation: Any) -> Any:
     if isinstance(value, str):
         return value + "x"
     if isinstance(value, tuple):
-        return [*value, 1]
+        return [*value, {"root": "x"} if "Config" in str(annotation) else 1]
     if value is None:
         return {} if "Config" in str(annotation) else [1] if "tuple" in str(annotation) else "x"
     if isinstance(value, float):

@@ -20,7 +20,7 @@ from syncvis.errors import StorageError
 from syncvis.interop.checkpoints import Converted, Misfit, convert
 from syncvis.interop.stored import read_stored
 from syncvis.methods import build
-from syncvis.methods.mask2former_vis import IMAGENET_STD
+from syncvis.methods.mask2former_vis import PIXEL_STD
 from syncvis.models.resnet import ResNet
 from syncvis.models.swin import Swin
 
@@ -82,7 +82,7 @@ def _caffe2_names(state: State) -> State:
         part = part.replace("res_branch2a", "res_conv1")
         if last != "num_batches_tracked":
             renamed[f"{part}_{end}"] = tensor
-    scale = 255 * torch.tensor(IMAGENET_STD)[:, None, None]
+    scale = torch.tensor(PIXEL_STD)[:, None, None]
     renamed["conv1_w"] = (renamed["conv1_w"] / scale).flip(1)
     return renamed
 

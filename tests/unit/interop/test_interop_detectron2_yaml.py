@@ -68,11 +68,13 @@ MODEL:
 DATASETS:
   TRAIN: '("coco2ytvis2019_train", "ytvis_2019_train")'
   TEST: '("ytvis_2019_val",)'
+  DATASET_RATIO: [1.0, 0.75]
 TEST: {DETECTIONS_PER_IMAGE: 12}
 INPUT:
   SAMPLING_FRAME_NUM: 5
   CROP: {ENABLED: true, SIZE: '(1, 2)'}
-  PSEUDO: {CROP: {SIZE: '(100, 200)'}}
+  MAX_SIZE_TRAIN: 768
+  PSEUDO: {MIN_SIZE_TRAIN: '(96, 128)', AUGMENTATIONS: [rotation], CROP: {ENABLED: true, SIZE: '(100, 200)'}}
 """
 
 BGR = "INPUT: {FORMAT: BGR}\nMODEL: {PIXEL_MEAN: [103.53, 116.28, 123.675], PIXEL_STD: [57.375, 57.12, 58.395]}"
@@ -138,6 +140,34 @@ def test_released_syncvis(write: Write) -> None:
     assert config.data.crop.size == (100, 200), "its code reads the crop of the pseudo-videos"
     assert "VITA" in _outcome(report, "MODEL.syncvis.SIM_WEIGHT")[1]
     assert "coco2ytvis2019_train" in _outcome(report, "DATASETS.TRAIN")[1]
+
+
+def test_joint_training_with_still_images(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETECTRON2_DATASETS", "somewhere")
+    data = _read(write(RELEASED))[0].data
+    (coco,) = data.mix
+    assert (Path(coco.root), coco.train) == (Path("somewhere/coco"), "annotations/instances_train2017.json")
+    assert (coco.format, coco.ratio, coco.pseudo, data.ratio) == ("coco", 1.0, True, 0.75)
+    assert data.pseudo is not None
+    assert (data.pseudo.rotation, data.sampling) == (15, "replacement")
+
+
+@pytest.mark.parametrize(
+    "key", ["MIN_SIZE_TRAIN: (1, 2)", "MAX_SIZE_TRAIN: 9", "AUGMENTATIONS: [contrast]", "CROP: {ENABLED: false}"]
+)
+def test_still_images_are_treated_as_videos_are(write: Write, key: str) -> None:
+    text = f"_BASE_: released.yaml\nINPUT: {{PSEUDO: {{{key}}}}}\n"
+    write(RELEASED, "released.yaml")
+    _, report = read_detectron2_yaml(write(text))
+    assert len(report.unsupported) == 1
+    assert "INPUT.PSEUDO." in report.unsupported[0]
+
+
+def test_without_still_images_their_keys_are_left_out(write: Write) -> None:
+    text = RELEASED.replace('"coco2ytvis2019_train", "ytvis_2019_train"', '"ytvis_2019_train",')
+    config, report = _read(write(text.replace("[rotation]", "[contrast]")))
+    assert (config.data.mix, config.data.pseudo) == ((), None)
+    assert _outcome(report, "INPUT.PSEUDO.AUGMENTATIONS")[0] == "dropped"
 
 
 def test_swin(write: Write) -> None:

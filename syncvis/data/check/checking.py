@@ -1,0 +1,137 @@
+"""Checking: find the files, read them, apply every rule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from syncvis.data.check.entries import Json, show
+from syncvis.data.check.findings import Finding, Report
+from syncvis.data.check.images import FrameLooker
+from syncvis.data.check.rules import FILE_RULES, TRACK_RULES, VIDEO_RULES
+from syncvis.data.check.views import Clip, Tree
+from syncvis.data.entries import FRAMES_FOLDER
+from syncvis.errors import DataError
+
+LISTS = ("videos", "annotations", "categories")
+
+Watch = Callable[[Iterable[Clip], int], Iterable[Clip]]
+"""Hands the videos through while it shows how many of them are done."""
+
+
+def unwatched(clips: Iterable[Clip], _total: int) -> Iterable[Clip]:
+    """No progress display."""
+    return clips
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the frames are (None: beside the JSON), whether every image is decoded, and who watches."""
+
+    frames: Path | None = None
+    deep: bool = False
+    watch: Watch = unwatched
+
+
+def annotation_files(path: Path) -> list[Path]:
+    """The file itself, or the JSON files of a folder that are annotations or cannot be read.
+
+    Raises:
+        DataError: There is no such path, or the folder has no annotations.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError("there is no such file or folder", file=path, fix="give a JSON file, or the folder with it")
+    found = [file for file in sorted(path.glob("*.json")) if file.is_file() and _maybe_annotations(file)]
+    if not found:
+        raise DataError("no JSON file here has annotations", file=path, fix="give the JSON file, or its folder")
+    return found
+
+
+def _maybe_annotations(file: Path) -> bool:
+    try:
+        tree = parse(file)
+    except DataError:
+        return True
+    return isinstance(tree, dict) and any(name in tree for name in LISTS)
+
+
+def parse(file: Path) -> Any:
+    """What the JSON file holds, of whatever kind.
+
+    Raises:
+        DataError: It cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", file=file, fix="copy the file again") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise DataError(f"not JSON ({error.msg})", file=file, key=place, fix="copy the file again") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not JSON text ({str(error)[:80]})", file=file, fix="copy the file again") from None
+
+
+def frames_folder(source: Path, frames: Path | None) -> Path | None:
+    """The folder of the frames: the given one, or JPEGImages beside the JSON or in a folder named like it.
+
+    Raises:
+        DataError: The given one does not exist.
+    """
+    if frames is not None and not frames.is_dir():
+        raise DataError("there is no such folder", file=frames, fix="give the folder that file_names are relative to")
+    beside = (source.parent / FRAMES_FOLDER, source.with_suffix("") / FRAMES_FOLDER)
+    return frames or next((folder for folder in beside if folder.is_dir()), None)
+
+
+def check_file(source: Path, settings: Settings) -> Report:
+    """Check one JSON file and its frames; damage of any kind ends in the report.
+
+    Raises:
+        DataError: ``settings.frames`` does not exist.
+    """
+    looker = FrameLooker(frames_folder(source, settings.frames), settings.deep)
+    try:
+        raw = parse(source)
+    except DataError as error:
+        key = f"{error.key}: " if error.key else ""
+        return Report(source, (Finding("json", "", f"{key}{error.problem}"),), {})
+    return check_tree(raw, source, looker, settings.watch)
+
+
+def check_tree(raw: Any, source: Path, looker: FrameLooker, watch: Watch = unwatched) -> Report:
+    """Apply every rule to a parsed JSON file."""
+    if not isinstance(raw, dict):
+        return Report(source, (Finding("json", "", f"the file is {show(raw)}, not an object"),), {})
+    return Report(source, tuple(_findings(raw, source, looker, watch)), _sizes(raw))
+
+
+def _findings(raw: Json, source: Path, looker: FrameLooker, watch: Watch) -> Iterator[Finding]:
+    tree = Tree(raw)
+    for file_rule in FILE_RULES.values():
+        yield from file_rule(tree)
+    if looker.root is None:
+        places = f"{source.parent / FRAMES_FOLDER} nor {source.with_suffix('') / FRAMES_FOLDER}"
+        yield Finding("frames-folder", "", f"there is neither {places}; frames were not checked")
+    for clip in watch(tree.clips(looker), len(tree.videos)):
+        yield from chain.from_iterable(video_rule(clip) for video_rule in VIDEO_RULES.values())
+        for track in clip.tracks:
+            yield from chain.from_iterable(track_rule(track) for track_rule in TRACK_RULES.values())
+
+
+def _sizes(raw: Json) -> dict[str, int]:
+    """How much there is, for the head of the report."""
+    tree = Tree(raw)
+    frames = [video.raw.get("file_names") for video in tree.videos]
+    return {
+        "videos": len(tree.videos),
+        "frames": sum(len(names) for names in frames if isinstance(names, list)),
+        "annotations": len(tree.annotations),
+        "categories": len(tree.categories),
+    }

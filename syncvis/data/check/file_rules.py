@@ -1,0 +1,137 @@
+"""Rules that look at the whole file: lists, ids, categories, references between entries."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from itertools import count
+
+from syncvis.data.check.entries import Entry, by_id, identifier, listed, show
+from syncvis.data.check.findings import Finding, Mend
+from syncvis.data.check.views import Tree
+
+_NAMES = {"categories": "category", "videos": "video", "annotations": "annotation"}
+
+
+def top_level(tree: Tree) -> Iterator[Finding]:
+    """The three lists are there; annotations may be missing or null, as in public test sets."""
+    for name in _NAMES:
+        value = tree.raw.get(name)
+        if name == "annotations" and value in (None, []):
+            yield Finding("no-annotations", name, "there are no annotations: a test set?")
+        elif not isinstance(value, list):
+            yield Finding("top-level", name, f"is {show(value)}, not a list" if name in tree.raw else "is missing")
+        elif not value:
+            yield Finding("top-level", name, "the list is empty")
+
+
+def entry_kinds(tree: Tree) -> Iterator[Finding]:
+    """Every entry of the lists is an object."""
+    for name in _NAMES:
+        values = tree.raw.get(name)
+        for index, value in enumerate(values if isinstance(values, list) else []):
+            if not isinstance(value, dict):
+                entry = Entry(name, index, {})
+                yield entry.finding("entry", f"is {show(value)}, not an object", mend=entry.drop("entry"))
+
+
+def ids(tree: Tree) -> Iterator[Finding]:
+    """Every entry has an id of its own."""
+    for found in (tree.categories, tree.videos, tree.annotations):
+        fresh = _fresh_ids(found)
+        first = by_id(found)
+        for entry in found:
+            name = _NAMES[entry.list]
+            if entry.id is None:
+                text = f"the id is {show(entry.raw['id'])}, not a whole number" if "id" in entry.raw else "has no id"
+                mend = entry.put(next(fresh), "id") if name == "annotation" else None
+                yield entry.finding(f"{name}-id", text, "id", mend=mend)
+            elif first[entry.id] is not entry:
+                text = f"the id {entry.id} is already that of {first[entry.id].key()}"
+                mend = _unlike(tree, entry, first[entry.id], next(fresh))
+                yield entry.finding(f"{name}-duplicate-id", text, "id", mend=mend)
+
+
+def _fresh_ids(found: tuple[Entry, ...]) -> Iterator[int]:
+    return count(1 + max((entry.id for entry in found if entry.id is not None), default=0))
+
+
+def _unlike(tree: Tree, entry: Entry, first: Entry, fresh: int) -> Mend | None:
+    """Copies go; a new id is given where nothing can refer to the old one."""
+    if entry.raw == first.raw:
+        return entry.drop("copy")
+    reference = {"videos": "video_id", "categories": "category_id"}.get(entry.list)
+    if reference and any(annotation.raw.get(reference) == entry.id for annotation in tree.annotations):
+        return None
+    return entry.put(fresh, "id")
+
+
+def category_names(tree: Tree) -> Iterator[Finding]:
+    """Every category has a name of its own."""
+    first: dict[str, Entry] = {}
+    for category in tree.categories:
+        name = category.raw.get("name")
+        if not isinstance(name, str) or not name.strip():
+            text = f"the name is {show(name)}, not text" if "name" in category.raw else "has no name"
+            mend = None if category.id is None else category.put(f"category {category.id}", "name")
+            yield category.finding("category-name", text, "name", mend=mend)
+        elif first.setdefault(name, category) is not category:
+            text = f"the name {show(name)} is already that of {first[name].key()}"
+            yield category.finding("category-duplicate-name", text, "name")
+
+
+def category_use(tree: Tree) -> Iterator[Finding]:
+    """Categories without annotations, and gaps in their ids: fine, but good to know."""
+    used = {identifier(annotation.raw.get("category_id")) for annotation in tree.annotations}
+    for category in tree.categories if tree.annotations else ():
+        if category.id is not None and category.id not in used:
+            name = show(category.raw.get("name"))
+            yield category.finding("category-unused", f"category {category.id}, {name}, has no annotation")
+    known = sorted(by_id(tree.categories))
+    if known and known[-1] - known[0] >= len(known):
+        text = f"{len(known)} ids between {known[0]} and {known[-1]}: labels are positions in the list, not ids"
+        yield Finding("category-gap", "categories", text)
+
+
+def references(tree: Tree) -> Iterator[Finding]:
+    """Every annotation is of a video and a category in the file; not asked of a list that is missing."""
+    videos, categories = by_id(tree.videos), by_id(tree.categories)
+    all_named = len(videos) == len(tree.videos)
+    for annotation in tree.annotations:
+        if videos and identifier(annotation.raw.get("video_id")) not in videos:
+            mend = annotation.drop("annotation") if all_named else None
+            yield _unknown(annotation, "video", mend)
+        if categories and identifier(annotation.raw.get("category_id")) not in categories:
+            yield _unknown(annotation, "category", None)
+
+
+def _unknown(annotation: Entry, name: str, mend: Mend | None) -> Finding:
+    key = f"{name}_id"
+    text = f"there is no {name} {show(annotation.raw[key])}" if key in annotation.raw else f"has no {key}"
+    return annotation.finding(f"unknown-{name}", text, key, mend=mend)
+
+
+def shared_frames(tree: Tree) -> Iterator[Finding]:
+    """No two videos show the same files; one finding for each pair of videos."""
+    owner: dict[str, Entry] = {}
+    shared: dict[tuple[int, int], list[int]] = {}
+    for video in tree.videos:
+        for t, name in enumerate(listed(video, "file_names")):
+            other = owner.setdefault(posixpath.normpath(name), video) if isinstance(name, str) else video
+            if other is not video:
+                shared.setdefault((other.index, video.index), []).append(t)
+    positions = {video.index: video for video in tree.videos}
+    for (first, second), frames in shared.items():
+        other, video = positions[first], positions[second]
+        if other.raw == video.raw:
+            continue  # a copy of an entry, see ids()
+        text = f"{len(frames)} of its frames are also in {other.key()}, video {show(other.raw.get('id'))}"
+        yield video.finding("shared-frames", text, "file_names", frames[0], frame=frames[0])
+
+
+def annotated_videos(tree: Tree) -> Iterator[Finding]:
+    """Videos without annotations, in a file that has some."""
+    used = {identifier(annotation.raw.get("video_id")) for annotation in tree.annotations}
+    for video in tree.videos if tree.annotations else ():
+        if video.id is not None and video.id not in used:
+            yield video.finding("video-without-annotations", "no annotation is of this video")

@@ -1,0 +1,170 @@
+"""What a check can find: a table of kinds, and findings that carry the edits which would mend them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from syncvis.errors import DataError
+
+
+class Severity(StrEnum):
+    """How bad a finding is; ``exit_code`` is that of a check which finds nothing worse."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+    @property
+    def exit_code(self) -> int:
+        return {Severity.ERROR: DataError.exit_code, Severity.WARNING: 1, Severity.NOTE: 0}[self]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of finding. Error: cannot be trained or evaluated; warning: suspicious; note: good to know."""
+
+    severity: Severity
+    title: str
+
+
+_ERRORS = {
+    "json": "the file is not a JSON object",
+    "top-level": "a top-level list is missing or empty",
+    "entry": "an entry is not an object",
+    "category-id": "a category has no whole number as its id",
+    "category-duplicate-id": "two categories share an id",
+    "category-name": "a category has no name",
+    "video-id": "a video has no whole number as its id",
+    "video-duplicate-id": "two videos share an id",
+    "video-size": "height and width are missing or impossible",
+    "video-image-size": "all images of a video differ from its height and width",
+    "video-frames": "a video lists no frames",
+    "video-length": "length differs from the number of frames",
+    "file-name": "a frame has no usable file name",
+    "file-name-outside": "a file name leaves the folder of the frames",
+    "frames-folder": "the folder of the frames is missing",
+    "missing-frame": "a frame is not on the disk",
+    "unreadable-image": "a frame cannot be read",
+    "image-bomb": "a frame has more pixels than any video may have",
+    "image-size": "a frame is of another size than its video",
+    "annotation-id": "an annotation has no whole number as its id",
+    "annotation-duplicate-id": "two annotations share an id",
+    "unknown-video": "an annotation is of no video in the file",
+    "unknown-category": "an annotation is of no category in the file",
+    "segmentations": "an annotation has no list of masks",
+    "mask-count": "not one mask (or null) per frame",
+    "mask-type": "a mask is neither null, an RLE nor polygons",
+    "mask-size": "a mask is of another size than its video",
+    "mask-damaged": "an RLE cannot be decoded",
+    "polygon": "a polygon is not three or more finite points",
+    "polygon-far-outside": "a polygon leaves the frame by more than a pixel",
+}
+_WARNINGS = {
+    "category-duplicate-name": "two categories share a name",
+    "file-name-duplicate": "a video shows a file twice",
+    "shared-frames": "two videos show the same files",
+    "annotation-size": "height, width or length of an annotation differ from its video",
+    "iscrowd": "iscrowd is not 0 or 1",
+    "polygon-outside": "a polygon leaves the frame by up to a pixel",
+    "mask-empty": "a mask has no pixel",
+    "empty-track": "an annotation has no mask in any frame",
+    "identical-tracks": "two annotations of a video have the same masks",
+    "box-count": "not one box (or null) per frame",
+    "box-missing": "a mask has no box",
+    "box-without-mask": "a box has no mask",
+    "box-invalid": "a box is not four finite numbers with a positive size",
+    "box-outside": "a box leaves the frame",
+    "box-differs": "a box differs from its mask",
+    "area-count": "not one area (or null) per frame",
+    "area-missing": "a mask has no area",
+    "area-without-mask": "an area has no mask",
+    "area-invalid": "an area is not a finite number from 0",
+    "area-differs": "an area differs from its mask",
+}
+_NOTES = {
+    "category-unused": "a category has no annotation",
+    "category-gap": "the ids of the categories have gaps",
+    "no-annotations": "the file has no annotations",
+    "video-without-annotations": "a video has no annotation",
+    "overlap": "two annotations cover nearly the same pixels",
+}
+
+KINDS: dict[str, Kind] = {
+    code: Kind(severity, title)
+    for severity, titles in ((Severity.ERROR, _ERRORS), (Severity.WARNING, _WARNINGS), (Severity.NOTE, _NOTES))
+    for code, title in titles.items()
+}
+"""Every code, worst first."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Put ``value`` at ``path`` (keys and positions from the top of the JSON), or drop what is there."""
+
+    path: tuple[str | int, ...]
+    value: Any = None
+    drop: bool = False
+
+
+@dataclass(frozen=True)
+class Mend:
+    """How ``--fix`` mends a finding: in words, and as edits."""
+
+    how: str
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a part, before it is known where the part stands."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        code: a key of ``KINDS``.
+        key: where in the JSON, such as ``annotations[3].bboxes[7]``.
+        video, annotation: ids, None where there is none or it is not a whole number.
+        frame: position in the video, from 0.
+        mend: what ``--fix`` does about it; None if it takes a human.
+    """
+
+    code: str
+    key: str
+    text: str
+    video: int | None = None
+    frame: int | None = None
+    annotation: int | None = None
+    mend: Mend | None = None
+
+    @property
+    def severity(self) -> Severity:
+        return KINDS[self.code].severity
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings in one JSON file. ``sizes``: how many videos, frames, annotations and categories it has."""
+
+    source: Path
+    findings: tuple[Finding, ...]
+    sizes: dict[str, int]
+
+    def count(self, severity: Severity) -> int:
+        """How many findings are of a severity."""
+        return Counter(finding.severity for finding in self.findings)[severity]
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """That of the worst: 0 nothing or notes only, 1 warnings, 3 errors."""
+    return max((finding.severity.exit_code for finding in findings), default=0)

@@ -1,0 +1,96 @@
+"""Reading masks of all kinds without trusting them; what comes out is safe for pycocotools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco
+
+from syncvis.data.check.entries import Size, is_number, show
+from syncvis.data.check.findings import Problem
+from syncvis.errors import DataError
+from syncvis.ops import masks as rle
+from syncvis.structures import RLE
+
+# pycocotools draws polygons point by point at five times the size: an outline this long took 96 MiB.
+MAX_OUTLINE = 2_000_000
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A mask that could be read. ``box``: left, top, width, height; ``drawn``: from polygons, so areas are near."""
+
+    rle: RLE
+    area: int
+    box: tuple[int, int, int, int]
+    drawn: bool
+
+
+def read_mask(segmentation: Any, size: Size | None) -> tuple[Mask | None, Problem | None]:
+    """The mask of one frame and what is wrong with it; no mask where there is none or it cannot be read.
+
+    Args:
+        segmentation: As in the file: null, an RLE or a list of polygons.
+        size: That of the video; None if unknown, then polygons cannot be read.
+    """
+    if segmentation is None:
+        return None, None
+    try:
+        if isinstance(segmentation, list):
+            return _from_polygons(segmentation, size)
+        if isinstance(segmentation, Mapping):
+            return _from_rle(segmentation, size)
+    except DataError as error:
+        return None, Problem("mask-damaged", error.problem[:200])
+    return None, Problem("mask-type", f"is {show(segmentation)}, not null, an RLE or polygons")
+
+
+def _from_rle(segmentation: Mapping[str, Any], size: Size | None) -> tuple[Mask | None, Problem | None]:
+    found = segmentation.get("size")
+    if size is not None and found != list(size):
+        shown = " x ".join(map(show, found)) if isinstance(found, list) and len(found) == 2 else show(found)
+        return None, Problem("mask-size", f"the mask is {shown}, its video {size[0]} x {size[1]} (height x width)")
+    return _measured(rle.runs(segmentation, "mask"), segmentation["size"], drawn=False), None
+
+
+def _measured(runs: NDArray[np.int64], size: list[int], drawn: bool) -> Mask:
+    checked = rle.from_runs(runs, size[0], size[1])
+    left, top, width, height = (int(side) for side in coco.toBbox(checked))
+    return Mask(checked, int(runs[1::2].sum()), (left, top, width, height), drawn)
+
+
+def _from_polygons(polygons: list[Any], size: Size | None) -> tuple[Mask | None, Problem | None]:
+    if size is None:
+        return None, None
+    if not polygons:
+        return _measured(np.array([size[0] * size[1]]), list(size), drawn=True), None
+    if (problem := _polygons_problem(polygons, size)) and problem.code != "polygon-outside":
+        return None, problem
+    drawn = coco.merge(coco.frPyObjects([[float(x) for x in polygon] for polygon in polygons], *size))
+    return _measured(rle.runs(drawn, "mask"), list(size), drawn=True), problem
+
+
+def _polygons_problem(polygons: list[Any], size: Size) -> Problem | None:
+    for index, polygon in enumerate(polygons):
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(map(is_number, polygon)):
+            text = f"polygon {index} is {show(polygon)}, not of three or more pairs of finite x, y"
+            return Problem("polygon", text)
+    if _outline(polygons) > MAX_OUTLINE:
+        return Problem("polygon", f"the outline is longer than {MAX_OUTLINE} pixels")
+    points = np.array(list(chain.from_iterable(polygons)), float).reshape(-1, 2)
+    beyond = float(np.maximum(-points, points - [size[1], size[0]]).max())
+    if beyond <= 0:
+        return None
+    code = "polygon-outside" if beyond <= 1 else "polygon-far-outside"
+    return Problem(code, f"a point is {beyond:.4g} pixels outside the frame of {size[0]} x {size[1]}")
+
+
+def _outline(polygons: list[list[float]]) -> float:
+    """Length in pixels of all outlines together, each closed."""
+    points = [np.array(polygon, float).reshape(-1, 2) for polygon in polygons]
+    return float(sum(np.abs(p - np.roll(p, 1, axis=0)).max(1).sum() + len(p) for p in points))

@@ -1,0 +1,67 @@
+"""Reports for people and for programs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from syncvis.data.check.findings import KINDS, Finding, Report, Severity
+
+
+def render(report: Report, most: int | None) -> Iterator[str]:
+    """What was found: for every kind, worst first, how often and the first ``most`` findings (None: all)."""
+    sizes = ", ".join(f"{count} {name}" for name, count in report.sizes.items())
+    yield f"{_plain(str(report.source))}: {sizes}" if sizes else _plain(str(report.source))
+    grouped = _grouped(report.findings)
+    for code, found in grouped.items():
+        yield f"  {KINDS[code].severity} {code}: {KINDS[code].title}: {len(found)}"
+        yield from (f"    {line(finding)}" for finding in found[:most])
+        if most is not None and len(found) > most:
+            yield f"    ... and {len(found) - most} more (--all)"
+
+
+def _grouped(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    grouped = defaultdict(list)
+    for finding in findings:
+        grouped[finding.code].append(finding)
+    return {code: grouped[code] for code in KINDS if code in grouped}
+
+
+def line(finding: Finding) -> str:
+    """One finding: ids, key, what is wrong, what --fix does."""
+    ids = (("video", finding.video), ("frame", finding.frame), ("annotation", finding.annotation))
+    place = ", ".join(f"{name} {value}" for name, value in ids if value is not None)
+    key = f"({finding.key})" if finding.key else ""
+    mend = f" [--fix: {finding.mend.how}]" if finding.mend else ""
+    where = " ".join(part for part in (place, key) if part)
+    return _plain(f"{where}: {finding.text}{mend}" if where else f"{finding.text}{mend}")
+
+
+def _plain(text: str) -> str:
+    """Printable on any terminal, whatever the file's names are made of."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def summary(report: Report) -> str:
+    """The report in one line."""
+    counts = ", ".join(_counted(report.count(severity), severity) for severity in Severity)
+    mendable = sum(finding.mend is not None for finding in report.findings)
+    verdict = "" if report.count(Severity.ERROR) or report.count(Severity.WARNING) else "nothing wrong: "
+    return f"{verdict}{counts}" + (f"; --fix mends {mendable}" if mendable else "")
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """A report for programs."""
+    counts = {code: len(found) for code, found in _grouped(report.findings).items()}
+    findings = [_finding_json(finding) for finding in report.findings]
+    return {"file": str(report.source), "sizes": report.sizes, "counts": counts, "findings": findings}
+
+
+def _finding_json(finding: Finding) -> dict[str, Any]:
+    names = ("severity", "code", "video", "frame", "annotation", "key", "text")
+    return {name: getattr(finding, name) for name in names} | {"mend": finding.mend.how if finding.mend else None}

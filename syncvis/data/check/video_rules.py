@@ -1,0 +1,121 @@
+"""Rules that look at one video: its size, its frames, and its tracks beside one another."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import zip_longest
+
+import numpy as np
+from pycocotools import mask as coco
+
+from syncvis.data.check.entries import Entry, Size, listed, show
+from syncvis.data.check.findings import Edit, Finding, Mend
+from syncvis.data.check.masks import Mask
+from syncvis.data.check.views import Clip
+from syncvis.ops.masks import MAX_FRAME_PIXELS
+
+HEAVY_OVERLAP = 0.8
+"""IoU of two masks of one frame from which they are reported."""
+
+MAX_COMPARED = 300
+"""Frames with more masks than this are not compared: no real video has them, and all pairs would fill the memory."""
+
+
+def size(clip: Clip) -> Iterator[Finding]:
+    """Height and width are possible."""
+    if clip.size is None:
+        height, width = (show(clip.video.raw.get(side)) for side in ("height", "width"))
+        text = f"height {height}, width {width}: not whole numbers from 1 up to {MAX_FRAME_PIXELS} pixels together"
+        yield clip.video.finding("video-size", text, mend=_resize(clip))
+
+
+def _resize(clip: Clip) -> Mend | None:
+    agreed = clip.agreed_size
+    if agreed is None or len(agreed) != 2 or min(agreed) < 1 or agreed[0] * agreed[1] > MAX_FRAME_PIXELS:
+        return None
+    path = (clip.video.list, clip.video.index)
+    edits = tuple(Edit((*path, side), value) for side, value in zip(("height", "width"), agreed, strict=True))
+    return Mend(f"set height and width to {agreed[0]} and {agreed[1]}", edits)
+
+
+def image_sizes(clip: Clip) -> Iterator[Finding]:
+    """Images have the video's size. If all have one other size, the video's own is probably wrong."""
+    if clip.size is None:
+        return
+    sizes = clip.image_sizes
+    if len(sizes) == 1 and clip.size not in sizes and len(clip.frames) > 1:
+        text = f"all images are {_by(next(iter(sizes)))}, the video {_by(clip.size)} (height x width)"
+        yield clip.video.finding("video-image-size", text, mend=_resize(clip))
+        return
+    for t, look in enumerate(clip.frames):
+        if look.size not in (None, clip.size):
+            text = f"the image is {_by(look.size)}, its video {_by(clip.size)} (height x width)"
+            yield clip.video.finding("image-size", text, "file_names", t, frame=t)
+
+
+def _by(sides: Size | None) -> str:
+    return " x ".join(map(str, sides or ()))
+
+
+def frame_list(clip: Clip) -> Iterator[Finding]:
+    """file_names is a list of at least one frame, and as long as length says."""
+    names, length = clip.video.raw.get("file_names"), clip.video.raw.get("length")
+    if not isinstance(names, list) or not names:
+        text = f"file_names is {show(names)}, not a list of frames" if names != [] else "file_names is empty"
+        mend = clip.video.drop("video") if not names else None
+        yield clip.video.finding("video-frames", text, "file_names", mend=mend)
+    elif "length" in clip.video.raw and (type(length) is not int or length != len(names)):
+        text = f"length is {show(length)}, but file_names lists {len(names)} frames"
+        yield clip.video.finding("video-length", text, "length", mend=clip.video.put(len(names), "length"))
+
+
+def frames(clip: Clip) -> Iterator[Finding]:
+    """Every frame has a good name and can be read."""
+    for t, look in enumerate(clip.frames):
+        if look.problem:
+            mend = None if look.better_name is None else clip.video.put(look.better_name, "file_names", t)
+            yield clip.video.finding(look.problem.code, look.problem.text, "file_names", t, frame=t, mend=mend)
+
+
+def repeated_frames(clip: Clip) -> Iterator[Finding]:
+    """No file is shown twice."""
+    first: dict[str, int] = {}
+    for t, name in enumerate(listed(clip.video, "file_names")):
+        if isinstance(name, str) and first.setdefault(name, t) != t:
+            text = f"{show(name)} is already frame {first[name]}"
+            yield clip.video.finding("file-name-duplicate", text, "file_names", t, frame=t)
+
+
+def identical_tracks(clip: Clip) -> Iterator[Finding]:
+    """No two annotations have the same masks; of two of one category the second is a copy."""
+    first: dict[tuple[str, ...], Entry] = {}
+    for track in clip.tracks:
+        if track.complete and any(track.masks):
+            other = first.setdefault(_shape(track.masks), track.annotation)
+            if other is not track.annotation:
+                same = track.annotation.raw.get("category_id") == other.raw.get("category_id")
+                mend = track.annotation.drop("annotation") if same else None
+                text = f"its masks are those of {other.key()}, annotation {show(other.raw.get('id'))}"
+                yield track.annotation.finding("identical-tracks", text, mend=mend)
+
+
+def _shape(masks: tuple[Mask | None, ...]) -> tuple[str, ...]:
+    return tuple(mask.rle["counts"] if mask and mask.area else "" for mask in masks)
+
+
+def overlaps(clip: Clip) -> Iterator[Finding]:
+    """Pairs of tracks that cover nearly the same pixels in some frame."""
+    found: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for t, column in enumerate(zip_longest(*(track.masks for track in clip.tracks))):
+        seen = [(place, mask.rle) for place, mask in enumerate(column) if mask and mask.area]
+        if 1 < len(seen) <= MAX_COMPARED:
+            rles = [rle for _, rle in seen]
+            heavy = np.triu(coco.iou(rles, rles, [0] * len(rles)) >= HEAVY_OVERLAP, 1)
+            for a, b in np.argwhere(heavy):
+                found[seen[a][0], seen[b][0]].append(t)
+    for (a, b), times in found.items():
+        if _shape(clip.tracks[a].masks) != _shape(clip.tracks[b].masks):
+            other, track = clip.tracks[a].annotation, clip.tracks[b].annotation
+            text = f"overlaps with annotation {show(other.raw.get('id'))} by {HEAVY_OVERLAP:.0%} in {len(times)} frames"
+            yield track.finding("overlap", text, "segmentations", times[0], frame=times[0])

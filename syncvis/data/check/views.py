@@ -1,0 +1,102 @@
+"""What the rules look at: the whole file, a video with its frames and tracks, one track."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from syncvis.data.check.entries import Entry, Json, Size, by_id, entries, identifier, listed, video_size
+from syncvis.data.check.findings import Problem
+from syncvis.data.check.images import FrameLooker, Look
+from syncvis.data.check.masks import Mask, read_mask
+
+
+@dataclass(frozen=True)
+class Track:
+    """An annotation of a known video.
+
+    Attributes:
+        masks: one per entry of ``segmentations``; None where there is no mask or it cannot be read.
+        problems: what is wrong with each mask.
+    """
+
+    annotation: Entry
+    size: Size | None
+    num_frames: int
+    masks: tuple[Mask | None, ...]
+    problems: tuple[Problem | None, ...]
+
+    def known(self, t: int) -> bool:
+        """Whether it is clear what boxes and areas have to be in frame ``t``."""
+        mask = self.masks[t]
+        return mask.area > 0 if mask else self.annotation.raw["segmentations"][t] is None
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is clear in every frame of the video."""
+        return len(self.masks) == self.num_frames and all(map(self.known, range(len(self.masks))))
+
+    @property
+    def mask_sizes(self) -> set[Any]:
+        """The sizes that the RLEs claim."""
+        sizes = [mask.get("size") for mask in listed(self.annotation, "segmentations") if isinstance(mask, dict)]
+        return {tuple(size) for size in sizes if isinstance(size, list) and all(type(side) is int for side in size)}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video with what was seen of its frames, and its tracks."""
+
+    video: Entry
+    size: Size | None
+    frames: tuple[Look, ...]
+    tracks: tuple[Track, ...]
+
+    @property
+    def image_sizes(self) -> set[Size]:
+        return {look.size for look in self.frames if look.size is not None}
+
+    @property
+    def agreed_size(self) -> Size | None:
+        """The size that all images and all masks have; None if there are several, or none."""
+        sizes = set(self.image_sizes).union(*(track.mask_sizes for track in self.tracks))
+        return sizes.pop() if len(sizes) == 1 else None
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The whole JSON file."""
+
+    raw: Json
+
+    @cached_property
+    def categories(self) -> tuple[Entry, ...]:
+        return entries(self.raw, "categories")
+
+    @cached_property
+    def videos(self) -> tuple[Entry, ...]:
+        return entries(self.raw, "videos")
+
+    @cached_property
+    def annotations(self) -> tuple[Entry, ...]:
+        return entries(self.raw, "annotations")
+
+    def clips(self, looker: FrameLooker) -> Iterator[Clip]:
+        """The videos one after the other; masks are read when a video's turn comes."""
+        owners, members = by_id(self.videos), defaultdict(list)
+        for annotation in self.annotations:
+            members[identifier(annotation.raw.get("video_id"))].append(annotation)
+        for video in self.videos:
+            own = members[video.id] if video.id is not None and owners[video.id] is video else []
+            frames = tuple(map(looker.look, listed(video, "file_names")))
+            size = video_size(video)
+            yield Clip(video, size, frames, tuple(_track(annotation, size, len(frames)) for annotation in own))
+
+
+def _track(annotation: Entry, size: Size | None, num_frames: int) -> Track:
+    num_frames = num_frames or len(listed(annotation, "segmentations"))  # a video without frames is its own finding
+    read = [read_mask(segmentation, size) for segmentation in listed(annotation, "segmentations")]
+    return Track(annotation, size, num_frames, tuple(mask for mask, _ in read), tuple(problem for _, problem in read))

@@ -1,0 +1,151 @@
+"""Random damage: a check ends with a report, mending with a file, and what a check calls free of errors can be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from damage import Copy, clean_copy
+from PIL import Image
+
+from syncvis.data.check.checking import Settings, check_file
+from syncvis.data.check.findings import Severity
+from syncvis.data.check.mending import fix_file
+from syncvis.data.check.text import render, to_json
+from syncvis.data.ytvis import VideoDataset
+from syncvis.errors import DataError
+
+ROUNDS = int(os.environ.get("SYNCVIS_FUZZ_ROUNDS", "120"))
+"""Of each kind; more by hand, to look for new faults."""
+
+JUNK: list[Any] = [
+    None, True, False, 0, 1, -1, 2, 7, 0.5, -0.0, 1e308, float("nan"), float("inf"), -float("inf"),
+    2**31, 2**63, -(2**63), 10**400, [10**400, 0, 1, 1], [float("nan")] * 4,
+    "", "0", "\0", "\ud800", "../x", "/etc/passwd", "v\\0.png", "C:", ".", "a" * 5000,
+    [], [[]], [None], [0, 0], [1, 2, 3, 4], [[1, 1, 5, 5, 9, 1]], [[1, 1, 5, 5, 9, 1], [1]], {},
+    {"size": [32, 48]}, {"counts": [1536]}, {"size": None, "counts": None}, {"size": [True, 1], "counts": [1]},
+    {"size": [32, 48], "counts": [1536]}, {"size": [32.0, 48.0], "counts": [0, 1536]},
+    {"size": [32, 48], "counts": "`"}, {"size": [32, 48], "counts": [2**70]},
+    {"size": [32, 48], "counts": [[1], [2, 3]]}, {"size": [2**40, 2**40], "counts": "oooo0"},
+]  # fmt: skip
+
+
+def _place(node: Any, rng: random.Random) -> tuple[Any, Any]:
+    """A container of a JSON tree and one of its keys; at any depth."""
+    while True:
+        key = rng.choice(list(node) if isinstance(node, dict) else range(len(node)))
+        if not isinstance(node[key], dict | list) or not node[key] or rng.random() < 0.2:
+            return node, key
+        node = node[key]
+
+
+def _mutate_tree(tree: dict[str, Any], rng: random.Random) -> None:
+    for _ in range(rng.randint(1, 4)):
+        if not tree:
+            return
+        container, key = _place(tree, rng)
+        other, other_key = _place(tree, rng)
+        kind = rng.randrange(6)
+        if kind == 0:
+            del container[key]
+        elif kind == 1:
+            container[key] = json.loads(json.dumps(other[other_key]))
+        elif kind == 2 and isinstance(container, list):
+            container.insert(key, json.loads(json.dumps(container[key])))
+        else:
+            container[key] = json.loads(json.dumps(rng.choice(JUNK)))
+
+
+def _mutate_masks(tree: dict[str, Any], rng: random.Random) -> None:
+    masks = [m for entry in tree["annotations"] for m in entry["segmentations"] if m]
+    for mask in rng.sample(masks, rng.randint(1, 4)):
+        text = list(mask["counts"])
+        for _ in range(rng.randint(1, 3)):
+            place = rng.randrange(len(text))
+            text[place : place + rng.randint(0, 2)] = rng.choice(["", chr(rng.randint(0, 130)), "o" * 7, "0", "o"])
+            text = text or [""]
+        mask["counts"] = "".join(text)
+
+
+def _mutate_bytes(content: bytes, rng: random.Random) -> bytes:
+    data = bytearray(content)
+    for _ in range(rng.randint(1, 6)):
+        place = rng.randrange(len(data) + 1)
+        size = rng.choice([0, 1, 4, 50])
+        data[place : place + size] = rng.choice([b"", rng.randbytes(1), rng.randbytes(4), b'"', b"[", b"\xff" * 4])
+    return bytes(data[: rng.randrange(len(data) + 1)] if rng.random() < 0.2 else data)
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """Two videos, for speed. Files are damaged one after the other."""
+    data = clean_copy(tiny_data, tmp_path_factory.mktemp("fuzz") / "copy")
+    data.tree["videos"] = data.tree["videos"][:2]
+    data.tree["annotations"] = [entry for entry in data.tree["annotations"] if entry["video_id"] <= 2]
+    data.save()
+    return data
+
+
+def _load_everything(root: Path, name: str) -> None:
+    dataset = VideoDataset.load(root, name)
+    for video in dataset.videos:
+        for t in range(len(video)):
+            dataset.read_frame(video, t)
+            for track in video.tracks:
+                track.mask(t)
+
+
+def _assert_handled(data: Copy) -> None:
+    report = check_file(data.source, Settings(deep=True))
+    assert "\n".join(render(report, None)).encode()
+    json.dumps(to_json(report))
+    if not report.count(Severity.ERROR):
+        _load_everything(data.root, data.source.name)
+    out = data.root / "fixed.json"
+    out.unlink(missing_ok=True)
+    try:
+        fixed = fix_file(data.source, out, Settings(deep=True))
+    except DataError:
+        assert [finding.code for finding in report.findings] == ["json"]
+        return
+    assert not [finding for finding in fixed.remains.findings if finding.mend]
+    assert check_file(out, Settings(deep=True)).findings == fixed.remains.findings
+
+
+@pytest.mark.parametrize("mutate", [_mutate_tree, _mutate_masks], ids=["tree", "masks"])
+def test_damaged_trees(data: Copy, mutate: Any) -> None:
+    clean = json.dumps(data.tree)
+    for seed in range(ROUNDS):
+        tree = json.loads(clean)
+        mutate(tree, random.Random(seed))
+        data.source.write_text(json.dumps(tree))
+        _assert_handled(data)
+
+
+def test_damaged_json(data: Copy) -> None:
+    clean = json.dumps(data.tree).encode()
+    for seed in range(ROUNDS):
+        data.source.write_bytes(_mutate_bytes(clean, random.Random(seed)))
+        _assert_handled(data)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+def test_damaged_images(data: Copy, format: str, tmp_path: Path) -> None:
+    data.save()
+    path, kept = data.image, tmp_path / "kept"
+    shutil.copy(path, kept)
+    with Image.open(kept) as image:
+        image.save(tmp_path / "clean", format)
+    clean = (tmp_path / "clean").read_bytes()
+    for seed in range(ROUNDS // 4):
+        path.write_bytes(_mutate_bytes(clean, random.Random(seed)))
+        report = check_file(data.source, Settings(deep=True))
+        assert {finding.code for finding in report.findings} <= {"unreadable-image", "image-size", "image-bomb"}
+        if not report.findings:
+            _load_everything(data.root, data.source.name)
+    shutil.copy(kept, path)
