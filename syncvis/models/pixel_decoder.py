@@ -70,9 +70,7 @@ class PixelDecoder(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> PixelFeatures:
         """Four backbone maps, fine to coarse -> PixelFeatures; in the precision of the weights also under autocast."""
         with torch.autocast(maps[0].device.type, enabled=False):
-            # Channels last: maps become tokens without a copy, and oneDNN convolves them faster.
-            precision = self.level_embed.dtype
-            return self._features([x.to(precision).contiguous(memory_format=torch.channels_last) for x in maps])
+            return self._features([x.to(self.level_embed.dtype) for x in maps])
 
     def _features(self, maps: Sequence[Tensor]) -> PixelFeatures:
         projected = [proj(x) for proj, x in zip(self.input_proj, reversed(maps[1:]), strict=True)]
