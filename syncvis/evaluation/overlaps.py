@@ -1,0 +1,173 @@
+"""The tracks of one video against its annotations: checked, then compared frame by frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from syncvis.errors import DataError
+from syncvis.evaluation import tubes
+from syncvis.evaluation.matching import Flags, Floats
+from syncvis.evaluation.occlusion import boxes
+from syncvis.evaluation.truth import GroundTruthTrack, GroundTruthVideo
+from syncvis.ops import masks
+from syncvis.ops.run_lengths import Ints, pairs_of, parse_counts
+from syncvis.structures import RLE, Track
+
+Frames = Sequence[RLE | None]
+
+# What is held at a time: characters of compressed masks, and columns of pixels.
+_CHUNK_CHARACTERS = 1_000_000
+MAX_COLUMNS = 2**24
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """F predicted and G annotated tracks of a video of T frames, in pixels.
+
+    Attributes:
+        shared: (F, G, T) intersections; 0 for pairs that were not asked for.
+        found: (F, T) areas of the predicted tracks.
+        truth: (G, T) areas of the annotated ones.
+    """
+
+    shared: Ints
+    found: Ints
+    truth: Ints
+
+    def tube_ious(self) -> Floats:
+        """(F, G)."""
+        return tubes.tube_ious(self.shared.sum(axis=2), self.found.sum(axis=1), self.truth.sum(axis=1))
+
+
+def compare(video: GroundTruthVideo, tracks: Sequence[Track], num_categories: int, all_pairs: bool) -> Overlap:
+    """Overlap of the tracks with the annotations.
+
+    Args:
+        all_pairs: also pairs of different classes.
+
+    Raises:
+        DataError: A track has the wrong number of frames, a class out of range or a score that is not finite; a mask
+            is damaged or of another size; the video is too large.
+    """
+    _check_video(video)
+    _check_tracks(video, tracks, num_categories)
+    truth = _truth_strips(video)
+    shared = np.zeros((len(tracks), len(video.tracks), video.length), np.int64)
+    areas = np.zeros((len(tracks), video.length), np.int64)
+    wanted = _wanted(video.tracks, tracks, all_pairs)
+    for chunk in _chunks(video, [track.masks for track in tracks]):
+        part = _parse(video, [tracks[n].masks for n in chunk], [_found(video, n) for n in chunk])
+        areas[chunk] = part.areas
+        for g in np.flatnonzero(wanted[chunk].any(axis=0)):
+            rows = np.flatnonzero(wanted[chunk, g])
+            one = truth.select(np.array([g]))
+            shared[np.array(chunk)[rows], g] = tubes.intersections(part.select(rows), one, _columns(video))
+    return Overlap(shared, areas, truth.areas)
+
+
+def _wanted(truth: Sequence[GroundTruthTrack], tracks: Sequence[Track], all_pairs: bool) -> Flags:
+    """(F, G) the pairs whose overlap is needed."""
+    labels = np.array([track.label for track in tracks], int), np.array([track.label for track in truth], int)
+    return (labels[0][:, None] == labels[1]) | all_pairs
+
+
+def _columns(video: GroundTruthVideo) -> int:
+    return video.length * video.width
+
+
+def _check_video(video: GroundTruthVideo) -> None:
+    if video.height * video.width > masks.MAX_FRAME_PIXELS or not 0 < _columns(video) <= MAX_COLUMNS:
+        raise DataError(
+            f"{video.length} frames of {video.height} x {video.width} are over the limits: {masks.MAX_FRAME_PIXELS} "
+            f"pixels a frame, {MAX_COLUMNS} columns in all",
+            file=f"ground truth of video {video.id}",
+            fix="cut or scale the video",
+        )
+
+
+def _check_tracks(video: GroundTruthVideo, tracks: Sequence[Track], num_categories: int) -> None:
+    for n, annotated in enumerate(video.tracks):
+        _check_track(video, annotated.label, annotated.segmentations, num_categories, _truth(video, n))
+    for n, track in enumerate(tracks):
+        where = _found(video, n)
+        if not math.isfinite(track.score):
+            raise DataError(f"score is {track.score}", file=where, fix="give a finite score")
+        _check_track(video, track.label, track.masks, num_categories, where)
+
+
+def _truth(video: GroundTruthVideo, n: int) -> str:
+    return f"ground truth of video {video.id}, track {n}"
+
+
+def _found(video: GroundTruthVideo, n: int) -> str:
+    return f"prediction for video {video.id}, track {n}"
+
+
+def _check_track(video: GroundTruthVideo, label: int, frames: Frames, num_categories: int, where: str) -> None:
+    if not 0 <= label < num_categories:
+        problem = f"class index {label} is not in 0 .. {num_categories - 1}"
+        raise DataError(problem, file=where, fix="use the split's categories")
+    if len(frames) != video.length:
+        problem = f"has {len(frames)} frames, the video {video.length}"
+        raise DataError(problem, file=where, fix="give one mask (or null) for every frame")
+
+
+def _truth_strips(video: GroundTruthVideo) -> tubes.Strips:
+    tracks = [track.segmentations for track in video.tracks]
+    parts = [_parse(video, [tracks[n] for n in c], [_truth(video, n) for n in c]) for c in _chunks(video, tracks)]
+    return tubes.join(parts, video.length)
+
+
+def truth_boxes(video: GroundTruthVideo) -> Ints:
+    """(G, T, 4) boxes of the annotations of a video that :func:`compare` has taken."""
+    return boxes(_truth_strips(video), video.width)
+
+
+def _chunks(video: GroundTruthVideo, tracks: Sequence[Frames]) -> Iterator[list[int]]:
+    """Places of tracks that are small enough to be held together."""
+    chunk: list[int] = []
+    characters = 0
+    for n, frames in enumerate(tracks):
+        size = sum([len(rle["counts"]) for rle in frames if isinstance(rle, dict) and "counts" in rle])
+        full = characters + size > _CHUNK_CHARACTERS or (len(chunk) + 1) * _columns(video) > MAX_COLUMNS
+        if chunk and full:
+            yield chunk
+            chunk, characters = [], 0
+        chunk.append(n)
+        characters += size
+    if chunk:
+        yield chunk
+
+
+def _parse(video: GroundTruthVideo, tracks: Sequence[Frames], wheres: Sequence[str]) -> tubes.Strips:
+    """Strips of some tracks, after a check of every mask."""
+    pixels = video.height * video.width
+    try:
+        pairs = parse_counts(_texts(video, tracks), pixels)
+    except (ValueError, TypeError, KeyError):  # another form of counts, or damage: mask by mask, which names it
+        named = [
+            (rle, f"{where}, frame {t}") for where, f in zip(wheres, tracks, strict=True) for t, rle in enumerate(f)
+        ]
+        pairs = pairs_of([_runs(video, rle, where) for rle, where in named], pixels)
+    return tubes.cut(pairs, video.length, video.height, video.width)
+
+
+def _texts(video: GroundTruthVideo, tracks: Sequence[Frames]) -> list[str]:
+    """Compressed counts of all frames, as they are; TypeError or KeyError where one is of another form."""
+    size = [video.height, video.width]
+    empty = masks.from_runs(np.array([video.height * video.width]), *size)
+    rles: list[Any] = [rle or empty for frames in tracks for rle in frames]
+    if any([rle["size"] != size for rle in rles]):  # noqa: C419 (a generator takes twice the time)
+        raise TypeError
+    return [rle["counts"] for rle in rles]
+
+
+def _runs(video: GroundTruthVideo, rle: RLE | None, where: str) -> masks.Runs:
+    if not rle:
+        return np.array([video.height * video.width])
+    return masks.sized_runs(rle, video.height, video.width, where)
