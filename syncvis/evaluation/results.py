@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -98,7 +98,22 @@ def read_results(
             names the row, counted from 0, and the key.
         StorageError: The file cannot be read.
     """
-    path = Path(path)
+    return _read(Path(path), category_ids, left_out, _parse_frames)
+
+
+def load_results(
+    path: str | Path, category_ids: Sequence[int], left_out: list[str] | None = None
+) -> list[VideoPrediction]:
+    """As :func:`read_results`, but masks are left as they are, for an evaluation, which checks every one itself."""
+    return _read(Path(path), category_ids, left_out, lambda frames, where: tuple(frames))
+
+
+def _read(
+    path: Path,
+    category_ids: Sequence[int],
+    left_out: list[str] | None,
+    parse: Callable[[list[Any], str], tuple[RLE | None, ...]],
+) -> list[VideoPrediction]:
     labels = {category_id: label for label, category_id in enumerate(category_ids)}
     by_video: dict[int, list[Track]] = {}
     for n, row in enumerate(json_rows(path)):
@@ -106,7 +121,8 @@ def read_results(
         if left_out is not None and _of_other_category(row, labels):
             left_out.append(f"{place}: category_id {row['category_id']}")
             continue
-        video_id, track = _parse_row(row, labels, path, place)
+        video_id, label, score, frames = _parse_row(row, labels, path, place)
+        track = Track(label, score, parse(frames, f"{path}: {place}: segmentations"))
         by_video.setdefault(video_id, []).append(track)
     return [
         VideoPrediction(video_id, tuple(sorted(by_video[video_id], key=lambda track: -track.score)))
@@ -119,7 +135,7 @@ def _of_other_category(row: Any, labels: dict[int, int]) -> bool:
     return type(category_id) is int and category_id not in labels
 
 
-def _parse_row(row: Any, labels: dict[int, int], path: Path, place: str) -> tuple[int, Track]:
+def _parse_row(row: Any, labels: dict[int, int], path: Path, place: str) -> tuple[int, int, float, list[Any]]:
     if not isinstance(row, dict):
         raise DataError("is not an object with keys", file=path, key=place, fix="write one object a track")
     video_id, score, category_id = row.get("video_id"), row.get("score"), row.get("category_id")
@@ -132,7 +148,7 @@ def _parse_row(row: Any, labels: dict[int, int], path: Path, place: str) -> tupl
     frames = row.get("segmentations")
     if not isinstance(frames, list) or not frames:
         raise _wrong("segmentations", frames, "a list with an RLE or null for every frame", path, place)
-    return video_id, Track(labels[category_id], float(score), _parse_frames(frames, f"{path}: {place}: segmentations"))
+    return video_id, labels[category_id], float(score), frames
 
 
 def _parse_frames(frames: list[Any], where: str) -> tuple[RLE | None, ...]:

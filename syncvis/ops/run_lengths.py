@@ -48,17 +48,16 @@ def parse_counts(counts: Sequence[str], pixels: int) -> RunPairs:
     """
     if not counts:
         return RunPairs(np.zeros((0, 2), np.int64), np.zeros(1, np.int64), np.zeros(0, np.int64))
-    text_stops = np.cumsum([len(text) for text in counts])
-    try:
-        text = "".join(counts).encode("ascii")
-    except UnicodeEncodeError:
-        raise DamagedRunsError(_CHARACTER) from None
-    deltas, run_stops = _parse_deltas(text, text_stops)
-    number = np.diff(run_stops, prepend=0)
+    stops = np.cumsum([len(text) for text in counts])
+    more = _check_text(_encode(counts), stops)
+    number = _steps(stops) - _steps(np.searchsorted(more, stops))  # of runs of each mask
+    odd = number % 2
+    padded = [text + "0" if pad else text for text, pad in zip(counts, odd.tolist(), strict=True)]
+    pairs = _parse_deltas(_encode(padded), more + (np.cumsum(odd) - odd)[np.searchsorted(stops, more, side="right")])
     first = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum((number + 1) // 2, out=first[1:])
-    lengths = _undo_deltas(_pad(deltas, run_stops, number), first)
-    lengths[first[1:][number % 2 == 1] - 1, 1] = 0
+    np.cumsum((number + odd) // 2, out=first[1:])
+    lengths = _undo_deltas(pairs, first)
+    lengths[first[1:][odd == 1] - 1, 1] = 0
     return _pairs(lengths, first, pixels)
 
 
@@ -78,51 +77,55 @@ def _pairs(lengths: NDArray[np.integer], first: Ints, pixels: int) -> RunPairs:
     return RunPairs(stops, first, np.add.reduceat(lengths[:, 1], first[:-1], dtype=np.int64))
 
 
-def _parse_deltas(text: bytes, stops: Ints) -> tuple[NDArray[np.int32], Ints]:
-    """The numbers of all texts and, for each text, the place behind its last one."""
-    codes = np.frombuffer(text, np.uint8) - np.uint8(ord("0"))
-    lengths = np.diff(stops, prepend=0)
-    if not lengths.all():
+def _encode(counts: Sequence[str]) -> bytes:
+    try:
+        return "".join(counts).encode("ascii")
+    except UnicodeEncodeError:
+        raise DamagedRunsError(_CHARACTER) from None
+
+
+def _check_text(text: bytes, stops: Ints) -> Ints:
+    """The places of the characters that are not the last of their run, after a check of all characters.
+
+    Args:
+        stops: the place behind the last character of each mask.
+    """
+    if not _steps(stops).all():
         raise DamagedRunsError("counts is empty")
+    codes = np.frombuffer(text, np.uint8) - np.uint8(ord("0"))
     if codes.max() > 63:
         raise DamagedRunsError(_CHARACTER)
-    ends = codes < 32
-    if not ends[stops - 1].all():
+    if codes[stops - 1].max() > 31:
         raise DamagedRunsError("counts is cut off")
-    last = np.flatnonzero(ends)
-    signed = codes[last].view(np.int8)
-    deltas = ((signed ^ 16) - 16).astype(np.int32)
-    if len(last) < len(codes):
-        _add_low_bits(deltas, codes, last)
-    return deltas, np.searchsorted(last, stops - 1) + 1
-
-
-def _add_low_bits(deltas: NDArray[np.int32], codes: NDArray[np.uint8], last: Ints) -> None:
-    """Give numbers of several characters the characters before the last, in place."""
-    characters = np.diff(last, prepend=-1)
-    long = np.flatnonzero(characters > 1)
-    more = characters[long] - 1
-    if more.max() >= MAX_CHARACTERS:
+    more = np.flatnonzero(codes > 31)
+    if len(more) >= MAX_CHARACTERS and (more[MAX_CHARACTERS - 1 :] - more[: 1 - MAX_CHARACTERS] < MAX_CHARACTERS).any():
         raise DamagedRunsError("counts has a run longer than any mask")
-    value = deltas[long] << 5 * more.astype(np.int32)
-    start = last[long] - more
-    for place in range(int(more.max())):
-        within = place < more
-        value[within] |= (codes[start[within] + place] & 31).astype(np.int32) << 5 * place
-    deltas[long] = value
+    return more
 
 
-def _pad(deltas: NDArray[np.int32], run_stops: Ints, number: Ints) -> NDArray[np.int32]:
-    """(P, 2): an empty run of ones behind the masks that end with zeros."""
-    odd = number % 2
-    if not odd.any():
-        return deltas.reshape(-1, 2)
-    padded = np.zeros(len(deltas) + int(odd.sum()), np.int32)
-    keep = np.ones(len(padded), bool)
-    ends = run_stops + np.cumsum(odd)
-    keep[ends[odd == 1] - 1] = False
-    padded[keep] = deltas
-    return padded.reshape(-1, 2)
+def _parse_deltas(text: bytes, more: Ints) -> NDArray[np.int32]:
+    """(P, 2) the numbers that the characters stand for.
+
+    Args:
+        more: the places of the characters that are not the last of their run.
+    """
+    deltas = np.frombuffer(text.translate(_SIGNED, _MORE), np.int8).astype(np.int32)
+    if len(more):
+        run = more - np.arange(len(more))
+        first = np.flatnonzero(np.diff(run, prepend=-1))
+        characters = np.diff(first, append=len(more))
+        place = np.arange(len(more)) - np.repeat(first, characters)
+        low = (np.frombuffer(text, np.uint8)[more].astype(np.int32) - ord("0")) & 31
+        run = run[first]
+        deltas[run] = (deltas[run] << 5 * characters) + np.add.reduceat(low << 5 * place, first)
+    return deltas.reshape(-1, 2)
+
+
+def _steps(values: Ints) -> Ints:
+    """Each value minus the one before it; before the first one stands 0."""
+    steps = values.copy()
+    steps[1:] -= values[:-1]
+    return steps
 
 
 def _undo_deltas(pairs: NDArray[np.int32], first: Ints) -> NDArray[np.int32]:
@@ -130,12 +133,18 @@ def _undo_deltas(pairs: NDArray[np.int32], first: Ints) -> NDArray[np.int32]:
 
     ``pairs`` is changed.
     """
-    starts = first[:-1]
+    starts, number = first[:-1], first[1:] - first[:-1]
     leading = pairs[starts, 0].copy()
     pairs[starts, 0] = 0
-    sums = np.cumsum(pairs, axis=0, dtype=np.int32)
-    base = np.zeros((len(starts), 2), np.int32)
-    base[1:] = sums[starts[1:] - 1]
-    sums -= np.repeat(base, np.diff(first), axis=0)
-    sums[starts, 0] = leading
-    return sums
+    for column in pairs.T:
+        np.cumsum(column, out=column)
+        before = column[starts - 1]
+        before[0] = 0
+        column -= np.repeat(before, number)
+    pairs[starts, 0] = leading
+    return pairs
+
+
+# Bit 4 of the last character of a run is its sign.
+_SIGNED = bytes(((code - ord("0")) % 32 ^ 16) - 16 & 255 for code in range(256))
+_MORE = bytes(range(ord("0") + 32, ord("0") + 64))
