@@ -111,9 +111,7 @@ def evaluate(
 def evaluate_results(
     truth: Annotated[Path, typer.Argument(metavar="GT.json", help="annotations in YouTube-VIS format")],
     results: Annotated[Path, typer.Argument(metavar="RESULTS.json", help="tracks as the evaluation server takes them")],
-    details: Annotated[
-        bool, typer.Option("--details", help="also lengths, occlusion, errors, identities")
-    ] = False,
+    details: Annotated[bool, typer.Option("--details", help="also lengths, occlusion, errors, identities")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="all numbers at full precision, 0 to 1")] = False,
 ) -> None:
     """The official evaluator's twelve numbers of a results.json, from any code."""

@@ -20,7 +20,7 @@ from syncvis.structures import RLE, Track
 
 Frames = Sequence[RLE | None]
 
-# What is held at a time: characters of compressed masks, and columns of pixels.
+# What is held at a time: characters of compressed masks, as far as every eighth frame tells, and columns of pixels.
 _CHUNK_CHARACTERS = 1_000_000
 MAX_COLUMNS = 2**24
 
@@ -60,7 +60,9 @@ def compare(video: GroundTruthVideo, tracks: Sequence[Track], num_categories: in
     shared = np.zeros((len(tracks), len(video.tracks), video.length), np.int64)
     areas = np.zeros((len(tracks), video.length), np.int64)
     wanted = _wanted(video.tracks, tracks, all_pairs)
-    for chunk in _chunks(video, [track.masks for track in tracks]):
+    by_class = sorted(range(len(tracks)), key=lambda n: tracks[n].label)  # so that one class lies together
+    for places in _chunks(video, [tracks[n].masks for n in by_class]):
+        chunk = [by_class[place] for place in places]
         part = _parse(video, [tracks[n].masks for n in chunk], [_found(video, n) for n in chunk])
         areas[chunk] = part.areas
         for g in np.flatnonzero(wanted[chunk].any(axis=0)):
@@ -133,7 +135,9 @@ def _chunks(video: GroundTruthVideo, tracks: Sequence[Frames]) -> Iterator[list[
     chunk: list[int] = []
     characters = 0
     for n, frames in enumerate(tracks):
-        size = sum([len(rle["counts"]) for rle in frames if isinstance(rle, dict) and "counts" in rle])
+        size = len(frames) * max(
+            (len(rle.get("counts", "")) for rle in frames[::8] if isinstance(rle, dict)), default=1
+        )
         full = characters + size > _CHUNK_CHARACTERS or (len(chunk) + 1) * _columns(video) > MAX_COLUMNS
         if chunk and full:
             yield chunk
@@ -162,9 +166,10 @@ def _texts(video: GroundTruthVideo, tracks: Sequence[Frames]) -> list[str]:
     size = [video.height, video.width]
     empty = masks.from_runs(np.array([video.height * video.width]), *size)
     rles: list[Any] = [rle or empty for frames in tracks for rle in frames]
-    if any([rle["size"] != size for rle in rles]):  # noqa: C419 (a generator takes twice the time)
-        raise TypeError
-    return [rle["counts"] for rle in rles]
+    texts = [rle["counts"] for rle in rles if rle["size"] == size]
+    if len(texts) < len(rles):
+        raise ValueError("a mask has another size")
+    return texts
 
 
 def _runs(video: GroundTruthVideo, rle: RLE | None, where: str) -> masks.Runs:

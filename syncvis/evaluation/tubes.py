@@ -29,7 +29,7 @@ class Strips:
         areas: (N, T) pixels.
     """
 
-    column: Counts
+    column: Ints
     top: Counts
     bottom: Counts
     first: Ints
@@ -39,19 +39,18 @@ class Strips:
         return len(self.areas)
 
     def select(self, rows: Ints) -> Strips:
-        """Some of the tracks."""
-        if len(rows) == len(self):
-            return self
+        """Some of the tracks, in increasing order; neighbours are not copied."""
         frames = self.areas.shape[1]
-        return join([self._track(row * frames, (row + 1) * frames) for row in rows], frames)
+        if rows[-1] - rows[0] + 1 == len(rows):
+            return self._tracks(rows[0], rows[-1] + 1)
+        return join([self._tracks(row, row + 1) for row in rows], frames)
 
-    def _track(self, start: int, stop: int) -> Strips:
-        bounds = self.first[start : stop + 1]
+    def _tracks(self, start: int, stop: int) -> Strips:
+        frames = self.areas.shape[1]
+        bounds = self.first[start * frames : stop * frames + 1]
         part = slice(bounds[0], bounds[-1])
-        row = start // (stop - start)
-        return Strips(
-            self.column[part], self.top[part], self.bottom[part], bounds - bounds[0], self.areas[row : row + 1]
-        )
+        first = bounds - bounds[0]
+        return Strips(self.column[part], self.top[part], self.bottom[part], first, self.areas[start:stop])
 
 
 def cut(pairs: RunPairs, frames: int, height: int, width: int) -> Strips:
@@ -67,8 +66,7 @@ def cut(pairs: RunPairs, frames: int, height: int, width: int) -> Strips:
     of_track = np.diff(first[::frames])
     if len(of_track) > 1:
         column -= np.repeat(np.arange(len(of_track), dtype=column.dtype) * (frames * width), of_track)
-    areas = pairs.areas.reshape(-1, frames)
-    return Strips(column.astype(np.int32, copy=False), top, bottom, first, areas)
+    return Strips(column.astype(np.intp), top, bottom, first, pairs.areas.reshape(-1, frames))
 
 
 def _whole(largest: int) -> type[np.int32]:
@@ -107,21 +105,26 @@ def intersections(found: Strips, truth: Strips, columns: int) -> Ints:
 
 def _layers(track: Strips, columns: int) -> Iterator[tuple[Counts, Counts]]:
     """Top and bottom of the first, second ... strip in each of the columns; both 0 where there is none."""
-    there = np.flatnonzero(track.bottom > track.top)
-    rank = _rank(track.column[there])
-    for layer in range(int(rank.max(initial=-1)) + 1):
-        chosen = there[rank == layer]
+    there = track.bottom > track.top
+    column, tops, bottoms = track.column[there], track.top[there], track.bottom[there]
+    layers = [slice(None)] if _all_differ(column) else _ranked(column)
+    for chosen in layers:
         # A run without pixels may stand behind the last column.
-        top, bottom = np.zeros(columns + 1, track.top.dtype), np.zeros(columns + 1, track.top.dtype)
-        top[track.column[chosen]] = track.top[chosen]
-        bottom[track.column[chosen]] = track.bottom[chosen]
+        top, bottom = np.zeros(columns + 1, tops.dtype), np.zeros(columns + 1, tops.dtype)
+        top[column[chosen]] = tops[chosen]
+        bottom[column[chosen]] = bottoms[chosen]
         yield top, bottom
 
 
-def _rank(column: Counts) -> Ints:
-    """How many strips before each one lie in the same column; columns do not decrease."""
+def _all_differ(column: Ints) -> bool:
+    return not (column[1:] == column[:-1]).any()
+
+
+def _ranked(column: Ints) -> Iterator[NDArray[np.bool_]]:
+    """Which strips are the first, second ... of their column; columns do not decrease."""
     new = np.flatnonzero(np.diff(column, prepend=-1))
-    return np.arange(len(column)) - np.repeat(new, np.diff(new, append=len(column)))
+    rank = np.arange(len(column)) - np.repeat(new, np.diff(new, append=len(column)))
+    return (rank == layer for layer in range(int(rank.max()) + 1))
 
 
 def tube_ious(shared: Ints, found: Ints, truth: Ints) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""COCO run-length masks: checked, decoded, encoded and joined to tubes.
+"""COCO run-length masks: checked, decoded and encoded.
 
 A mask is read down its columns; runs of zeros and ones alternate and the first run is of zeros. pycocotools
 trusts its input: a damaged RLE makes it hang, crash or return foreign memory. So every RLE is checked here.
@@ -14,18 +14,17 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from syncvis.errors import DataError
-from syncvis.ops.run_lengths import MAX_CHARACTERS, DamagedRunsError, parse_counts
+from syncvis.ops.run_lengths import DamagedRunsError, parse_counts
 from syncvis.structures import RLE
 
 Runs = NDArray[np.int64]
 
 MAX_FRAME_PIXELS = 64_000_000
-MAX_TUBE_PIXELS = 2 ** (5 * MAX_CHARACTERS - 1) - 1
 
 _FIX = "write the mask again with syncvis.ops.masks.encode or pycocotools.mask.encode"
 
 
-def runs(rle: Mapping[str, Any], where: str, max_pixels: int = MAX_FRAME_PIXELS) -> Runs:
+def runs(rle: Mapping[str, Any], where: str) -> Runs:
     """The run lengths of a mask, zeros first, alternating; only the first may be 0.
 
     Args:
@@ -36,9 +35,9 @@ def runs(rle: Mapping[str, Any], where: str, max_pixels: int = MAX_FRAME_PIXELS)
         (R,) int64 run lengths in pixels; they sum to height * width.
 
     Raises:
-        DataError: The size or the counts are damaged, or the mask has more than ``max_pixels`` pixels.
+        DataError: The size or the counts are damaged, or the mask has more than :data:`MAX_FRAME_PIXELS` pixels.
     """
-    height, width = check_size(rle, where, max_pixels)
+    height, width = check_size(rle, where)
     counts = rle.get("counts")
     if isinstance(counts, str | bytes):
         lengths = _parse_text(counts, height * width, where)
@@ -50,11 +49,11 @@ def runs(rle: Mapping[str, Any], where: str, max_pixels: int = MAX_FRAME_PIXELS)
     return _merge(lengths)
 
 
-def check_size(rle: Mapping[str, Any], where: str, max_pixels: int = MAX_FRAME_PIXELS) -> tuple[int, int]:
+def check_size(rle: Mapping[str, Any], where: str) -> tuple[int, int]:
     """Height and width of an RLE.
 
     Raises:
-        DataError: There are none, or together they are over ``max_pixels``.
+        DataError: There are none, or together they are over :data:`MAX_FRAME_PIXELS`.
     """
     if not isinstance(rle, Mapping):
         raise _damaged(f"is {type(rle).__name__}, not an RLE with size and counts", where)
@@ -64,9 +63,9 @@ def check_size(rle: Mapping[str, Any], where: str, max_pixels: int = MAX_FRAME_P
     height, width = size
     if min(size) < 1:
         raise _damaged(f"size is {height} x {width} pixels", where)
-    if height * width > max_pixels:
+    if height * width > MAX_FRAME_PIXELS:
         raise DataError(
-            f"size {height} x {width} is over the limit of {max_pixels} pixels",
+            f"size {height} x {width} is over the limit of {MAX_FRAME_PIXELS} pixels",
             file=where,
             fix="scale the video down, or correct the size",
         )
@@ -159,37 +158,13 @@ def sized_runs(rle: Mapping[str, Any], height: int, width: int, where: str) -> R
 
 
 def area(rle: Mapping[str, Any], where: str = "mask") -> int:
-    """Number of pixels of the mask (or tube)."""
-    return int(runs(rle, where, MAX_TUBE_PIXELS)[1::2].sum())
+    """Number of pixels of the mask."""
+    return int(runs(rle, where)[1::2].sum())
 
 
 def bbox(rle: Mapping[str, Any], where: str = "mask") -> tuple[int, int, int, int]:
     """Smallest box around the mask: left, top, width, height in pixels; all 0 for an empty mask."""
-    height, width = check_size(rle, where, MAX_TUBE_PIXELS)
-    checked = from_runs(runs(rle, where, MAX_TUBE_PIXELS), height, width)
+    height, width = check_size(rle, where)
+    checked = from_runs(runs(rle, where), height, width)
     left, top, box_width, box_height = (int(x) for x in coco.toBbox(checked))
     return left, top, box_width, box_height
-
-
-def concat_frames(rles: Sequence[Mapping[str, Any] | None], height: int, width: int, where: str) -> RLE:
-    """One RLE of size [height, width * T] with the T frames side by side; None is an empty frame.
-
-    Runs go down the columns, so the runs of the frames follow each other. Two tracks joined like this have
-    the IoU of their tubes.
-
-    Raises:
-        DataError: A frame is damaged or of another size (the error names it), or the tube is too large.
-    """
-    if not 0 < height * width * len(rles) <= MAX_TUBE_PIXELS:
-        raise DataError(
-            f"{len(rles)} frames of {height} x {width} are not between 1 and {MAX_TUBE_PIXELS} pixels",
-            file=where,
-            fix="cut or scale the video",
-        )
-    nothing, empty = np.array([0]), np.array([height * width])
-    pieces = []
-    for t, rle in enumerate(rles):
-        lengths = empty if rle is None else sized_runs(rle, height, width, f"{where}, frame {t}")
-        # Every frame starts with a run of zeros, so the one before it has to end with a run of ones.
-        pieces += [lengths, nothing] if len(lengths) % 2 else [lengths]
-    return from_runs(np.concatenate(pieces), height, width * len(rles))

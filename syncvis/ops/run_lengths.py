@@ -48,7 +48,7 @@ def parse_counts(counts: Sequence[str], pixels: int) -> RunPairs:
     """
     if not counts:
         return RunPairs(np.zeros((0, 2), np.int64), np.zeros(1, np.int64), np.zeros(0, np.int64))
-    stops = np.cumsum([len(text) for text in counts])
+    stops = np.cumsum(list(map(len, counts)))
     more = _check_text(_encode(counts), stops)
     number = _steps(stops) - _steps(np.searchsorted(more, stops))  # of runs of each mask
     odd = number % 2

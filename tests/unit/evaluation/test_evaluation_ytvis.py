@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pickle
 from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from pycocotools import mask as coco
 
 from syncvis.errors import DataError
 from syncvis.evaluation import ytvis
-from syncvis.evaluation.ytvis import Evaluation, GroundTruthTrack, GroundTruthVideo, evaluate, ground_truth
+from syncvis.evaluation.summary import OFFICIAL
+from syncvis.evaluation.ytvis import Evaluation, Evaluator, GroundTruthTrack, GroundTruthVideo, evaluate, ground_truth
 from syncvis.ops import masks
 from syncvis.structures import RLE, Track, VideoPrediction
 
@@ -209,12 +210,18 @@ def reference(videos: Sequence[GroundTruthVideo], predictions: Sequence[VideoPre
     per_video = {video.id: over(0, of=[video]) for video in videos}
     per_size = {name: over(0, area=area) for name, area in ytvis.AREA_RANGES.items() if name != "all"}
     missing = {v.id for v in videos} - tracks.keys()
+    ranges = ytvis.AREA_RANGES
+    twelve = [metrics["AP"], metrics["AP50"], metrics["AP75"], *per_size.values()]
+    twelve += [over(1, most=most) for most in (1, 10, 100)]
+    twelve += [over(1, area=ranges[name]) for name in per_size]
+    official = {n: -1 if math.isnan(v) else v / 100 for n, v in zip(OFFICIAL, twelve, strict=True)}
     return Evaluation(
         metrics,
         {k: v for k, v in per_category.items() if not math.isnan(v)},
         {k: v for k, v in per_video.items() if not math.isnan(v)},
         per_size,
         tuple(sorted(missing)),
+        official,
     )
 
 
@@ -227,20 +234,10 @@ def test_evaluate_equals_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
         videos, predictions = random_case(rng)
         ours, expected = evaluate(videos, predictions, CATEGORIES), reference(videos, predictions)
         assert ours.without_prediction == expected.without_prediction
-        for field in ("metrics", "per_category", "per_video", "per_size"):
-            assert getattr(ours, field) == pytest.approx(getattr(expected, field), abs=1e-9, nan_ok=True), field
+        for field in ("metrics", "per_category", "per_video", "per_size", "official"):
+            assert getattr(ours, field) == pytest.approx(getattr(expected, field), abs=1e-11, rel=0, nan_ok=True), field
         defined += 0 < ours.metrics["AP"] < 100
     assert defined > 60
-
-
-def test_tubes_joined_to_one_mask_have_the_iou_of_the_tubes() -> None:
-    rng = np.random.default_rng(1)
-    for _ in range(200):
-        length, height, width = (int(x) for x in rng.integers((1, 2, 2), (5, 9, 9)))
-        truth = random_tube(rng, length, height, width)
-        found = disturbed(rng, truth)
-        joined = [masks.concat_frames(rles(tube), height, width, "test") for tube in (found, truth)]
-        assert coco.iou(joined[:1], joined[1:], [0])[0, 0] == tube_iou(found, truth)
 
 
 def as_prediction(video: GroundTruthVideo) -> VideoPrediction:
@@ -369,6 +366,40 @@ def test_evaluate_is_silent_and_its_text_has_all_numbers(capsys: pytest.CaptureF
     for part in ("AP 100.00", "AP50 100.00", "AR1 ", "small 100.00", "large undefined", "circle  100.00"):
         assert part in text
     assert "star" not in text
+
+
+def test_an_evaluator_takes_videos_in_any_order_and_keeps_no_mask() -> None:
+    rng = np.random.default_rng(5)
+    tubes = [[rng.random((20, 60, 60)) < 0.5 for _ in range(2)] for _ in range(3)]
+    videos = [video_of(n, two) for n, two in enumerate(tubes)]
+    evaluator = Evaluator(CATEGORIES)
+    for video in videos[::-1]:
+        evaluator.add(video, as_prediction(video))
+    predictions = [as_prediction(video) for video in videos]
+    ours, whole = evaluator.result(), evaluate(videos, predictions, CATEGORIES)
+    assert (ours.official, ours.per_video) == (whole.official, whole.per_video)
+    assert len(pickle.dumps(evaluator)) < len(pickle.dumps(predictions)) / 20
+    with pytest.raises(DataError, match="a video is given twice"):
+        evaluator.add(videos[0])
+
+
+def test_the_size_is_that_of_the_areas_in_the_file() -> None:
+    track = dataclasses.replace(truth_track(row_of_pixels(0, 5)), areas=[None, 128.0**2])
+    video = GroundTruthVideo(1, 1, 20, 2, [track])
+    result = evaluate([video], [as_prediction(video)], CATEGORIES)
+    assert result.per_size["small"] == result.per_size["medium"] == pytest.approx(100)  # both bounds belong to a bin
+
+
+def test_an_annotation_with_id_0_is_never_counted_as_found() -> None:
+    track = dataclasses.replace(truth_track(row_of_pixels(0, 5)), id=0)
+    video = GroundTruthVideo(1, 1, 20, 2, [track])
+    assert evaluate([video], [as_prediction(video)], CATEGORIES).metrics["AP"] == 0
+
+
+def test_a_video_over_the_limits_is_refused() -> None:
+    for video in (GroundTruthVideo(1, 10_000, 10_000, 1, []), GroundTruthVideo(1, 10, 10**7, 2, [])):
+        with pytest.raises(DataError, match=r"ground truth of video 1.*over the limits"):
+            evaluate([video], [], CATEGORIES)
 
 
 def test_evaluate_leaves_its_input_alone() -> None:
