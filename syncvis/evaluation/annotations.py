@@ -12,6 +12,7 @@ from typing import Any
 from syncvis.data.ytvis import TrackAnnotation
 from syncvis.errors import DataError, StorageError
 from syncvis.evaluation.truth import GroundTruthTrack, GroundTruthVideo, annotated
+from syncvis.ops.masks import MAX_FRAME_PIXELS
 
 _FIX = "use a file in YouTube-VIS format"
 
@@ -82,6 +83,9 @@ def _video(
     path: Path,
 ) -> GroundTruthVideo:
     height, width = (_whole(entry, side, path, key, least=1) for side in ("height", "width"))
+    if height * width > MAX_FRAME_PIXELS:
+        problem = f"{height} x {width} is over the limit of {MAX_FRAME_PIXELS} pixels"
+        raise DataError(problem, file=path, key=key, fix="correct height and width, or scale the video down")
     length = _length(entry, annotations, path, key)
     tracks = [_track(annotation, (height, width), length, labels, path, place) for place, annotation in annotations]
     return GroundTruthVideo(entry["id"], height, width, length, tracks)

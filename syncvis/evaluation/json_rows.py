@@ -13,6 +13,7 @@ from syncvis.errors import DataError, StorageError
 
 _CHUNK = 2**18  # characters
 _SPACE = re.compile(r"[ \t\n\r]*")
+_BEHIND = ",] \t\n\r"
 _DECODER = json.JSONDecoder()
 
 
@@ -78,8 +79,9 @@ class _Text:
                 value, end = _DECODER.raw_decode(self._part, self._place)
             except json.JSONDecodeError as error:
                 cut_off, end = error, len(self._part)
-            # A number at the very end could go on.
-            if end < len(self._part) or not self._read(max(_CHUNK, len(self._part) - self._place)):
+            # A number may be cut in two.
+            complete = self._part[end : end + 1] in _BEHIND and end < len(self._part)
+            if complete or not self._read(max(_CHUNK, len(self._part) - self._place)):
                 break
         if cut_off is not None:
             raise cut_off

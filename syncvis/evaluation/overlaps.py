@@ -135,9 +135,7 @@ def _chunks(video: GroundTruthVideo, tracks: Sequence[Frames]) -> Iterator[list[
     chunk: list[int] = []
     characters = 0
     for n, frames in enumerate(tracks):
-        size = len(frames) * max(
-            (len(rle.get("counts", "")) for rle in frames[::8] if isinstance(rle, dict)), default=1
-        )
+        size = len(frames) * max(map(_characters, frames[::8]), default=1)
         full = characters + size > _CHUNK_CHARACTERS or (len(chunk) + 1) * _columns(video) > MAX_COLUMNS
         if chunk and full:
             yield chunk
@@ -146,6 +144,11 @@ def _chunks(video: GroundTruthVideo, tracks: Sequence[Frames]) -> Iterator[list[
         characters += size
     if chunk:
         yield chunk
+
+
+def _characters(rle: Any) -> int:
+    counts = rle.get("counts") if isinstance(rle, dict) else None
+    return len(counts) if isinstance(counts, str | bytes | list) else 1
 
 
 def _parse(video: GroundTruthVideo, tracks: Sequence[Frames], wheres: Sequence[str]) -> tubes.Strips:

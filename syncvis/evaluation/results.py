@@ -154,7 +154,12 @@ def _parse_row(row: Any, labels: dict[int, int], path: Path, place: str) -> tupl
 def _parse_frames(frames: list[Any], where: str) -> tuple[RLE | None, ...]:
     try:
         return _parse_alike(frames)
-    except (ValueError, TypeError, KeyError):  # another form of counts, or damage: mask by mask, which names it
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        DataError,
+    ):  # another form of counts, or damage: mask by mask, which names it
         checked = tuple(None if rle is None else _parse_mask(rle, f"{where}[{t}]") for t, rle in enumerate(frames))
     if len({tuple(rle["size"]) for rle in checked if rle is not None}) > 1:
         raise DataError("masks have different sizes", file=where, fix="give all masks the size of the video")
