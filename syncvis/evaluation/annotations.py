@@ -107,6 +107,10 @@ def _track(
     if not isinstance(segmentations, list) or len(segmentations) != length:
         problem = f"is not a list with one mask, or null, for each of the {length} frames of its video"
         raise DataError(problem, file=path, key=f"{key}.segmentations", fix="give one mask, or null, per frame")
+    for t, segmentation in enumerate(segmentations):
+        if segmentation is not None and not isinstance(segmentation, dict | list):
+            place = f"{key}.segmentations[{t}]"
+            raise DataError("is not null, an RLE or polygons", file=path, key=place, fix="write the mask as an RLE")
     label = labels[_reference(entry, "category_id", labels, path, key)]
     iscrowd = bool(entry.get("iscrowd", 0))
     track = TrackAnnotation(entry["id"], label, iscrowd, *size, tuple(segmentations), f"{path}: {key}")

@@ -118,6 +118,21 @@ class Evaluator:
         self._faults += errors.faults(video.id, overlap, labels, crowds, judged)
         self._identities.append(tracking.identities(overlap, scores, crowds))
 
+    def merge(self, other: Evaluator) -> None:
+        """Take over the videos of another evaluator with the same categories, such as that of another process.
+
+        Raises:
+            DataError: Both have seen the same video.
+        """
+        if self._matches.keys() & other._matches.keys():
+            raise DataError("a video is given twice", file="ground truth", fix="give every video once")
+        self._matches |= other._matches
+        self._lengths |= other._lengths
+        self._occlusions |= other._occlusions
+        self._without += other._without
+        self._faults += other._faults
+        self._identities += other._identities
+
     def result(self) -> Evaluation:
         """The metrics of all videos so far."""
         by_class = [self._of_class(label, self._matches) for label in range(len(self.categories))]
@@ -128,7 +143,7 @@ class Evaluator:
         return Evaluation(
             metrics={name: 100 * values[name] for name in ("AP", "AP50", "AP75", "AR1", "AR10")},
             per_category=defined(per_category),
-            per_video=defined({video_id: 100 * self._ap([video_id]) for video_id in self._matches}),
+            per_video=defined({video_id: 100 * self._ap([video_id]) for video_id in sorted(self._matches)}),
             per_size={name: 100 * values["AP" + name[0]] for name in AREA_RANGES if name != "all"},
             without_prediction=tuple(sorted(self._without)),
             official={name: -1.0 if np.isnan(value) else value for name, value in values.items()},
