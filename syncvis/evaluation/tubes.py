@@ -56,10 +56,10 @@ class Strips:
 def cut(pairs: RunPairs, frames: int, height: int, width: int) -> Strips:
     """Strips of N tracks from the runs of their N * T frames of ``height`` x ``width`` pixels, track by track."""
     total = len(pairs.areas) * height * width
-    stops = pairs.stops.astype(_whole(total))
-    column = stops[:, 0] // height
-    top = stops[:, 0] - column * height
-    bottom = stops[:, 1] - column * height
+    start, stop = (column.astype(_whole(total)) for column in pairs.stops.T)  # division needs them side by side
+    column = start // height
+    shift = column * height
+    top, bottom = start - shift, stop - shift
     first = pairs.first
     if (bottom > height).any():
         column, top, bottom, first = _cut_at_columns(column, top, bottom, first, height)
@@ -95,8 +95,8 @@ def intersections(found: Strips, truth: Strips, columns: int) -> Ints:
     """
     shared = np.zeros(found.areas.shape, np.int64)
     for top, bottom in _layers(truth, columns):
-        overlap = np.minimum(found.bottom, bottom[found.column])
-        overlap -= np.maximum(found.top, top[found.column])
+        overlap = np.minimum(found.bottom, bottom.take(found.column))
+        overlap -= np.maximum(found.top, top.take(found.column))
         np.maximum(overlap, 0, out=overlap)
         # Each frame has at least one strip.
         shared += np.add.reduceat(overlap, found.first[:-1], dtype=np.int64).reshape(shared.shape)
