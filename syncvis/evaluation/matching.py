@@ -70,16 +70,16 @@ def match(tracks: Candidates, ranges: Sequence[tuple[float, float]]) -> Matches:
     """
     least, most = np.array(ranges, float).T[:, :, None]
     ignored_truth = tracks.crowds | (tracks.truth_areas < least) | (tracks.truth_areas > most)  # (A, G)
-    chosen = _choose(tracks.ious, tracks.crowds, ignored_truth)  # (A, L, D)
+    instances = (~ignored_truth).sum(axis=1)
     outside = ((tracks.areas < least) | (tracks.areas > most))[:, None]
-    if not len(tracks.crowds):
-        hits = np.zeros(chosen.shape, bool)
-        ignored = np.broadcast_to(outside, chosen.shape)
-    else:
-        hits = (chosen >= 0) & tracks.countable[chosen]
-        matched_ignored = ignored_truth[np.arange(len(ranges))[:, None, None], chosen] & (chosen >= 0)
-        ignored = matched_ignored | (~hits & outside)
-    return Matches(tracks.scores, hits, ignored, (~ignored_truth).sum(axis=1), chosen[0])
+    if tracks.ious.max(initial=0) < THRESHOLDS[0]:
+        shape = (len(ranges), len(THRESHOLDS), len(tracks.scores))
+        ignored = np.broadcast_to(outside, shape)
+        return Matches(tracks.scores, np.zeros(shape, bool), ignored, instances, np.full(shape[1:], -1))
+    chosen = _choose(tracks.ious, tracks.crowds, ignored_truth)  # (A, L, D)
+    hits = (chosen >= 0) & tracks.countable[chosen]
+    matched_ignored = ignored_truth[np.arange(len(ranges))[:, None, None], chosen] & (chosen >= 0)
+    return Matches(tracks.scores, hits, matched_ignored | (~hits & outside), instances, chosen[0])
 
 
 def _choose(ious: Floats, crowds: Flags, ignored: Flags) -> NDArray[np.int64]:

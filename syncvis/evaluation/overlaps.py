@@ -56,20 +56,35 @@ def compare(video: GroundTruthVideo, tracks: Sequence[Track], num_categories: in
     """
     _check_video(video)
     _check_tracks(video, tracks, num_categories)
-    truth = _truth_strips(video)
-    shared = np.zeros((len(tracks), len(video.tracks), video.length), np.int64)
-    areas = np.zeros((len(tracks), video.length), np.int64)
+    size = len(tracks), len(video.tracks), video.length
+    overlap = Overlap(*(np.zeros(shape, np.int64) for shape in (size, size[::2], size[1:])))
     wanted = _wanted(video.tracks, tracks, all_pairs)
     by_class = sorted(range(len(tracks)), key=lambda n: tracks[n].label)  # so that one class lies together
-    for places in _chunks(video, [tracks[n].masks for n in by_class]):
-        chunk = [by_class[place] for place in places]
-        part = _parse(video, [tracks[n].masks for n in chunk], [_found(video, n) for n in chunk])
-        areas[chunk] = part.areas
-        for g in np.flatnonzero(wanted[chunk].any(axis=0)):
-            rows = np.flatnonzero(wanted[chunk, g])
-            one = truth.select(np.array([g]))
-            shared[np.array(chunk)[rows], g] = tubes.intersections(part.select(rows), one, _columns(video))
-    return Overlap(shared, areas, truth.areas)
+    frames = [*(t.segmentations for t in video.tracks), *(tracks[n].masks for n in by_class)]
+    wheres = [*(_truth(video, g) for g in range(size[1])), *(_found(video, n) for n in by_class)]
+    truth: list[tubes.Strips] = []  # known before the first predicted track comes
+    for chunk in _chunks(video, frames):
+        part = _parse(video, [frames[n] for n in chunk], [wheres[n] for n in chunk])
+        annotated = sum(n < size[1] for n in chunk)
+        for place in range(annotated):
+            overlap.truth[chunk[place]] = part.areas[place]
+            truth.append(part.select(np.array([place])))
+        if annotated < len(chunk):
+            found = part.select(np.arange(annotated, len(chunk)))
+            _intersect(
+                video, overlap, found, np.array([by_class[n - size[1]] for n in chunk[annotated:]]), truth, wanted
+            )
+    return overlap
+
+
+def _intersect(
+    video: GroundTruthVideo, overlap: Overlap, found: tubes.Strips, rows: Ints, truth: list[tubes.Strips], wanted: Flags
+) -> None:
+    """Fill the ``rows`` of an overlap, which ``found`` are the tracks of."""
+    overlap.found[rows] = found.areas
+    for g in np.flatnonzero(wanted[rows].any(axis=0)):
+        places = np.flatnonzero(wanted[rows, g])
+        overlap.shared[rows[places], g] = tubes.intersections(found.select(places), truth[g], _columns(video))
 
 
 def _wanted(truth: Sequence[GroundTruthTrack], tracks: Sequence[Track], all_pairs: bool) -> Flags:

@@ -13,7 +13,7 @@ from syncvis.evaluation.ytvis import AREA_RANGES, GroundTruthTrack, GroundTruthV
 from syncvis.ops import masks
 from syncvis.structures import Track, VideoPrediction
 
-HEIGHT, WIDTH, CLASSES = 180, 320, 3
+HEIGHT, WIDTH, CLASSES = 180, 320, 1
 Case = tuple[list[GroundTruthVideo], list[VideoPrediction]]
 
 
@@ -22,9 +22,7 @@ def case(videos: int, frames: int, tracks: int) -> Case:
     truth, predictions = [], []
     for video in range(videos):
         tubes = [_tube(rng, frames) for _ in range(3)]
-        truth.append(
-            GroundTruthVideo(video, HEIGHT, WIDTH, frames, [GroundTruthTrack(n, t) for n, t in enumerate(tubes)])
-        )
+        truth.append(GroundTruthVideo(video, HEIGHT, WIDTH, frames, [GroundTruthTrack(0, t) for t in tubes]))
         found = [
             Track(n % CLASSES, float(rng.random()), tubes[n % 3] if n < 3 else _tube(rng, frames))
             for n in range(tracks)
