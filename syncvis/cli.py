@@ -96,7 +96,7 @@ def evaluate(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")],
     split: Annotated[str, typer.Option(help="JSON file below the data root")] = "valid.json",
     root: Annotated[str | None, typer.Option(help="another data root")] = None,
-    results: Annotated[Path | None, typer.Option(help="also write results.json here")] = None,
+    results: Annotated[Path | None, typer.Option(help="also write results.json, or a .zip of it, here")] = None,
     device: Device = "cpu",
     threads: Threads = 1,
 ) -> None:
@@ -105,6 +105,21 @@ def evaluate(
 
     evaluation = evaluate_run(run_dir, split, root, results, device, threads)
     typer.echo(str(evaluation))
+
+
+@app.command("eval-results")
+def evaluate_results(
+    truth: Annotated[Path, typer.Argument(metavar="GT.json", help="annotations in YouTube-VIS format")],
+    results: Annotated[Path, typer.Argument(metavar="RESULTS.json", help="tracks as the evaluation server takes them")],
+    details: Annotated[bool, typer.Option("--details", help="also lengths, occlusion, errors, identities")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="all numbers at full precision, 0 to 1")] = False,
+) -> None:
+    """The official evaluator's twelve numbers of a results.json, from any code."""
+    from syncvis.evaluation.files import evaluate_files, render
+
+    evaluation, left_out = evaluate_files(truth, results, details)
+    found = {**evaluation.to_json(), "left_out": left_out}
+    typer.echo(json.dumps(found, indent=1) if as_json else render(evaluation, left_out))
 
 
 @app.command()

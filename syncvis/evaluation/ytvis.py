@@ -1,26 +1,27 @@
-"""YouTube-VIS average precision on pycocotools.
+"""The YouTube-VIS metric (Yang et al., Video Instance Segmentation, ICCV 2019), video by video.
 
-A track is joined to one tube: a COCO mask as wide as all frames together. A video is then one COCO image, and
-COCO's evaluation that of the YouTube-VIS server (Yang et al., Video Instance Segmentation, ICCV 2019).
+The numbers are those of the official evaluator (YTVOSeval of the YouTube-VIS API): tube IoU, without COCO's rule for
+crowds; the mean area of a track where it is seen decides its size. An :class:`Evaluator` holds no mask: of a video it
+keeps scores and which track has found what.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from syncvis.errors import DataError
-from syncvis.ops import masks
-from syncvis.structures import RLE, VideoPrediction
+from syncvis.evaluation import errors, matching, occlusion, tracking
+from syncvis.evaluation.errors import Fault, Judged
+from syncvis.evaluation.matching import Candidates, Floats, Matches
+from syncvis.evaluation.overlaps import Overlap, compare, truth_boxes
+from syncvis.evaluation.summary import Details, Evaluation, defined, mean, official
+from syncvis.evaluation.truth import GroundTruthTrack, GroundTruthVideo, ground_truth
+from syncvis.structures import Track, VideoPrediction
+
+__all__ = ["Evaluation", "Evaluator", "GroundTruthTrack", "GroundTruthVideo", "evaluate", "ground_truth"]
 
 # Mean area, in pixels, of a track over the frames it is seen in (YTVOSeval of the YouTube-VIS API).
 AREA_RANGES = {
@@ -30,133 +31,16 @@ AREA_RANGES = {
     "large": (256.0**2, 1e10),
 }
 MAX_TRACKS = (1, 10, 100)
+LENGTHS = {"1-16": 16, "17-32": 32, "33-64": 64, "65-": 2**63}  # frames of a video, at most
 
 Item = TypeVar("Item")
-Key = TypeVar("Key")
-_AP50, _AP75 = 0, 5  # places in COCO's thresholds 0.5, 0.55 .. 0.95
-
-
-@dataclass(frozen=True)
-class GroundTruthTrack:
-    """An annotated instance: class index 0 .. K-1 and one RLE per frame, None where it is not seen."""
-
-    label: int
-    segmentations: Sequence[RLE | None]
-    iscrowd: bool = False
-
-
-@dataclass(frozen=True)
-class GroundTruthVideo:
-    """The annotated instances of a video of ``length`` frames, ``height`` x ``width`` pixels."""
-
-    id: int
-    height: int
-    width: int
-    length: int
-    tracks: Sequence[GroundTruthTrack]
-
-
-class AnnotatedTrack(Protocol):
-    """An instance as the data set's reader gives it; ``segmentations`` has RLEs, polygons or None."""
-
-    @property
-    def label(self) -> int: ...
-    @property
-    def iscrowd(self) -> bool: ...
-    @property
-    def segmentations(self) -> Sequence[Any]: ...
-    def mask(self, t: int, /) -> NDArray[np.bool_]: ...
-
-
-class AnnotatedVideo(Protocol):
-    """A video as the data set's reader gives it; its length is its number of frames."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def tracks(self) -> Sequence[AnnotatedTrack]: ...
-    def __len__(self) -> int: ...
-
-
-class AnnotatedDataset(Protocol):
-    """What :func:`ground_truth` needs of a data set."""
-
-    @property
-    def videos(self) -> Sequence[AnnotatedVideo]: ...
-
-
-def ground_truth(dataset: AnnotatedDataset) -> list[GroundTruthVideo]:
-    """The annotations of a data set (``data.ytvis.VideoDataset``) in the form that :func:`evaluate` takes.
-
-    Raises:
-        DataError: A polygon is damaged.
-    """
-    return [
-        GroundTruthVideo(video.id, video.height, video.width, len(video), [_annotated(t) for t in video.tracks])
-        for video in dataset.videos
-    ]
-
-
-def _annotated(track: AnnotatedTrack) -> GroundTruthTrack:
-    frames = [_frame(track, t, segmentation) for t, segmentation in enumerate(track.segmentations)]
-    return GroundTruthTrack(track.label, frames, bool(track.iscrowd))
-
-
-def _frame(track: AnnotatedTrack, t: int, segmentation: Any) -> RLE | None:
-    if not segmentation:
-        return None
-    if isinstance(segmentation, Mapping):
-        return RLE(size=segmentation["size"], counts=segmentation["counts"])
-    return masks.encode(track.mask(t))
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Average precision and recall in percent.
-
-    A value is NaN, that is undefined, where the ground truth has no instance to find (crowds do not count).
-
-    Attributes:
-        metrics: AP, AP50, AP75, AR1, AR10.
-        per_category: AP of every category that has an instance.
-        per_video: AP of every video that has an instance, over its own tracks: the mean over its categories.
-        per_size: AP of small, medium and large instances; see :data:`AREA_RANGES`.
-        without_prediction: videos that the predictions do not mention; they count as videos without a track.
-    """
-
-    metrics: dict[str, float]
-    per_category: dict[str, float]
-    per_video: dict[int, float]
-    per_size: dict[str, float]
-    without_prediction: tuple[int, ...] = ()
-
-    def __str__(self) -> str:
-        width = max((len(name) for name in self.per_category), default=0)
-        lines = [_row(self.metrics), "AP by size: " + _row(self.per_size), "AP by category:"]
-        lines += [f"  {name:{width}}  {_percent(value)}" for name, value in self.per_category.items()]
-        if not self.per_category:
-            lines.append("  none: the ground truth has no instance, so AP and AR are undefined")
-        if self.without_prediction:
-            lines.append(f"{len(self.without_prediction)} video(s) without prediction")
-        return "\n".join(lines)
-
-
-def _row(values: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {_percent(value)}" for name, value in values.items())
-
-
-def _percent(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.2f}"
 
 
 def evaluate(
     ground_truth: Sequence[GroundTruthVideo],
     predictions: Sequence[VideoPrediction],
     categories: Sequence[str],
+    details: bool = False,
 ) -> Evaluation:
     """Compare predicted with annotated tracks.
 
@@ -164,30 +48,23 @@ def evaluate(
         ground_truth: All videos of the split; one that has no prediction counts as a video without a track.
         predictions: At most one for each video. Of each class the best 100 tracks of a video count.
         categories: K names, in the order of the class indices.
+        details: also what the official evaluator does not say, see :class:`Details`.
 
     Raises:
         DataError: A video is unknown or given twice; a track has the wrong number of frames, a class index
             out of range or a score that is not finite; a mask is damaged or not of the size of its video.
     """
-    videos = _unique({video.id: video for video in ground_truth}, ground_truth, "ground truth")
     predicted = _unique({p.video_id: p for p in predictions}, predictions, "predictions")
-    if unknown := sorted(predicted.keys() - videos.keys()):
+    if unknown := sorted(predicted.keys() - {video.id for video in ground_truth}):
         raise DataError(
             f"{len(unknown)} video(s) not in the ground truth, the first is {unknown[0]}",
             file="predictions",
             fix="evaluate predictions of the same split",
         )
-    truth = [_truth(video, n, len(categories)) for video in ground_truth for n in range(len(video.tracks))]
-    found = [
-        _found(videos[prediction.video_id], prediction, n, len(categories))
-        for prediction in predictions
-        for n in range(len(prediction.tracks))
-    ]
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluator = _run_coco(ground_truth, truth, found, len(categories))
-        per_video = {video.id: _video_ap(evaluator, video) for video in ground_truth}
-    without_prediction = tuple(sorted(videos.keys() - predicted.keys()))
-    return _summarise(evaluator, categories, per_video, without_prediction)
+    evaluator = Evaluator(categories, details)
+    for video in ground_truth:
+        evaluator.add(video, predicted.get(video.id))
+    return evaluator.result()
 
 
 def _unique(by_id: dict[int, Item], items: Sequence[Item], source: str) -> dict[int, Item]:
@@ -196,111 +73,152 @@ def _unique(by_id: dict[int, Item], items: Sequence[Item], source: str) -> dict[
     return by_id
 
 
-def _truth(video: GroundTruthVideo, n: int, num_categories: int) -> dict[str, Any]:
-    track = video.tracks[n]
-    where = f"ground truth of video {video.id}, track {n}"
-    tube = _tube(video, track.label, track.segmentations, num_categories, where)
-    return {**tube, "iscrowd": int(track.iscrowd)}
+class Evaluator:
+    """Takes one video after the other, in any order, and keeps no mask.
 
+    Args:
+        categories: K names, in the order of the class indices.
+        details: also collect :class:`Details`; about twice the time.
+    """
 
-def _found(video: GroundTruthVideo, prediction: VideoPrediction, n: int, num_categories: int) -> dict[str, Any]:
-    track = prediction.tracks[n]
-    where = f"prediction for video {video.id}, track {n}"
-    if not math.isfinite(track.score):
-        raise DataError(f"score is {track.score}", file=where, fix="give a finite score")
-    return {**_tube(video, track.label, track.masks, num_categories, where), "score": float(track.score)}
+    def __init__(self, categories: Sequence[str], details: bool = False) -> None:
+        self.categories, self.details = list(categories), details
+        self._matches: dict[int, dict[int, Matches]] = {}  # of each video, of each class
+        self._without: list[int] = []
+        self._lengths: dict[int, str] = {}
+        self._occlusions: dict[int, str] = {}
+        self._faults: list[Fault] = []
+        self._identities: list[tracking.Identities] = []
 
+    def add(self, video: GroundTruthVideo, prediction: VideoPrediction | None = None) -> None:
+        """Compare the tracks of one video; None is a video that the predictions do not mention.
 
-def _tube(
-    video: GroundTruthVideo, label: int, frames: Sequence[RLE | None], num_categories: int, where: str
-) -> dict[str, Any]:
-    """The COCO annotation of a track."""
-    if not 0 <= label < num_categories:
-        raise DataError(
-            f"class index {label} is not in 0 .. {num_categories - 1}",
-            file=where,
-            fix="use the split's categories",
+        Raises:
+            DataError: As :func:`evaluate`.
+        """
+        if video.id in self._matches:
+            raise DataError("a video is given twice", file="ground truth", fix="give every video once")
+        if prediction is None:
+            self._without.append(video.id)
+        tracks = () if prediction is None else prediction.tracks
+        overlap = compare(video, tracks, len(self.categories), self.details)
+        judged = _judge(video, tracks, overlap)
+        self._matches[video.id] = {label: one.matches for label, one in judged.items()}
+        if self.details:
+            self._add_details(video, tracks, overlap, judged)
+
+    def _add_details(
+        self, video: GroundTruthVideo, tracks: Sequence[Track], overlap: Overlap, judged: Mapping[int, Judged]
+    ) -> None:
+        labels = np.array([track.label for track in video.tracks], np.int64)
+        crowds = np.array([track.iscrowd for track in video.tracks], bool)
+        scores = np.array([track.score for track in tracks], float)
+        self._lengths[video.id] = next(name for name, most in LENGTHS.items() if video.length <= most)
+        self._occlusions[video.id] = occlusion.level(occlusion.overlap_rate(truth_boxes(video)[~crowds]))
+        self._faults += errors.faults(video.id, overlap, labels, crowds, judged)
+        self._identities.append(tracking.identities(overlap, scores, crowds))
+
+    def merge(self, other: Evaluator) -> None:
+        """Take over the videos of another evaluator with the same categories, such as that of another process.
+
+        Raises:
+            DataError: Both have seen the same video.
+        """
+        if self._matches.keys() & other._matches.keys():
+            raise DataError("a video is given twice", file="ground truth", fix="give every video once")
+        self._matches |= other._matches
+        self._lengths |= other._lengths
+        self._occlusions |= other._occlusions
+        self._without += other._without
+        self._faults += other._faults
+        self._identities += other._identities
+
+    def result(self) -> Evaluation:
+        """The metrics of all videos so far."""
+        by_class = [self._of_class(label, self._matches) for label in range(len(self.categories))]
+        curves = [matching.curve(matches or [_nothing()]) for matches in by_class]
+        recalls = {most: [matching.recall(m or [_nothing()], most) for m in by_class] for most in MAX_TRACKS}
+        values = official(curves, recalls)
+        per_category = {name: 100 * mean(c.precision[0]) for name, c in zip(self.categories, curves, strict=True)}
+        return Evaluation(
+            metrics={name: 100 * values[name] for name in ("AP", "AP50", "AP75", "AR1", "AR10")},
+            per_category=defined(per_category),
+            per_video=defined({video_id: 100 * self._ap([video_id]) for video_id in sorted(self._matches)}),
+            per_size={name: 100 * values["AP" + name[0]] for name in AREA_RANGES if name != "all"},
+            without_prediction=tuple(sorted(self._without)),
+            official={name: -1.0 if np.isnan(value) else value for name, value in values.items()},
+            details=self._details() if self.details else None,
         )
-    if len(frames) != video.length:
-        raise DataError(
-            f"has {len(frames)} frames, the video {video.length}",
-            file=where,
-            fix="give one mask (or null) for every frame",
+
+    def _of_class(self, label: int, videos: Iterable[int]) -> list[Matches]:
+        """In the order of the video ids, which decides between equal scores."""
+        return [self._matches[v][label] for v in sorted(videos) if label in self._matches[v]]
+
+    def _ap(self, videos: Sequence[int]) -> float:
+        """AP of some videos, 0 to 1: the mean over the categories with an instance in them."""
+        labels = sorted({label for v in videos for label in self._matches[v]})
+        of_labels = [[m.first_range() for m in self._of_class(label, videos)] for label in labels]
+        precisions = [_precision(matches) for matches in of_labels if sum(m.instances[0] for m in matches)]
+        return mean(np.array(precisions))
+
+    def _details(self) -> Details:
+        matches = {label: self._of_class(label, self._matches) for label in range(len(self.categories))}
+        return Details(
+            per_length=self._ap_by(self._lengths, LENGTHS),
+            per_occlusion=self._ap_by(self._occlusions, occlusion.LEVELS),
+            errors=errors.gains(self._faults, {label: found for label, found in matches.items() if found}),
+            tracking=tracking.total(self._identities).rates(),
         )
-    tube = masks.concat_frames(frames, video.height, video.width, where)
-    seen = sum(1 for frame in frames if frame is not None and masks.area(frame))
-    area = masks.area(tube) / max(seen, 1)
-    return {"image_id": video.id, "category_id": label, "segmentation": tube, "area": area}
+
+    def _ap_by(self, group_of: Mapping[int, str], names: Iterable[str]) -> dict[str, float]:
+        groups = {name: [video for video, group in group_of.items() if group == name] for name in names}
+        return defined({name: 100 * self._ap(videos) for name, videos in groups.items()})
 
 
-def _run_coco(
-    videos: Sequence[GroundTruthVideo],
-    truth: Sequence[Mapping[str, Any]],
-    found: Sequence[Mapping[str, Any]],
-    num_categories: int,
-) -> COCOeval:
-    images = [{"id": v.id, "height": v.height, "width": v.width * v.length} for v in videos]
-    evaluator = COCOeval(_coco(images, truth, num_categories), _coco(images, found, num_categories), "segm")
-    evaluator.params.areaRng = list(AREA_RANGES.values())
-    evaluator.params.areaRngLbl = list(AREA_RANGES)
-    evaluator.params.maxDets = list(MAX_TRACKS)
-    evaluator.evaluate()
-    evaluator.accumulate()
-    return evaluator
+def _precision(matches: Sequence[Matches]) -> float:
+    """Mean over thresholds and recall levels of one class that has an instance."""
+    if not any(m.hits.any() for m in matches):
+        return 0.0
+    return mean(matching.curve(matches).precision)
 
 
-def _coco(images: list[dict[str, int]], annotations: Iterable[Mapping[str, Any]], num_categories: int) -> COCO:
-    coco = COCO()
-    coco.dataset = {
-        "images": images,
-        "categories": [{"id": label} for label in range(num_categories)],
-        # COCOeval takes id 0 for "not matched".
-        "annotations": [{**annotation, "id": n} for n, annotation in enumerate(annotations, 1)],
-    }
-    coco.createIndex()
-    return coco
+def _nothing() -> Matches:
+    none = np.zeros((len(AREA_RANGES), len(matching.THRESHOLDS), 0), bool)
+    return Matches(np.zeros(0), none, none, np.zeros(len(AREA_RANGES), np.int64), np.zeros(none.shape[1:], np.int64))
 
 
-def _video_ap(evaluator: COCOeval, video: GroundTruthVideo) -> float:
-    """AP of one video, accumulated anew from the matches that the whole evaluation has made."""
-    image_ids, area_ranges = evaluator.params.imgIds, evaluator.params.areaRng
-    labels = sorted({track.label for track in video.tracks})
-    part = COCOeval(iouType="segm")
-    part.params.imgIds, part.params.catIds = [video.id], labels
-    part.params.areaRng, part.params.maxDets = area_ranges[:1], evaluator.params.maxDets[-1:]
-    part._paramsEval = part.params
-    # evalImgs is a flat list over category, area range, image; "all" is the first range.
-    place = image_ids.index(video.id)
-    part.evalImgs = [evaluator.evalImgs[label * len(area_ranges) * len(image_ids) + place] for label in labels]
-    part.accumulate()
-    return _mean(part.eval["precision"])
+def _judge(video: GroundTruthVideo, tracks: Sequence[Track], overlap: Overlap) -> dict[int, Judged]:
+    """The matches of every class that occurs in the video."""
+    labels = np.array([track.label for track in tracks], int)
+    truth_labels = np.array([track.label for track in video.tracks], int)
+    scores = np.array([track.score for track in tracks], float)
+    order = np.argsort(-scores, kind="stable")
+    areas, truth_areas = _mean_areas(overlap.found), _truth_areas(video, overlap)
+    crowds = np.array([track.iscrowd for track in video.tracks], bool)
+    countable = np.array([track.id != 0 for track in video.tracks], bool)
+    ious = overlap.tube_ious()
+    judged = {}
+    for label in sorted({*labels.tolist(), *truth_labels.tolist()}):
+        own = order[labels[order] == label][: matching.MOST_TRACKS]
+        there = np.flatnonzero(truth_labels == label)
+        candidates = Candidates(
+            scores[own], areas[own], ious[np.ix_(own, there)], truth_areas[there], crowds[there], countable[there]
+        )
+        judged[label] = Judged(matching.match(candidates, list(AREA_RANGES.values())), own, there)
+    return judged
 
 
-def _summarise(
-    evaluator: COCOeval,
-    categories: Sequence[str],
-    per_video: Mapping[int, float],
-    without_prediction: tuple[int, ...],
-) -> Evaluation:
-    precision = evaluator.eval["precision"][..., -1]  # (thresholds, recalls, categories, areas), best 100 tracks
-    recall = evaluator.eval["recall"][:, :, 0]  # (thresholds, categories, most tracks)
-    metrics = {
-        "AP": _mean(precision[..., 0]),
-        "AP50": _mean(precision[_AP50, ..., 0]),
-        "AP75": _mean(precision[_AP75, ..., 0]),
-        "AR1": _mean(recall[..., MAX_TRACKS.index(1)]),
-        "AR10": _mean(recall[..., MAX_TRACKS.index(10)]),
-    }
-    per_category = {name: _mean(precision[:, :, k, 0]) for k, name in enumerate(categories)}
-    per_size = {name: _mean(precision[..., a]) for a, name in enumerate(AREA_RANGES) if name != "all"}
-    return Evaluation(metrics, _defined(per_category), _defined(per_video), per_size, without_prediction)
+def _mean_areas(areas: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Floats:
+    """(N, T) -> (N,) mean over the frames with a pixel, 0 without one."""
+    means: Floats = areas.sum(axis=1) / np.maximum((areas > 0).sum(axis=1), 1)
+    return means
 
 
-def _mean(values: NDArray[np.float64]) -> float:
-    """Mean in percent over the categories that have an instance; COCOeval marks the others with -1."""
-    defined = values[values > -1]
-    return 100 * float(defined.mean()) if defined.size else math.nan
-
-
-def _defined(values: Mapping[Key, float]) -> dict[Key, float]:
-    return {key: value for key, value in values.items() if not math.isnan(value)}
+def _truth_areas(video: GroundTruthVideo, overlap: Overlap) -> Floats:
+    """(G,) likewise, of the areas that the file gives, if it does."""
+    means = _mean_areas(overlap.truth)
+    for g, track in enumerate(video.tracks):
+        if track.areas is not None:
+            seen = [area for area in track.areas if area]
+            means[g] = np.mean(seen) if seen else 0.0
+    return means

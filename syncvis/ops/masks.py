@@ -1,4 +1,4 @@
-"""COCO run-length masks: checked, decoded, encoded and joined to tubes.
+"""COCO run-length masks: checked, decoded and encoded.
 
 A mask is read down its columns; runs of zeros and ones alternate and the first run is of zeros. pycocotools
 trusts its input: a damaged RLE makes it hang, crash or return foreign memory. So every RLE is checked here.
@@ -14,19 +14,17 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from syncvis.errors import DataError
+from syncvis.ops.run_lengths import DamagedRunsError, parse_counts
 from syncvis.structures import RLE
 
 Runs = NDArray[np.int64]
 
 MAX_FRAME_PIXELS = 64_000_000
-# pycocotools reads at most six characters of five bits a run without overflow, one bit is the sign.
-MAX_CHARACTERS = 6
-MAX_TUBE_PIXELS = 2 ** (5 * MAX_CHARACTERS - 1) - 1
 
 _FIX = "write the mask again with syncvis.ops.masks.encode or pycocotools.mask.encode"
 
 
-def runs(rle: Mapping[str, Any], where: str, max_pixels: int = MAX_FRAME_PIXELS) -> Runs:
+def runs(rle: Mapping[str, Any], where: str) -> Runs:
     """The run lengths of a mask, zeros first, alternating; only the first may be 0.
 
     Args:
@@ -37,12 +35,12 @@ def runs(rle: Mapping[str, Any], where: str, max_pixels: int = MAX_FRAME_PIXELS)
         (R,) int64 run lengths in pixels; they sum to height * width.
 
     Raises:
-        DataError: The size or the counts are damaged, or the mask has more than ``max_pixels`` pixels.
+        DataError: The size or the counts are damaged, or the mask has more than :data:`MAX_FRAME_PIXELS` pixels.
     """
-    height, width = _size(rle, where, max_pixels)
+    height, width = check_size(rle, where)
     counts = rle.get("counts")
     if isinstance(counts, str | bytes):
-        lengths = _parse_text(counts, where)
+        lengths = _parse_text(counts, height * width, where)
     elif isinstance(counts, Sequence | np.ndarray):
         lengths = _parse_list(counts, where)
     else:
@@ -51,7 +49,12 @@ def runs(rle: Mapping[str, Any], where: str, max_pixels: int = MAX_FRAME_PIXELS)
     return _merge(lengths)
 
 
-def _size(rle: Mapping[str, Any], where: str, max_pixels: int) -> tuple[int, int]:
+def check_size(rle: Mapping[str, Any], where: str) -> tuple[int, int]:
+    """Height and width of an RLE.
+
+    Raises:
+        DataError: There are none, or together they are over :data:`MAX_FRAME_PIXELS`.
+    """
     if not isinstance(rle, Mapping):
         raise _damaged(f"is {type(rle).__name__}, not an RLE with size and counts", where)
     size = rle.get("size")
@@ -60,39 +63,23 @@ def _size(rle: Mapping[str, Any], where: str, max_pixels: int) -> tuple[int, int
     height, width = size
     if min(size) < 1:
         raise _damaged(f"size is {height} x {width} pixels", where)
-    if height * width > max_pixels:
+    if height * width > MAX_FRAME_PIXELS:
         raise DataError(
-            f"size {height} x {width} is over the limit of {max_pixels} pixels",
+            f"size {height} x {width} is over the limit of {MAX_FRAME_PIXELS} pixels",
             file=where,
             fix="scale the video down, or correct the size",
         )
     return height, width
 
 
-def _parse_text(counts: str | bytes, where: str) -> Runs:
-    """COCO's compressed counts: each run minus the run two before it, five bits a character, low bits first.
-
-    Bit 5 of a character says that more follow, bit 4 of the last is the sign (maskApi.c, ``rleFrString``).
-    """
-    text = counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts
-    codes = np.frombuffer(text, np.uint8).astype(np.int64) - ord("0")
-    if not len(codes):
-        raise _damaged("counts is empty", where)
-    if codes.min() < 0 or codes.max() > 63:
-        raise _damaged("counts has a character outside '0' to 'o'", where)
-    last = np.flatnonzero(codes & 32 == 0)
-    if not len(last) or last[-1] != len(codes) - 1:
-        raise _damaged("counts is cut off", where)
-    first = np.concatenate([[0], last[:-1] + 1])
-    characters = last - first + 1
-    if characters.max() > MAX_CHARACTERS:
-        raise _damaged("counts has a run longer than any mask", where)
-    place = np.arange(len(codes)) - np.repeat(first, characters)
-    values: Runs = np.add.reduceat((codes & 31) << 5 * place, first)
-    values -= (codes[last] & 16) << (5 * characters - 4)
-    values[1::2] = values[1::2].cumsum()
-    values[2::2] = values[2::2].cumsum()
-    return values
+def _parse_text(counts: str | bytes, pixels: int, where: str) -> Runs:
+    """Of compressed counts (see :mod:`syncvis.ops.run_lengths`)."""
+    try:
+        stops = parse_counts([counts if isinstance(counts, str) else counts.decode("latin-1")], pixels).stops
+    except DamagedRunsError as error:
+        raise _damaged(str(error), where) from None
+    lengths = np.diff(stops.ravel(), prepend=0)
+    return lengths if lengths[-1] else lengths[:-1]
 
 
 def _parse_list(counts: Sequence[Any] | NDArray[Any], where: str) -> Runs:
@@ -148,13 +135,18 @@ def decode(rle: Mapping[str, Any], height: int, width: int, where: str) -> NDArr
     Raises:
         DataError: The RLE is damaged or is not of size ``height, width``.
     """
-    lengths = _sized_runs(rle, height, width, where)
+    lengths = sized_runs(rle, height, width, where)
     ones = np.arange(len(lengths)) % 2 == 1
     mask: NDArray[np.bool_] = np.repeat(ones, lengths).reshape(width, height).T
     return mask
 
 
-def _sized_runs(rle: Mapping[str, Any], height: int, width: int, where: str) -> Runs:
+def sized_runs(rle: Mapping[str, Any], height: int, width: int, where: str) -> Runs:
+    """:func:`runs` of a mask that has to be of this size.
+
+    Raises:
+        DataError: It is damaged or of another size.
+    """
     lengths = runs(rle, where)
     if list(rle["size"]) != [height, width]:
         found = " x ".join(str(side) for side in rle["size"])
@@ -167,37 +159,13 @@ def _sized_runs(rle: Mapping[str, Any], height: int, width: int, where: str) -> 
 
 
 def area(rle: Mapping[str, Any], where: str = "mask") -> int:
-    """Number of pixels of the mask (or tube)."""
-    return int(runs(rle, where, MAX_TUBE_PIXELS)[1::2].sum())
+    """Number of pixels of the mask."""
+    return int(runs(rle, where)[1::2].sum())
 
 
 def bbox(rle: Mapping[str, Any], where: str = "mask") -> tuple[int, int, int, int]:
     """Smallest box around the mask: left, top, width, height in pixels; all 0 for an empty mask."""
-    height, width = _size(rle, where, MAX_TUBE_PIXELS)
-    checked = from_runs(runs(rle, where, MAX_TUBE_PIXELS), height, width)
+    height, width = check_size(rle, where)
+    checked = from_runs(runs(rle, where), height, width)
     left, top, box_width, box_height = (int(x) for x in coco.toBbox(checked))
     return left, top, box_width, box_height
-
-
-def concat_frames(rles: Sequence[Mapping[str, Any] | None], height: int, width: int, where: str) -> RLE:
-    """One RLE of size [height, width * T] with the T frames side by side; None is an empty frame.
-
-    Runs go down the columns, so the runs of the frames follow each other. Two tracks joined like this have
-    the IoU of their tubes.
-
-    Raises:
-        DataError: A frame is damaged or of another size (the error names it), or the tube is too large.
-    """
-    if not 0 < height * width * len(rles) <= MAX_TUBE_PIXELS:
-        raise DataError(
-            f"{len(rles)} frames of {height} x {width} are not between 1 and {MAX_TUBE_PIXELS} pixels",
-            file=where,
-            fix="cut or scale the video",
-        )
-    nothing, empty = np.array([0]), np.array([height * width])
-    pieces = []
-    for t, rle in enumerate(rles):
-        lengths = empty if rle is None else _sized_runs(rle, height, width, f"{where}, frame {t}")
-        # Every frame starts with a run of zeros, so the one before it has to end with a run of ones.
-        pieces += [lengths, nothing] if len(lengths) % 2 else [lengths]
-    return from_runs(np.concatenate(pieces), height, width * len(rles))

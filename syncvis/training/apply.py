@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class FinishedRun:
 def evaluate_run(
     run_dir: Path, split: str, root: str | None, results: Path | None, device: str, threads: int
 ) -> Evaluation:
-    """Metrics of a run on a split; writes results.json for an evaluation server if ``results`` is given.
+    """Metrics of a run on a split; writes results.json, or a zip, for an evaluation server if ``results`` is given.
 
     Raises:
         DataError: The split cannot be read, or has other categories than the run was trained on.
@@ -62,10 +63,13 @@ def evaluate_run(
             key="categories",
             fix="evaluate on data with the categories of the training split",
         )
-    evaluation, predictions = Validation(run.model, dataset, run.config, run.device).latest()
-    if results is not None:
-        write_results(results, predictions, [category.id for category in dataset.categories])
-    return evaluation
+    validation = Validation(run.model, dataset, run.config, run.device)
+    evaluator = validation.evaluator()
+    if results is None:
+        deque(validation.stream(evaluator), maxlen=0)
+    else:
+        write_results(results, validation.stream(evaluator), [category.id for category in dataset.categories])
+    return evaluator.result()
 
 
 def infer_video(run_dir: Path, source: Path, out: Path, max_frames: int, device: str, threads: int) -> list[Path]:

@@ -23,7 +23,7 @@ from syncvis.data.mixing import load_mix
 from syncvis.data.ytvis import Video, VideoDataset
 from syncvis.distributed import any_process, gather, rank, world_size
 from syncvis.errors import ConfigError, DataError, Interrupted, StorageError
-from syncvis.evaluation.ytvis import Evaluation, evaluate, ground_truth
+from syncvis.evaluation.ytvis import Evaluation, Evaluator, ground_truth
 from syncvis.files import write_text
 from syncvis.methods import build
 from syncvis.methods.base import Method
@@ -32,7 +32,7 @@ from syncvis.training.activations import checkpoint_activations
 from syncvis.training.checkpoint import initialise, save_weights
 from syncvis.training.inference import chunk_length, predict_chunks
 from syncvis.training.loop import train
-from syncvis.training.overlays import write_overlays
+from syncvis.training.overlays import MAX_VIDEOS, write_overlays
 from syncvis.training.process import deterministic, peak_memory_mb, reset_peak_memory, source_commit, stop_on_signal
 from syncvis.training.step import Row
 
@@ -174,7 +174,7 @@ def _carry_out(
 
 
 class Validation:
-    """Evaluates a model, as it stands when called, on one split; keeps the last evaluation.
+    """Evaluates a model, as it stands when called, on one split; keeps the last evaluation and few predictions.
 
     Several processes predict different videos; all get the metrics of the whole split.
 
@@ -197,26 +197,35 @@ class Validation:
 
     def __call__(self) -> Row:
         """Metrics by name; raises Interrupted in all processes if one should stop."""
-        predictions = self._predict()
-        categories = [category.name for category in self.dataset.categories]
-        self._latest = evaluate(self._truth, predictions, categories), predictions
+        evaluator, shown = self.evaluator(), {video.id for video in self.dataset.videos[:MAX_VIDEOS]}
+        kept = [prediction for prediction in self.stream(evaluator) if prediction.video_id in shown]
+        first, *others = gather(evaluator)
+        for other in others:
+            first.merge(other)
+        self._latest = first.result(), [prediction for part in gather(kept) for prediction in part]
         return self._latest[0].metrics
 
-    def _predict(self) -> list[VideoPrediction]:
-        """Of all videos, in their order."""
-        own: list[VideoPrediction] = []
+    def evaluator(self) -> Evaluator:
+        """One that has seen no video."""
+        return Evaluator([category.name for category in self.dataset.categories])
+
+    def stream(self, evaluator: Evaluator) -> Iterator[VideoPrediction]:
+        """Predict this process's videos one by one and hand them to the evaluator; raises as a call does."""
         stopped = False
-        for video in self.dataset.videos[rank() :: world_size()]:
+        for n in range(rank(), len(self.dataset.videos), world_size()):
             stopped = stopped or self.should_stop()
             if not stopped:
-                own.append(predict_one(self.model, self.dataset, video, self.config, self.device))
+                prediction = predict_one(self.model, self.dataset, self.dataset.videos[n], self.config, self.device)
+                evaluator.add(self._truth[n], prediction)
+                yield prediction
         if any_process(stopped):
             raise Interrupted("stopped in an evaluation", fix="run the same command to continue")
-        shares = gather(own)
-        return [shares[i % len(shares)][i // len(shares)] for i in range(len(self.dataset.videos))]
 
     def latest(self) -> tuple[Evaluation, list[VideoPrediction]]:
-        """The last evaluation; made now if this object has made none, as after a resume at the very end."""
+        """The last evaluation and the predictions of the first videos.
+
+        They are made now if this object has made none, as after a resume at the very end.
+        """
         if self._latest is None:
             self.model.eval()
             self()

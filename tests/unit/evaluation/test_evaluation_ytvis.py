@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pickle
 from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from pycocotools import mask as coco
 
 from syncvis.errors import DataError
 from syncvis.evaluation import ytvis
-from syncvis.evaluation.ytvis import Evaluation, GroundTruthTrack, GroundTruthVideo, evaluate, ground_truth
+from syncvis.evaluation.summary import OFFICIAL
+from syncvis.evaluation.ytvis import Evaluation, Evaluator, GroundTruthTrack, GroundTruthVideo, evaluate, ground_truth
 from syncvis.ops import masks
 from syncvis.structures import RLE, Track, VideoPrediction
 
@@ -94,11 +95,11 @@ def random_case(rng: np.random.Generator, crowds: bool = True) -> tuple[list[Gro
 # The reference: the definition of the metric, frame by frame on boolean arrays, without pycocotools.
 
 
-def tube_iou(found: np.ndarray, truth: np.ndarray, crowd: bool) -> float:
+def tube_iou(found: np.ndarray, truth: np.ndarray) -> float:
     intersection = union = 0
     for f, t in zip(found, truth, strict=True):
         intersection += int((f & t).sum())
-        union += int(f.sum()) if crowd else int((f | t).sum())
+        union += int((f | t).sum())
     return intersection / union if union else 0.0
 
 
@@ -128,7 +129,7 @@ def compare(video: GroundTruthVideo, tracks: Sequence[Track], label: int) -> Com
         [mean_area(tube) for tube in found],
         [crowd for _, crowd in truth],
         [mean_area(tube) for tube, _ in truth],
-        [[tube_iou(f, t, crowd) for t, crowd in truth] for f in found],
+        [[tube_iou(f, t) for t, _ in truth] for f in found],
     )
 
 
@@ -209,12 +210,18 @@ def reference(videos: Sequence[GroundTruthVideo], predictions: Sequence[VideoPre
     per_video = {video.id: over(0, of=[video]) for video in videos}
     per_size = {name: over(0, area=area) for name, area in ytvis.AREA_RANGES.items() if name != "all"}
     missing = {v.id for v in videos} - tracks.keys()
+    ranges = ytvis.AREA_RANGES
+    twelve = [metrics["AP"], metrics["AP50"], metrics["AP75"], *per_size.values()]
+    twelve += [over(1, most=most) for most in (1, 10, 100)]
+    twelve += [over(1, area=ranges[name]) for name in per_size]
+    official = {n: -1 if math.isnan(v) else v / 100 for n, v in zip(OFFICIAL, twelve, strict=True)}
     return Evaluation(
         metrics,
         {k: v for k, v in per_category.items() if not math.isnan(v)},
         {k: v for k, v in per_video.items() if not math.isnan(v)},
         per_size,
         tuple(sorted(missing)),
+        official,
     )
 
 
@@ -227,22 +234,10 @@ def test_evaluate_equals_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
         videos, predictions = random_case(rng)
         ours, expected = evaluate(videos, predictions, CATEGORIES), reference(videos, predictions)
         assert ours.without_prediction == expected.without_prediction
-        for field in ("metrics", "per_category", "per_video", "per_size"):
-            assert getattr(ours, field) == pytest.approx(getattr(expected, field), abs=1e-9, nan_ok=True), field
+        for field in ("metrics", "per_category", "per_video", "per_size", "official"):
+            assert getattr(ours, field) == pytest.approx(getattr(expected, field), abs=1e-11, rel=0, nan_ok=True), field
         defined += 0 < ours.metrics["AP"] < 100
     assert defined > 60
-
-
-def test_tubes_joined_to_one_mask_have_the_iou_of_the_tubes() -> None:
-    rng = np.random.default_rng(1)
-    for _ in range(200):
-        length, height, width = (int(x) for x in rng.integers((1, 2, 2), (5, 9, 9)))
-        truth = random_tube(rng, length, height, width)
-        found = disturbed(rng, truth)
-        joined = [masks.concat_frames(rles(tube), height, width, "test") for tube in (found, truth)]
-        for crowd in (False, True):
-            iou = coco.iou(joined[:1], joined[1:], [crowd])[0, 0]
-            assert iou == tube_iou(found, truth, crowd)
 
 
 def as_prediction(video: GroundTruthVideo) -> VideoPrediction:
@@ -329,9 +324,12 @@ def test_the_size_of_a_track_is_its_mean_area_where_it_is_seen() -> None:
 def test_a_crowd_is_neither_found_nor_missed() -> None:
     crowd = truth_track(row_of_pixels(10, 20), iscrowd=True)
     video = GroundTruthVideo(1, 1, 20, 2, [truth_track(row_of_pixels(0, 5)), crowd])
-    inside = [predicted_track(row_of_pixels(10 + 2 * n, 12 + 2 * n), score=0.9) for n in range(3)]
-    prediction = VideoPrediction(1, (*inside, predicted_track(row_of_pixels(0, 5), score=0.1)))
-    assert evaluate([video], [prediction], CATEGORIES).metrics["AP"] == pytest.approx(100)
+    right = predicted_track(row_of_pixels(0, 5), score=0.1)
+    alike = [predicted_track(row_of_pixels(10, 20), score=0.9) for n in range(3)]
+    assert evaluate([video], [VideoPrediction(1, (*alike, right))], CATEGORIES).metrics["AP"] == pytest.approx(100)
+    # Not COCO's rule: a track inside the crowd has to cover half of it, as any other.
+    inside = [predicted_track(row_of_pixels(10, 14), score=0.9)]
+    assert evaluate([video], [VideoPrediction(1, (*inside, right))], CATEGORIES).metrics["AP"] == pytest.approx(50)
 
 
 def test_no_prediction_is_zero_and_says_so() -> None:
@@ -368,6 +366,40 @@ def test_evaluate_is_silent_and_its_text_has_all_numbers(capsys: pytest.CaptureF
     for part in ("AP 100.00", "AP50 100.00", "AR1 ", "small 100.00", "large undefined", "circle  100.00"):
         assert part in text
     assert "star" not in text
+
+
+def test_an_evaluator_takes_videos_in_any_order_and_keeps_no_mask() -> None:
+    rng = np.random.default_rng(5)
+    tubes = [[rng.random((20, 60, 60)) < 0.5 for _ in range(2)] for _ in range(3)]
+    videos = [video_of(n, two) for n, two in enumerate(tubes)]
+    evaluator = Evaluator(CATEGORIES)
+    for video in videos[::-1]:
+        evaluator.add(video, as_prediction(video))
+    predictions = [as_prediction(video) for video in videos]
+    ours, whole = evaluator.result(), evaluate(videos, predictions, CATEGORIES)
+    assert (ours.official, ours.per_video) == (whole.official, whole.per_video)
+    assert len(pickle.dumps(evaluator)) < len(pickle.dumps(predictions)) / 20
+    with pytest.raises(DataError, match="a video is given twice"):
+        evaluator.add(videos[0])
+
+
+def test_the_size_is_that_of_the_areas_in_the_file() -> None:
+    track = dataclasses.replace(truth_track(row_of_pixels(0, 5)), areas=[None, 128.0**2])
+    video = GroundTruthVideo(1, 1, 20, 2, [track])
+    result = evaluate([video], [as_prediction(video)], CATEGORIES)
+    assert result.per_size["small"] == result.per_size["medium"] == pytest.approx(100)  # both bounds belong to a bin
+
+
+def test_an_annotation_with_id_0_is_never_counted_as_found() -> None:
+    track = dataclasses.replace(truth_track(row_of_pixels(0, 5)), id=0)
+    video = GroundTruthVideo(1, 1, 20, 2, [track])
+    assert evaluate([video], [as_prediction(video)], CATEGORIES).metrics["AP"] == 0
+
+
+def test_a_video_over_the_limits_is_refused() -> None:
+    for video in (GroundTruthVideo(1, 10_000, 10_000, 1, []), GroundTruthVideo(1, 10, 10**7, 2, [])):
+        with pytest.raises(DataError, match=r"ground truth of video 1.*over the limits"):
+            evaluate([video], [], CATEGORIES)
 
 
 def test_evaluate_leaves_its_input_alone() -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from pycocotools import mask as coco
@@ -143,43 +141,3 @@ def test_decode_refuses_another_size_and_names_both() -> None:
     rle = masks.encode(np.ones((3, 5), bool))
     with pytest.raises(DataError, match=r"3 x 5.*5 x 3"):
         masks.decode(rle, 5, 3, "valid.json")
-
-
-def test_concat_frames_is_the_mask_of_the_frames_side_by_side() -> None:
-    rng = np.random.default_rng(2)
-    for _ in range(300):
-        height, width = random_size(rng)
-        frames = [random_mask(rng, height, width) for _ in range(rng.integers(1, 7))]
-        rles = [None if not m.any() and rng.random() < 0.5 else masks.encode(m) for m in frames]
-        tube = masks.concat_frames(rles, height, width, "test")
-        assert tube == masks.encode(np.concatenate(frames, axis=1))
-        assert json.loads(json.dumps(tube)) == tube
-
-
-def test_concat_frames_reads_all_forms_of_counts() -> None:
-    mask = np.array([[0, 1, 1], [1, 1, 0]], bool)
-    forms = [
-        masks.encode(mask),
-        {"size": [2, 3], "counts": [1, 4, 1]},
-        coco.encode(np.asfortranarray(mask, np.uint8)),
-    ]
-    assert masks.concat_frames(forms, 2, 3, "test") == masks.encode(np.concatenate([mask] * 3, axis=1))
-
-
-def test_concat_frames_names_the_damaged_frame() -> None:
-    good = masks.encode(np.ones((2, 3), bool))
-    with pytest.raises(DataError, match="track 4, frame 1"):
-        masks.concat_frames([good, {"size": [2, 3], "counts": "9"}], 2, 3, "track 4")
-    with pytest.raises(DataError, match=r"track 4, frame 2.*2 x 3.*3 x 2"):
-        masks.concat_frames([None, None, good], 3, 2, "track 4")
-    with pytest.raises(DataError, match="0 frames"):
-        masks.concat_frames([], 2, 3, "track 4")
-    with pytest.raises(DataError, match="100 frames"):
-        masks.concat_frames([None] * 100, 8000, 8000, "track 4")
-
-
-def test_empty_runs_at_one_place_do_not_end_the_iou_early() -> None:
-    split = {"size": [1, 10], "counts": [2, 3, 0, 5]}
-    whole = {"size": [1, 10], "counts": [2, 8]}
-    tubes = [masks.concat_frames([rle], 1, 10, "test") for rle in (split, whole)]
-    assert coco.iou(tubes[:1], tubes[1:], [0])[0, 0] == 1.0

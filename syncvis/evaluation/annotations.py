@@ -1,0 +1,149 @@
+"""A ground truth in YouTube-VIS format, without its frames: what an evaluation needs of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from syncvis.data.ytvis import TrackAnnotation
+from syncvis.errors import DataError, StorageError
+from syncvis.evaluation.truth import GroundTruthTrack, GroundTruthVideo, annotated
+from syncvis.ops.masks import MAX_FRAME_PIXELS
+
+_FIX = "use a file in YouTube-VIS format"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The videos of a file; a class index is a place in ``category_ids`` and ``names``."""
+
+    category_ids: list[int]
+    names: list[str]
+    videos: list[GroundTruthVideo]
+
+
+def read_truth(path: str | Path) -> Truth:
+    """Read the annotations of a split.
+
+    Raises:
+        DataError: The file is not JSON, or an entry lacks a key or has a wrong value; the error names the key.
+        StorageError: The file cannot be read.
+    """
+    path = Path(path)
+    tree = _read(path)
+    categories = _by_id(tree, "categories", path)
+    labels = {category_id: label for label, category_id in enumerate(categories)}
+    videos = _by_id(tree, "videos", path)
+    tracks: dict[int, list[tuple[str, dict[str, Any]]]] = {video_id: [] for video_id in videos}
+    for n, entry in enumerate(_by_id(tree, "annotations", path).values()):
+        key = f"annotations[{n}]"
+        tracks[_reference(entry, "video_id", videos, path, key)].append((key, entry))
+    read = [_video(entry, f"videos[{n}]", tracks[i], labels, path) for n, (i, entry) in enumerate(videos.items())]
+    return Truth(list(categories), [str(entry.get("name", i)) for i, entry in categories.items()], read)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(path.read_bytes())
+    except OSError as error:
+        raise StorageError(f"cannot be read ({error.strerror})", file=path, fix="give the path of a split") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"is not JSON ({error})", file=path, fix="copy the file again") from None
+    if not isinstance(tree, dict):
+        raise DataError("is not an object with videos and annotations", file=path, fix=_FIX)
+    return tree
+
+
+def _by_id(tree: dict[str, Any], name: str, path: Path) -> dict[int, dict[str, Any]]:
+    """The entries of a list, by their ids, in their order."""
+    entries, found = tree.get(name), {}
+    if not isinstance(entries, list):
+        fix = "evaluate on a split with labels; public validation sets have none"
+        raise DataError(f"has no list of {name}", file=path, key=name, fix=fix if name == "annotations" else _FIX)
+    for n, entry in enumerate(entries):
+        key = f"{name}[{n}]"
+        if not isinstance(entry, dict):
+            raise DataError("is not an object with keys", file=path, key=key, fix=_FIX)
+        entry_id = _whole(entry, "id", path, key)
+        if entry_id in found:
+            raise DataError(f"the id {entry_id} occurs twice", file=path, key=key, fix="give each entry its own id")
+        found[entry_id] = entry
+    return found
+
+
+def _video(
+    entry: dict[str, Any],
+    key: str,
+    annotations: list[tuple[str, dict[str, Any]]],
+    labels: dict[int, int],
+    path: Path,
+) -> GroundTruthVideo:
+    height, width = (_whole(entry, side, path, key, least=1) for side in ("height", "width"))
+    if height * width > MAX_FRAME_PIXELS:
+        problem = f"{height} x {width} is over the limit of {MAX_FRAME_PIXELS} pixels"
+        raise DataError(problem, file=path, key=key, fix="correct height and width, or scale the video down")
+    length = _length(entry, annotations, path, key)
+    tracks = [_track(annotation, (height, width), length, labels, path, place) for place, annotation in annotations]
+    return GroundTruthVideo(entry["id"], height, width, length, tracks)
+
+
+def _length(entry: dict[str, Any], annotations: list[tuple[str, dict[str, Any]]], path: Path, key: str) -> int:
+    """Number of frames; where neither it nor the frames are listed, that of the first annotation."""
+    lists = [entry.get("file_names"), *(annotation.get("segmentations") for _, annotation in annotations[:1])]
+    listed = [len(value) for value in lists if isinstance(value, list)]
+    if "length" in entry or not listed:
+        return _whole(entry, "length", path, key, least=1)
+    return listed[0]
+
+
+def _track(
+    entry: dict[str, Any], size: tuple[int, int], length: int, labels: dict[int, int], path: Path, key: str
+) -> GroundTruthTrack:
+    segmentations = entry.get("segmentations")
+    if not isinstance(segmentations, list) or len(segmentations) != length:
+        problem = f"is not a list with one mask, or null, for each of the {length} frames of its video"
+        raise DataError(problem, file=path, key=f"{key}.segmentations", fix="give one mask, or null, per frame")
+    for t, segmentation in enumerate(segmentations):
+        if segmentation is not None and not isinstance(segmentation, dict | list):
+            place = f"{key}.segmentations[{t}]"
+            raise DataError("is not null, an RLE or polygons", file=path, key=place, fix="write the mask as an RLE")
+    label = labels[_reference(entry, "category_id", labels, path, key)]
+    iscrowd = bool(entry.get("iscrowd", 0))
+    track = TrackAnnotation(entry["id"], label, iscrowd, *size, tuple(segmentations), f"{path}: {key}")
+    return annotated(track, _areas(entry.get("areas"), path, f"{key}.areas"), entry["id"])
+
+
+def _areas(areas: Any, path: Path, key: str) -> list[float | None] | None:
+    if areas is None:
+        return None
+    numbers = isinstance(areas, list) and all(
+        a is None or (type(a) in (int, float) and 0 <= a < math.inf) for a in areas
+    )
+    if not numbers:
+        raise DataError("is not a list of pixels or nulls", file=path, key=key, fix="leave the key out, or correct it")
+    return list(areas)
+
+
+def _is_area(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf
+
+
+def _reference(entry: dict[str, Any], name: str, known: Mapping[int, Any], path: Path, key: str) -> int:
+    value = _whole(entry, name, path, key)
+    if value not in known:
+        problem = f"{value} is not the id of one of the {'videos' if name == 'video_id' else 'categories'}"
+        raise DataError(problem, file=path, key=f"{key}.{name}", fix="correct it, or add the entry")
+    return value
+
+
+def _whole(entry: dict[str, Any], name: str, path: Path, key: str, least: int | None = None) -> int:
+    value = entry.get(name)
+    if type(value) is not int or (least is not None and value < least):
+        shown = "missing" if value is None else str(value)[:60]
+        wanted = "a whole number" if least is None else f"a whole number from {least}"
+        raise DataError(f"is {shown}, not {wanted}", file=path, key=f"{key}.{name}", fix=_FIX)
+    return value

@@ -1,0 +1,152 @@
+"""Ground truth and results as files, and what ``syncvis eval-results`` prints of them."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from syncvis.cli import app
+from syncvis.errors import DataError, StorageError
+from syncvis.evaluation.annotations import read_truth
+from syncvis.evaluation.files import evaluate_files
+from syncvis.evaluation.json_rows import json_rows
+from syncvis.evaluation.results import write_results
+from syncvis.ops import masks
+from syncvis.structures import Track, VideoPrediction
+
+SQUARE = np.zeros((6, 8), bool)
+SQUARE[1:4, 2:5] = True
+RLE = dict(masks.encode(SQUARE))
+POLYGON = [[2.0, 1.0, 5.0, 1.0, 5.0, 4.0, 2.0, 4.0]]
+
+
+def tree() -> dict[str, Any]:
+    annotation = {"id": 1, "video_id": 7, "category_id": 4, "iscrowd": 0}
+    return {
+        "categories": [{"id": 9, "name": "cat"}, {"id": 4, "name": "dog"}],
+        "videos": [{"id": 7, "height": 6, "width": 8, "length": 2, "file_names": ["a", "b"]}],
+        "annotations": [{**annotation, "segmentations": [RLE, POLYGON], "areas": [9, None]}],
+    }
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    return {"video_id": 7, "score": 0.5, "category_id": 4, "segmentations": [RLE, RLE], **changes}
+
+
+def written(folder: Path, truth: Any, rows: Any) -> tuple[Path, Path]:
+    paths = folder / "gt.json", folder / "results.json"
+    for path, content in zip(paths, (truth, rows), strict=True):
+        path.write_text(json.dumps(content))
+    return paths
+
+
+def test_the_command_prints_the_official_numbers(tmp_path: Path) -> None:
+    rows = [row(), row(category_id=5), row(score=0.9, segmentations=[None, None])]
+    paths = [str(path) for path in written(tmp_path, tree(), rows)]
+    text = CliRunner().invoke(app, ["eval-results", *paths, "--details"]).output
+    assert "AP50    0.5000" in text
+    assert "APm    -1.0000" in text
+    assert "1 row(s) of categories that are not in the ground truth left out" in text
+    found = json.loads(CliRunner().invoke(app, ["eval-results", *paths, "--json"]).output)
+    assert found["official"]["AP"] == pytest.approx(0.5, abs=1e-15)
+    assert found["official"]["APl"] == -1
+    assert found["per_category"] == pytest.approx({"dog": 0.5})
+    assert found["left_out"] == ["row 1: category_id 5"]
+    assert "per_length" not in found
+
+
+def test_areas_ids_and_polygons_of_the_file_are_read(tmp_path: Path) -> None:
+    truth, _ = written(tmp_path, tree(), [])
+    (video,) = read_truth(truth).videos
+    track = video.tracks[0]
+    assert (video.height, video.width, video.length) == (6, 8, 2)
+    assert (track.label, track.id, track.areas) == (1, 1, [9, None])
+    assert track.segmentations[1] == masks.encode(SQUARE)
+
+
+def change(place: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    changed = json.loads(json.dumps(tree()))
+    target = changed
+    for key in place[:-1]:
+        target = target[key]
+    target[place[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        ([], "is not an object"),
+        (change(("annotations",), None), "annotations: has no list of annotations"),
+        (change(("annotations", 0), 3), "annotations[0]: is not an object"),
+        (change(("annotations", 0, "id"), "1"), "annotations[0].id: is 1, not a whole number"),
+        (change(("annotations", 0, "video_id"), 8), "annotations[0].video_id: 8 is not the id of one of the videos"),
+        (change(("annotations", 0, "category_id"), 8), "8 is not the id of one of the categories"),
+        (change(("annotations", 0, "segmentations"), [None]), "annotations[0].segmentations: is not a list"),
+        (change(("annotations", 0, "segmentations"), [[[1]], None]), "a polygon is not a list"),
+        (change(("annotations", 0, "segmentations"), [{"size": [6, 8], "counts": "9"}, None]), "damaged mask"),
+        (change(("annotations", 0, "areas"), [-1, None]), "annotations[0].areas: is not a list of pixels"),
+        (change(("categories",), [{"id": 4}, {"id": 4}]), "categories[1]: the id 4 occurs twice"),
+        (change(("videos", 0, "height"), 0), "videos[0].height: is 0, not a whole number from 1"),
+        (change(("videos", 0, "width"), 10**9), "videos[0]: 6 x 1000000000 is over the limit"),
+    ],
+)
+def test_a_damaged_ground_truth_is_refused_by_name(tmp_path: Path, truth: Any, message: str) -> None:
+    paths = written(tmp_path, truth, [row()])
+    with pytest.raises(DataError) as caught:
+        evaluate_files(*paths)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(paths[0]))
+    assert "Fix: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (row(segmentations=[RLE, {"size": [6, 8], "counts": "9"}]), "row 1: segmentations[1]: damaged mask"),
+        (row(segmentations=[RLE]), "prediction for video 7, track 1: has 1 frames, the video 2"),
+        (row(segmentations=[{"size": [8, 6], "counts": RLE["counts"]}] * 2), "the mask is 8 x 6 pixels"),
+        (row(segmentations=[{"size": [10**9, 10**9], "counts": "0"}] * 2), "over the limit of"),
+        (row(video_id=8), "1 video(s) not in the ground truth, the first is 8"),
+    ],
+)
+def test_damaged_results_are_refused_by_row(tmp_path: Path, bad: dict[str, Any], message: str) -> None:
+    paths = written(tmp_path, tree(), [row(), bad])
+    with pytest.raises(DataError) as caught:
+        evaluate_files(*paths)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(paths[1]))
+
+
+def test_a_missing_ground_truth_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"gt\.json: cannot be read"):
+        read_truth(tmp_path / "gt.json")
+
+
+def test_the_zip_to_upload_holds_one_results_json(tmp_path: Path) -> None:
+    predictions = [VideoPrediction(7, (Track(1, 0.5, (masks.encode(SQUARE), None)),))]
+    write_results(tmp_path / "results.json", predictions, [9, 4])
+    write_results(tmp_path / "upload.zip", predictions, [9, 4])
+    with zipfile.ZipFile(tmp_path / "upload.zip") as archive:
+        assert archive.namelist() == ["results.json"]
+        assert archive.read("results.json") == (tmp_path / "results.json").read_bytes()
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 1000])
+def test_rows_come_one_by_one_whatever_the_chunks(tmp_path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncvis.evaluation.json_rows._CHUNK", chunk)
+    path = tmp_path / "rows.json"
+    for value in ([], [1], [12, -3.5, "a]b", None, {"k": [1, {"é": "[,"}]}, [], [[2]]]):
+        for text in (json.dumps(value), json.dumps(value, indent=2) + " \n"):
+            path.write_text(text)
+            assert list(json_rows(path)) == value
+    for text in ("[1,]", "[1 2]", "[,1]", "[1", "[1]]", "[1] 2", "[1,", "]", '["a', "[nul]"):
+        path.write_text(text)
+        with pytest.raises(DataError):
+            list(json_rows(path))

@@ -1,0 +1,82 @@
+"""Overlaps on run lengths against boolean arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from syncvis.evaluation import occlusion, overlaps
+from syncvis.evaluation.overlaps import compare, truth_boxes
+from syncvis.evaluation.truth import GroundTruthTrack, GroundTruthVideo
+from syncvis.ops import masks
+from syncvis.structures import Track
+
+HEIGHT, WIDTH, FRAMES = 6, 8, 4
+
+
+def tube(rng: np.random.Generator) -> np.ndarray:
+    """(T, H, W): boxes, noise with many strips a column, full and empty frames."""
+    frames = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+    for frame in frames:
+        kind = rng.integers(5)
+        top, left = rng.integers(0, HEIGHT), rng.integers(0, WIDTH)
+        if kind < 2:
+            frame[top : top + 3, left : left + 4] = True
+        else:
+            frame[:] = rng.random((HEIGHT, WIDTH)) < (0, 0.5, 1)[kind - 2]
+    return frames
+
+
+def rles(frames: np.ndarray, rng: np.random.Generator) -> tuple:
+    return tuple(masks.encode(frame) if frame.any() or rng.random() < 0.5 else None for frame in frames)
+
+
+def random_video(rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray], GroundTruthVideo, list[Track]]:
+    found, truth = ([tube(rng) for _ in range(rng.integers(1, 6))] for _ in range(2))
+    annotated = [GroundTruthTrack(int(rng.integers(3)), rles(frames, rng)) for frames in truth]
+    tracks = [Track(int(rng.integers(3)), 0.5, rles(frames, rng)) for frames in found]
+    return found, truth, GroundTruthVideo(1, HEIGHT, WIDTH, FRAMES, annotated), tracks
+
+
+@pytest.mark.parametrize("chunk", [1, 10**6])
+def test_overlaps_are_those_of_the_pixels(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlaps, "_CHUNK_CHARACTERS", chunk)
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        found, truth, video, tracks = random_video(rng)
+        expected = np.array([[(f & g).sum(axis=(1, 2)) for g in truth] for f in found])
+        whole = compare(video, tracks, 3, all_pairs=True)
+        assert (whole.shared == expected).all()
+        assert (whole.found == [f.sum(axis=(1, 2)) for f in found]).all()
+        assert (whole.truth == [g.sum(axis=(1, 2)) for g in truth]).all()
+        alike = np.array([[track.label == annotated.label for annotated in video.tracks] for track in tracks])
+        assert (compare(video, tracks, 3, all_pairs=False).shared == expected * alike[..., None]).all()
+
+
+def box_of(frame: np.ndarray) -> list[int]:
+    if not frame.any():
+        return [0, 0, 0, 0]
+    y, x = np.nonzero(frame)
+    return [x.min(), y.min(), x.max() + 1, y.max() + 1]
+
+
+def painted_rate(frames: np.ndarray) -> float:
+    """The overlap rate of (N, T, H, W) masks, by painting their boxes."""
+    rates = []
+    for frame in frames.transpose(1, 0, 2, 3):
+        covers = np.zeros((HEIGHT, WIDTH), int)
+        for left, top, right, bottom in map(box_of, frame):
+            covers[top:bottom, left:right] += 1
+        if covers.any():
+            rates.append((covers > 1).sum() / (covers > 0).sum())
+    return float(np.mean(rates)) if rates else 0.0
+
+
+def test_boxes_and_their_overlap_rate() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        _, truth, video, _ = random_video(rng)
+        boxes = truth_boxes(video)
+        assert boxes.tolist() == [[box_of(frame) for frame in frames] for frames in truth]
+        assert occlusion.overlap_rate(boxes) == pytest.approx(painted_rate(np.array(truth)), abs=1e-12)
+    assert [occlusion.level(rate) for rate in (0, 0.05, 0.2, 0.9)] == ["none", "slight", "medium", "heavy"]
