@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from syncvis.config import DataConfig, MixConfig
 from syncvis.data.coco import load_coco
+from syncvis.data.coco_names import plain
 from syncvis.data.ytvis import Category, Video, VideoDataset
 from syncvis.errors import DataError
 
@@ -117,19 +118,9 @@ def relabelled(dataset: VideoDataset, categories: tuple[Category, ...]) -> Video
     Raises:
         DataError: No instance is of any of these classes.
     """
-    places = {_plain(category.name): label for label, category in enumerate(categories)}
-    labels = [places.get(_plain(category.name)) for category in dataset.categories]
-    videos = tuple(video for video in (_relabelled(v, labels) for v in dataset.videos) if video.tracks)
-    if not videos:
+    places = {plain(category.name): label for label, category in enumerate(categories)}
+    found = dataset.relabelled(categories, [places.get(plain(category.name), -1) for category in dataset.categories])
+    if not found.videos:
         fix = "name its classes as in data.train, or remove it from data.mix"
         raise DataError("has no instance of the classes of data.train", file=dataset.source, key="categories", fix=fix)
-    return replace(dataset, categories=categories, videos=videos)
-
-
-def _relabelled(video: Video, labels: Sequence[int | None]) -> Video:
-    pairs = [(track, labels[track.label]) for track in video.tracks]
-    return replace(video, tracks=tuple(replace(track, label=label) for track, label in pairs if label is not None))
-
-
-def _plain(name: str) -> str:
-    return name.casefold().replace("_", " ").replace("-", " ").strip()
+    return found
