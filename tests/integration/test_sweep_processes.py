@@ -144,7 +144,7 @@ def test_four_workers_run_each_of_forty_cells_once(place):
 @pytest.mark.parametrize("place", [(10, 2)], indirect=True)
 def test_random_kills_lose_and_double_nothing(place):
     place.add()
-    place.set("seconds", 0.2)
+    place.set("seconds", 0.5)  # long enough for all kills, also when their times come late
     dice, kills = random.Random(0), 0
     workers = [place.worker() for _ in range(3)]
     while any(worker.poll() is None for worker in workers):
