@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from syncvis import cli
 from syncvis.data.synthetic import SyntheticConfig, write_synthetic
 
 torch.set_num_threads(1)
@@ -15,3 +18,22 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of a read-only synthetic data set: 4 train, 2 valid, 1 test video of 4 frames of 32 x 48, 2 stills."""
     config = SyntheticConfig(train=4, valid=2, test=1, stills=2, frames=4, height=32, width=48)
     return write_synthetic(tmp_path_factory.mktemp("data") / "tiny", config, 0)
+
+
+@pytest.fixture
+def syncvis(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.setattr(cli, "_add_plugins", lambda: None)
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["syncvis", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return command

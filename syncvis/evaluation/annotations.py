@@ -128,10 +128,6 @@ def _areas(areas: Any, path: Path, key: str) -> list[float | None] | None:
     return list(areas)
 
 
-def _is_area(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < math.inf
-
-
 def _reference(entry: dict[str, Any], name: str, known: Mapping[int, Any], path: Path, key: str) -> int:
     value = _whole(entry, name, path, key)
     if value not in known:

@@ -15,30 +15,12 @@ import pytest
 import yaml
 from helpers import TINY
 
-from syncvis import cli
 from syncvis.config import set_dotted
 from syncvis.training import step
 from syncvis.training.run import run
 
 Run = Callable[..., tuple[int, str, str]]
 CONFIG_ERROR, DATA_ERROR, STORAGE_ERROR, NON_FINITE, INTERRUPTED = 2, 3, 4, 6, 75
-
-
-@pytest.fixture
-def syncvis(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run the command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.setattr(cli, "_add_plugins", lambda: None)
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["syncvis", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return command
 
 
 @pytest.fixture

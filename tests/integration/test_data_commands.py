@@ -4,37 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from helpers import REAL
 from PIL import Image
 
-from syncvis import cli
 from syncvis.config import load_config
 from syncvis.data.ytvis import VideoDataset
 
 Run = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[2]
-REAL = ROOT.parent / "shared" / "data" / "real-vis-mini"
 CONFIG_ERROR, DATA_ERROR, STORAGE_ERROR = 2, 3, 4
 
 
 @pytest.fixture
-def data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+def data(syncvis: Run) -> Run:
     """Run ``syncvis data`` in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.setattr(cli, "_add_plugins", lambda: None)
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["syncvis", "data", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return command
+    return partial(syncvis, "data")
 
 
 @pytest.fixture

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 from damage import DAMAGES, Copy, Damage, clean_copy, found, set_mask
+from helpers import REAL
 
 from syncvis.data.check.checking import Settings, annotation_files, check_file
 from syncvis.data.check.findings import KINDS, Severity, exit_code
 from syncvis.errors import DataError
-
-REAL = Path(__file__).parents[4] / "shared" / "data" / "real-vis-mini"
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import REAL
 
 from syncvis.data.stats import Spread, Statistics, combine, count
 from syncvis.data.stats_text import report, to_json
@@ -16,8 +17,6 @@ from syncvis.data.text_table import aligned, markdown
 from syncvis.data.ytvis import VideoDataset
 from syncvis.errors import DataError
 from syncvis.ops import masks as rle
-
-REAL = Path(__file__).parents[4] / "shared" / "data" / "real-vis-mini"
 
 BOX = np.zeros((10, 20), bool)
 BOX[2:6, 3:9] = True  # 24 of 200 pixels

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 import yaml
 from helpers import TINY
 
-from syncvis import cli
 from syncvis.config import load_config, set_dotted
 from syncvis.training import dry_run as module
 from syncvis.training.dry_run import dry_run, training_size
@@ -21,22 +19,6 @@ ROOT = Path(__file__).parents[3]
 RECIPES = ROOT / "experiments" / "recipes"
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def syncvis(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run the command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.setattr(cli, "_add_plugins", lambda: None)
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["syncvis", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return command
 
 
 @pytest.fixture
