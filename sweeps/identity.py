@@ -1,23 +1,53 @@
-"""Who a worker process is, so that others on the same machine can tell that it is dead."""
+"""Who a process is, so that others on the same machine can tell that it is dead, or end it."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 
-def this_worker() -> str:
-    """ "host:pid:start time"; the start time (clock ticks since boot) tells a reused pid apart."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
+def this_process() -> str:
+    """ "host:boot:pid:start time": the start time (clock ticks since boot) tells a reused pid apart."""
+    return f"{_machine()}:{os.getpid()}:{_start_time(os.getpid())}"
 
 
 def died_here(worker: str) -> bool:
-    """Whether that worker ran on this machine and is gone; False where that cannot be known."""
-    host, pid, started = worker.rsplit(":", 2)
-    if host != socket.gethostname() or started == "0" or not Path("/proc/self/stat").exists():
+    """Whether that process ran on this machine and is gone; False where that cannot be known."""
+    parts = worker.rsplit(":", 3)
+    if len(parts) != 4 or parts[0] != socket.gethostname() or parts[3] == "0" or not _knows_processes():
         return False
-    return _start_time(int(pid)) != started
+    return parts[1] != _boot() or _start_time(int(parts[2])) != parts[3]
+
+
+def kill_here(worker: str) -> None:
+    """End that process if it runs on this machine and is not this one."""
+    parts = worker.rsplit(":", 3)
+    if len(parts) == 4 and f"{parts[0]}:{parts[1]}" == _machine() and parts[3] != "0" and worker != this_process():
+        with suppress(OSError, ValueError):
+            if _start_time(int(parts[2])) == parts[3]:
+                os.kill(int(parts[2]), signal.SIGKILL)
+
+
+def _machine() -> str:
+    return f"{socket.gethostname()}:{_boot()}"
+
+
+@cache
+def _boot() -> str:
+    """Tells this start of the machine from earlier ones."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+    except OSError:
+        return "0"
+
+
+@cache
+def _knows_processes() -> bool:
+    return Path("/proc/self/stat").exists()
 
 
 def _start_time(pid: int) -> str:

@@ -2,29 +2,32 @@
 
 A cell is claimed for a limited time (a lease on the database's clock) under an attempt number that only
 grows. Every later write names that number, so a worker that was thought dead and comes back is refused
-(fenced). A result and the state "done" are written in one transaction.
+(fenced). A result and the state "done" are written in one transaction. Every method may be repeated after
+a lost connection: the second time it changes nothing.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
-from sweeps.database import Database, Row, State, cells, members, results
+from sweeps.database import PATIENCE_SECONDS, Database, Row, attempts, cells, members, metrics, results, studies
 from sweeps.experiment import Cell
 from sweeps.failpoints import failpoint
-from sweeps.identity import died_here
+from sweeps.identity import died_here, kill_here
+from sweeps.view import Keys, StudyKey, View, among
 
 MAX_FAILURES = 3
-# Higher than for errors: a worker may be killed through no fault of its cell, and the next one resumes the cell.
+# Higher than for errors: a process may be killed through no fault of its cell, and the next one resumes the cell.
 MAX_DEATHS = 10
 _FREE: Row = {"worker": None, "lease_until": None}
+Outcome = Literal["done", "pruned", "released", "failed", "died"]
 
 
 class Fenced(Exception):
@@ -36,65 +39,108 @@ class Claim:
     """The right to run one cell, valid while its lease is renewed.
 
     Attributes:
+        number: the trial number.
         config: canonical JSON of the run config.
         attempt: the fencing token.
     """
 
     cell_hash: str
+    number: int
     config: str
     run_dir: Path
-    worker: str
     attempt: int
     lease_seconds: float
 
 
 class Ledger:
-    """The cells of one output tree.
+    """The cells of one output tree; ``view`` asks about them.
 
     Args:
-        place: Path of a SQLite file (made if missing), or a database URL.
+        place: Path of a SQLite file (made if missing), or a PostgreSQL URL.
+        patience: Seconds to wait for a database that is away.
+        is_open: Skip the checks of the first opening; for processes that are told the place by one that did them.
 
     Raises:
         StorageError: From every method, when the database cannot be used; the text names it.
     """
 
-    def __init__(self, place: str | Path):
-        self._database = Database(place)
+    def __init__(self, place: str | Path, patience: float = PATIENCE_SECONDS, is_open: bool = False):
+        self._database = Database(place, patience, is_open)
+        self.view = View(self._database)
 
-    def add(self, planned: Sequence[Cell], run_root: str | Path) -> None:
-        """Make these cells the plan of their experiments; a cell that is known keeps its state and result."""
-        with self._database.transaction() as connection:
-            now = self._database.now(connection)
-            known = set(connection.scalars(sa.select(cells.c.cell_hash)))
-            fresh = {cell.hash: cell for cell in planned if cell.hash not in known}
-            if fresh:
-                connection.execute(cells.insert(), [_cell_row(cell, now) for cell in fresh.values()])
-            for experiment, scale in {(cell.experiment, cell.scale) for cell in planned}:
-                connection.execute(members.delete().where(_is_plan(experiment, scale)))
-            for cell in planned:
-                connection.execute(members.insert().values(**_member_row(cell)))
-                run_dir = str(Path(run_root) / cell.hash)
-                connection.execute(_cell(cell.hash).values(run_dir=run_dir))
+    def add(self, key: StudyKey, definition: Mapping[str, Any], planned: Sequence[Cell], run_root: str | Path) -> None:
+        """Make these cells the study's members; a cell that is known keeps its number, state and result."""
 
-    def claim(self, worker: str, lease_seconds: float, among: Sequence[str] | None = None) -> Claim | None:
-        """Take the planned cell that stands first, or None; cells of dead workers are freed before that."""
-        with self._database.transaction() as connection:
+        def work(connection: sa.Connection) -> None:
+            self._database.alone(connection)
             now = self._database.now(connection)
-            self._reap(connection, now)
-            row = connection.execute(_first_planned(among)).mappings().first()
+            connection.execute(members.delete().where(_is_member(key)))
+            connection.execute(studies.delete().where(_is_study(key)))
+            connection.execute(studies.insert().values(**_study_row(key, definition, len(planned), now)))
+            _add_cells(connection, key, planned, run_root, now)
+
+        self._database.run(work)
+
+    def append(self, key: StudyKey, cell: Cell, run_root: str | Path) -> bool:
+        """Add one cell at its position; False, and nothing added, if another cell stands there by now."""
+
+        def work(connection: sa.Connection) -> bool:
+            self._database.alone(connection)
+            grown = studies.update().where(_is_study(key), studies.c.size == cell.position)
+            if connection.execute(grown.values(size=cell.position + 1)).rowcount == 0:
+                return False
+            _add_cells(connection, key, [cell], run_root, self._database.now(connection))
+            return True
+
+        return self._database.run(work)
+
+    def claim(self, worker: str, lease_seconds: float, keys: Keys = None) -> Claim | None:
+        """Take the planned cell with the lowest number, or None; cells of dead workers are freed before that.
+
+        What this worker claimed before without hearing of it (the answer was lost) is freed, too.
+        """
+
+        def work(connection: sa.Connection) -> Claim | None:
+            unheard = cells.c.state == "running", cells.c.worker == worker
+            connection.execute(cells.update().where(*unheard).values(state="planned", **_FREE))
+            row = connection.execute(_first_planned(keys)).mappings().first()
             if row is None:
                 return None
-            attempt, cell_hash = row["attempt"] + 1, row["cell_hash"]
-            lease = {"worker": worker, "lease_until": now + lease_seconds, "attempt": attempt}
-            connection.execute(_cell(cell_hash).values(state="running", started=now, finished=None, **lease))
-        failpoint("after_claim")
-        return Claim(cell_hash, row["config"], Path(row["run_dir"]), worker, attempt, lease_seconds)
+            now, attempt = self._database.now(connection), row["attempt"] + 1
+            lease = {"worker": worker, "lease_until": self._database.lease_clock(connection) + lease_seconds}
+            taken = {"state": "running", "attempt": attempt, "started": now, "finished": None, **lease}
+            connection.execute(_cell(row["cell_hash"]).values(**taken))
+            begun = {"cell_hash": row["cell_hash"], "attempt": attempt, "worker": worker, "started": now}
+            connection.execute(attempts.insert().values(**begun))
+            run_dir = Path(row["run_dir"])
+            return Claim(row["cell_hash"], row["number"], row["config"], run_dir, attempt, lease_seconds)
 
-    def beat(self, claim: Claim) -> bool:
-        """Renew the lease; False when the cell is no longer ours."""
-        with self._database.transaction() as connection:
-            lease_until = self._database.now(connection) + claim.lease_seconds
-            return connection.execute(_owned(claim).values(lease_until=lease_until)).rowcount == 1
+        self.reap()
+        claim = self._database.run(work)
+        failpoint("after_claim")
+        return claim
+
+    def beat(self, claim: Claim, worker: str) -> bool:
+        """Renew the lease in the name of this process; False when the cell is no longer ours."""
+
+        def work(connection: sa.Connection) -> bool:
+            lease_until = self._database.lease_clock(connection) + claim.lease_seconds
+            mine = _owned(claim).values(worker=worker, lease_until=lease_until)
+            return connection.execute(mine).rowcount == 1
+
+        return self._database.run(work)
+
+    def record(self, claim: Claim, rows: Mapping[int, str]) -> bool:
+        """Store metric rows (line number -> JSON); False, and nothing stored, when the cell is no longer ours."""
+
+        def work(connection: sa.Connection) -> bool:
+            if not _is_still_ours(connection, claim):
+                return False
+            identity = {"cell_hash": claim.cell_hash, "attempt": claim.attempt}
+            _upsert_metrics(connection, [{**identity, "line": line, "row": row} for line, row in rows.items()])
+            return True
+
+        return not rows or self._database.run(work)
 
     def finish(self, claim: Claim, result: Mapping[str, Any]) -> None:
         """Store the result and mark the cell done, in one transaction; repeating the call changes nothing.
@@ -102,85 +148,105 @@ class Ledger:
         Raises:
             Fenced: The cell is no longer ours; nothing was written.
         """
-        failpoint("before_finish")
-        with self._database.transaction() as connection:
+
+        def work(connection: sa.Connection) -> None:
             now = self._database.now(connection)
             query = sa.select(results.c.attempt).where(results.c.cell_hash == claim.cell_hash)
             if connection.scalar(query) == claim.attempt:
                 return
-            done = _owned(claim).values(state="done", error=None, finished=now, **_FREE)
-            if connection.execute(done).rowcount != 1:
+            if not _end(connection, claim, "done", now, state="done", error=None, finished=now):
                 raise Fenced(claim.cell_hash)
             text = json.dumps(dict(result), sort_keys=True)
             row = {"cell_hash": claim.cell_hash, "attempt": claim.attempt, "result": text, "finished": now}
             connection.execute(results.insert().values(**row))
             failpoint("in_finish_tx")
+
+        failpoint("before_finish")
+        self._database.run(work)
         self._database.mark_filled()
         failpoint("after_finish")
 
+    def prune(self, claim: Claim, reason: str) -> None:
+        """End the cell without a result: it was not worth finishing. Does nothing if it is no longer ours."""
+
+        def work(connection: sa.Connection) -> None:
+            now = self._database.now(connection)
+            _end(connection, claim, "pruned", now, state="pruned", error=reason, finished=now)
+
+        self._database.run(work)
+
     def release(self, claim: Claim) -> None:
         """Give the cell back unfinished, which is no failure. Does nothing if it is no longer ours."""
-        with self._database.transaction() as connection:
-            connection.execute(_owned(claim).values(state="planned", **_FREE))
+        self._database.run(lambda c: _end(c, claim, "released", self._database.now(c), state="planned"))
 
     def fail(self, claim: Claim, error: str, final: bool = False) -> None:
         """Count a failure: planned again, or given up if ``final`` or after ``MAX_FAILURES`` of them."""
-        with self._database.transaction() as connection:
-            failures = connection.scalar(sa.select(cells.c.failures).where(_is_ours(claim)))
-            if failures is not None:
-                final = final or failures + 1 >= MAX_FAILURES
-                failed = _failed(final, error, self._database.now(connection))
-                connection.execute(_owned(claim).values(failures=failures + 1, **failed))
 
-    def retry(self, among: Sequence[str]) -> int:
+        def work(connection: sa.Connection) -> None:
+            count = connection.scalar(sa.select(cells.c.failures).where(_is_ours(claim))) or 0
+            now = self._database.now(connection)
+            failed = _failed(final or count + 1 >= MAX_FAILURES, error, now)
+            _end(connection, claim, "failed", now, failures=count + 1, **failed)
+
+        self._database.run(work)
+
+    def died(self, claim: Claim, error: str) -> None:
+        """Count the death of the process that ran the cell: planned again, or given up after ``MAX_DEATHS``."""
+        self._database.run(lambda connection: self._count_death(connection, claim, error))
+
+    def retry(self, keys: Keys = None, numbers: Sequence[int] | None = None) -> int:
         """Plan again which of these cells were given up; returns how many there were."""
-        given_up = sa.and_(cells.c.state == "gave_up", cells.c.cell_hash.in_(among))
-        with self._database.transaction() as connection:
-            again = cells.update().where(given_up).values(state="planned", failures=0, deaths=0, finished=None)
-            return connection.execute(again).rowcount
+        given_up = sa.and_(cells.c.state == "gave_up", among(keys))
+        wanted = given_up if numbers is None else sa.and_(given_up, cells.c.number.in_(numbers))
+        again = cells.update().where(wanted).values(state="planned", failures=0, deaths=0, finished=None)
+        return self._database.run(lambda connection: connection.execute(again).rowcount)
+
+    def stop(self, keys: Keys = None, stopping: bool = True) -> None:
+        """Ask all workers of these studies to end after a checkpoint, wherever they are; or take that back."""
+        which = sa.true() if keys is None else sa.or_(*map(_is_study, keys))
+        asked = studies.update().where(which).values(stopping=stopping)
+        self._database.run(lambda connection: connection.execute(asked))
 
     def reap(self) -> None:
-        """Free the cells whose lease has ended, or whose worker died on this machine."""
-        with self._database.transaction() as connection:
-            self._reap(connection, self._database.now(connection))
+        """Free the cells whose lease has ended, or whose process died on this machine.
 
-    def states(self, among: Sequence[str] | None = None) -> dict[str, Row]:
-        """Hash -> all columns but the config, of these cells or of all."""
-        return {row["cell_hash"]: row for row in self._database.read(_among(sa.select(*_BRIEF), cells, among))}
+        A process of this machine that has let its lease end is killed: if it thawed, it would go on writing in a
+        run folder that is somebody else's by now.
+        """
 
-    def rows(self) -> list[Row]:
-        """One row per (experiment, scale, cell), in plan order: ``axes`` (a dict) and the cell's columns."""
-        cell = [column for column in _BRIEF if column.name != "cell_hash"]
-        query = sa.select(members, *cell).join_from(members, cells)
-        rows = self._database.read(query.order_by(members.c.experiment, members.c.scale, members.c.position))
-        return [{**row, "axes": json.loads(row["axes"])} for row in rows]
+        def work(connection: sa.Connection) -> list[str]:
+            clock, overdue = self._database.lease_clock(connection), []
+            lenient = self._database.has_just_started(connection)
+            for row in connection.execute(_running()).mappings().all():
+                if (row["lease_until"] < clock and not lenient) or died_here(row["worker"]):
+                    claim = Claim(row["cell_hash"], row["number"], "", Path(), row["attempt"], 0)
+                    self._count_death(connection, claim, f"process {row['worker']} died or hung")
+                    overdue.append(row["worker"])
+            failpoint("in_reaper")
+            return overdue
 
-    def status(self, experiment: str, scale: str) -> dict[State, int]:
-        """How many cells of a plan are in each state."""
-        query = sa.select(cells.c.state).join_from(cells, members).where(_is_plan(experiment, scale))
-        counts = Counter(row["state"] for row in self._database.read(query))
-        return {state: counts[state] for state in get_args(State)}
+        for worker in self._database.run(work):
+            kill_here(worker)
 
-    def results(self, among: Sequence[str] | None = None) -> dict[str, Row]:
-        """Hash -> result (``RunResult.to_json()``) of the done cells."""
-        query = _among(sa.select(results.c.cell_hash, results.c.result), results, among)
-        return {row["cell_hash"]: json.loads(row["result"]) for row in self._database.read(query)}
-
-    def _reap(self, connection: sa.Connection, now: float) -> None:
-        running = sa.select(*_BRIEF).where(cells.c.state == "running").with_for_update()
-        for row in connection.execute(running).mappings().all():
-            if row["lease_until"] < now or died_here(row["worker"]):
-                deaths = row["deaths"] + 1
-                failed = _failed(deaths >= MAX_DEATHS, f"worker {row['worker']} died or hung", now)
-                connection.execute(_cell(row["cell_hash"]).values(deaths=deaths, **failed))
+    def _count_death(self, connection: sa.Connection, claim: Claim, error: str) -> None:
+        now = self._database.now(connection)
+        count = connection.scalar(sa.select(cells.c.deaths).where(_is_ours(claim))) or 0
+        _end(connection, claim, "died", now, deaths=count + 1, **_failed(count + 1 >= MAX_DEATHS, error, now))
 
 
 def _failed(final: bool, error: str, now: float) -> Row:
     state = {"state": "gave_up", "finished": now} if final else {"state": "planned"}
-    return {**state, "error": error, **_FREE}
+    return {**state, "error": error}
 
 
-_BRIEF = [column for column in cells.c if column.name != "config"]
+def _end(connection: sa.Connection, claim: Claim, outcome: Outcome, now: float, **changes: Any) -> bool:
+    """Close this attempt and free the cell with these changes; False, and nothing done, if it is no longer ours."""
+    if connection.execute(_owned(claim).values(**changes, **_FREE)).rowcount != 1:
+        return False
+    this = sa.and_(attempts.c.cell_hash == claim.cell_hash, attempts.c.attempt == claim.attempt)
+    closed = attempts.update().where(this).values(ended=now, outcome=outcome, error=changes.get("error"))
+    connection.execute(closed)
+    return True
 
 
 def _cell(cell_hash: str) -> sa.Update:
@@ -196,26 +262,66 @@ def _owned(claim: Claim) -> sa.Update:
     return cells.update().where(_is_ours(claim))
 
 
-def _is_plan(experiment: str, scale: str) -> sa.ColumnElement[bool]:
-    return sa.and_(members.c.experiment == experiment, members.c.scale == scale)
+def _is_still_ours(connection: sa.Connection, claim: Claim) -> bool:
+    """And stays so until the end of this transaction."""
+    query = sa.select(cells.c.number).where(_is_ours(claim)).with_for_update(read=True)
+    return connection.scalar(query) is not None
 
 
-def _among(query: sa.Select[Any], table: sa.Table, hashes: Sequence[str] | None) -> sa.Select[Any]:
-    return query if hashes is None else query.where(table.c.cell_hash.in_(hashes))
+def _is_study(key: StudyKey) -> sa.ColumnElement[bool]:
+    return sa.and_(studies.c.experiment == key.experiment, studies.c.scale == key.scale)
 
 
-def _first_planned(among: Sequence[str] | None) -> sa.Select[Any]:
-    position = sa.select(sa.func.min(members.c.position)).where(members.c.cell_hash == cells.c.cell_hash)
-    query = _among(sa.select(cells).where(cells.c.state == "planned"), cells, among)
-    return query.order_by(position.scalar_subquery(), cells.c.created, cells.c.cell_hash).limit(1).with_for_update()
+def _is_member(key: StudyKey) -> sa.ColumnElement[bool]:
+    return sa.and_(members.c.experiment == key.experiment, members.c.scale == key.scale)
 
 
-def _cell_row(cell: Cell, now: float) -> Row:
-    identity = {"cell_hash": cell.hash, "variant_hash": cell.config.variant_hash, "seed": cell.seed}
-    start = {"state": "planned", "attempt": 0, "failures": 0, "deaths": 0, "run_dir": "", "created": now}
-    return {**identity, **start, "config": cell.config.canonical()}
+def _running() -> sa.Select[Any]:
+    columns = cells.c.cell_hash, cells.c.number, cells.c.attempt, cells.c.worker, cells.c.lease_until
+    return sa.select(*columns).where(cells.c.state == "running").with_for_update(skip_locked=True)
 
 
-def _member_row(cell: Cell) -> Row:
-    place = {"experiment": cell.experiment, "scale": cell.scale, "position": cell.position}
+def _first_planned(keys: Keys) -> sa.Select[Any]:
+    """The planned cell with the lowest number of a study that goes on."""
+    goes_on = sa.and_(members.c.experiment == studies.c.experiment, members.c.scale == studies.c.scale)
+    wanted = sa.exists().where(members.c.cell_hash == cells.c.cell_hash, goes_on, sa.not_(studies.c.stopping))
+    query = sa.select(cells).where(cells.c.state == "planned", wanted, among(keys))
+    return query.order_by(cells.c.number).limit(1).with_for_update(skip_locked=True)
+
+
+def _add_cells(
+    connection: sa.Connection, key: StudyKey, planned: Sequence[Cell], run_root: str | Path, now: float
+) -> None:
+    known = set(connection.scalars(sa.select(cells.c.cell_hash)))
+    fresh = {cell.hash: cell for cell in planned if cell.hash not in known}
+    first = (connection.scalar(sa.select(sa.func.max(cells.c.number))) or 0) + 1
+    rows = [_cell_row(cell, number, now) for number, cell in enumerate(fresh.values(), first)]
+    if rows:
+        connection.execute(cells.insert(), rows)
+    if planned:
+        connection.execute(members.insert(), [_member_row(key, cell) for cell in planned])
+    in_root = cells.update().where(among([key])).values(run_dir=sa.literal(f"{run_root}/") + cells.c.cell_hash)
+    connection.execute(in_root)
+
+
+def _cell_row(cell: Cell, number: int, now: float) -> Row:
+    identity = {"cell_hash": cell.hash, "number": number, "variant_hash": cell.config.variant_hash, "seed": cell.seed}
+    start = {"state": "planned", "attempt": 0, "failures": 0, "deaths": 0, "created": now}
+    return {**identity, **start, "run_dir": "", "config": cell.config.canonical()}
+
+
+def _member_row(key: StudyKey, cell: Cell) -> Row:
+    place = {"experiment": key.experiment, "scale": key.scale, "position": cell.position}
     return {**place, "cell_hash": cell.hash, "axes": json.dumps(cell.axes)}
+
+
+def _study_row(key: StudyKey, definition: Mapping[str, Any], size: int, now: float) -> Row:
+    identity = {"experiment": key.experiment, "scale": key.scale, "definition": json.dumps(dict(definition))}
+    return {**identity, "size": size, "stopping": False, "created": now}
+
+
+def _upsert_metrics(connection: sa.Connection, rows: list[Row]) -> None:
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    insert = dialect.insert(metrics)
+    new = {"attempt": insert.excluded.attempt, "row": insert.excluded.row}
+    connection.execute(insert.on_conflict_do_update(index_elements=["cell_hash", "line"], set_=new), rows)

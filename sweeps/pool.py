@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.worker import LEASE_SECONDS, ONE_THREAD, POLL_SECONDS, RUN
+from sweeps.trial import LEASE_SECONDS, RUN
+from sweeps.view import StudyKey
+from sweeps.worker import ONE_THREAD, POLL_SECONDS, STORAGE_VARIABLE
 from syncvis.errors import StorageError, WorkbenchError
 
 # Workers that die so often in a row before they take a cell will not do better next time.
@@ -19,26 +21,33 @@ MAX_IDLE_DEATHS = 3
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """What every worker of a sweep is told."""
+    """What every worker of a sweep is told.
 
-    ledger: Path
+    Attributes:
+        storage: SQLite file or URL of the ledger; handed on in the environment, as it may hold a password.
+        gpus: what each worker may use, as for CUDA_VISIBLE_DEVICES ("0" or "0,1"), shared out in turn; none for all.
+    """
+
+    storage: str
     logs: Path
     run: str = RUN
     device: str = "cpu"
+    gpus: Sequence[str] = ()
     lease_seconds: float = LEASE_SECONDS
     poll_seconds: float = POLL_SECONDS
 
 
 class Pool:
-    """A fixed number of worker processes for some cells, each in a process group of its own.
+    """A fixed number of worker processes for some studies, each in a process group of its own.
 
     Args:
-        claims: How many claims these cells have seen so far; it tells a worker that dies in a cell from one
+        claims: How many claims these studies have seen so far; it tells a worker that dies in a cell from one
             that never takes any.
     """
 
-    def __init__(self, options: WorkerOptions, size: int, among: Sequence[str], claims: Callable[[], int]):
-        self._options, self._among, self._claims = options, ",".join(among), claims
+    def __init__(self, options: WorkerOptions, size: int, keys: Sequence[StudyKey], claims: Callable[[], int]):
+        self._options, self._claims = options, claims
+        self._studies = [key.name for key in keys]
         options.logs.mkdir(parents=True, exist_ok=True)
         self._idle_deaths, self._seen_claims = 0, claims()
         self._workers = [self._start(slot) for slot in range(size)]
@@ -61,24 +70,25 @@ class Pool:
 
     def stop(self) -> None:
         """Ask all workers to store a checkpoint, give their cells back and end."""
-        self._signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._signal(signal.SIGKILL)
-        for process in self._workers:
-            process.wait()
-
-    def _signal(self, number: signal.Signals) -> None:
         for process in self._workers:
             if process.poll() is None:
-                process.send_signal(number)
+                process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End all workers and their trials at once; cells are given back when others notice."""
+        for process in self._workers:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def _start(self, slot: int) -> subprocess.Popen[bytes]:
         options = self._options
-        command = [sys.executable, "-m", "sweeps.worker", str(options.ledger), "--cells", self._among]
+        command = [sys.executable, "-m", "sweeps.worker", "--studies", *self._studies]
         command += ["--run", options.run, "--device", options.device, "--parent", str(os.getpid())]
         command += ["--lease", str(options.lease_seconds), "--poll", str(options.poll_seconds)]
-        environment = {**os.environ, **ONE_THREAD}
+        environment = {**os.environ, **ONE_THREAD, STORAGE_VARIABLE: options.storage}
+        if options.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = options.gpus[slot % len(options.gpus)]
         with self._log(slot).open("a") as log:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, process_group=0

@@ -1,120 +1,149 @@
-"""What a running sweep shows: a live table on a terminal, otherwise one line per finished cell."""
+"""What a running sweep shows: a live table on a terminal, otherwise one line per ended cell."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from sweeps.database import Row
-from sweeps.experiment import Cell, describe
+from sweeps.database import Row, State
+from sweeps.experiment import describe
+from sweeps.view import OPEN, Keys, View
 
-TAIL_BYTES = 16_384
-States = Mapping[str, Row]
-ResultsOf = Callable[[Sequence[str]], Mapping[str, Row]]
+ENDED: tuple[State, ...] = ("done", "pruned", "gave_up")
+Counts = Mapping[State, int]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at the ledger brought.
+
+    Attributes:
+        names: hash -> "momentum: momentum=0.2, seed 1" of the cells below.
+        latest: hash of a running cell -> step and the last AP, as far as known.
+        ended: cells that ended since the last look, in the order of their ends.
+    """
+
+    counts: Counts
+    running: Sequence[Row]
+    ended: Sequence[Row]
+    names: Mapping[str, str]
+    latest: Mapping[str, tuple[int, float | None]]
+    results: Mapping[str, Row]
+
+    @property
+    def number_ended(self) -> int:
+        return sum(self.counts[state] for state in ENDED)
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+
+class Watcher:
+    """Looks at some studies again and again, and remembers what it has seen; looks stay cheap for large studies."""
+
+    def __init__(self, view: View, keys: Keys):
+        self._view, self._keys = view, keys
+        before = view.cells(keys, ENDED)
+        self._seen = {row["number"] for row in before}
+        self._since = max((row["finished"] for row in before), default=0.0)
+
+    def look(self) -> Look:
+        running = self._view.cells(self._keys, ["running"])
+        late = self._view.cells(self._keys, ENDED, self._since)
+        ended = sorted((row for row in late if row["number"] not in self._seen), key=lambda row: row["finished"])
+        self._seen |= {row["number"] for row in ended}
+        self._since = max([self._since, *(row["finished"] for row in ended)])
+        return Look(
+            counts=self._view.counts(self._keys),
+            running=running,
+            ended=ended,
+            names=names_of(self._view, [*running, *ended]),
+            latest={row["cell_hash"]: self._latest(row["cell_hash"]) for row in running},
+            results=self._view.results([row["cell_hash"] for row in ended if row["state"] == "done"]),
+        )
+
+    def _latest(self, cell_hash: str) -> tuple[int, float | None]:
+        rows = self._view.last_metrics(cell_hash)
+        ap = next((row["eval/AP"] for row in reversed(rows) if "eval/AP" in row), None)
+        return (rows[-1]["step"] if rows else 0), ap
 
 
 class Progress(Protocol):
-    """Told the state of all cells again and again."""
+    """Told every look."""
 
-    def update(self, states: States, results_of: ResultsOf) -> None: ...
+    def update(self, look: Look) -> None: ...
 
 
 @contextmanager
-def progress_of(console: Console, cells: Sequence[Cell], states: States) -> Iterator[Progress]:
-    """The display that fits the console, from the states at the start on."""
+def progress_of(console: Console, before: Counts) -> Iterator[Progress]:
+    """The display that fits the console, from the counts at the start on."""
     if not console.is_terminal:
-        yield PlainProgress(console, cells, states)
+        yield PlainProgress(console)
         return
     with Live(console=console, refresh_per_second=2) as live:
-        yield LiveProgress(live, cells, states)
+        yield LiveProgress(live, before)
 
 
 class PlainProgress:
-    """One line per cell when it is done or given up."""
+    """One line per cell when it is done, pruned or given up."""
 
-    def __init__(self, console: Console, cells: Sequence[Cell], states: States):
-        self._console, self._names, self._total = console, cell_names(cells), len(states)
-        self._ended = {cell_hash for cell_hash, row in states.items() if has_ended(row)}
+    def __init__(self, console: Console):
+        self._console = console
 
-    def update(self, states: States, results_of: ResultsOf) -> None:
-        new = [h for h, row in states.items() if has_ended(row) and h not in self._ended]
-        results = results_of(new) if new else {}
-        for cell_hash in sorted(new, key=lambda h: states[h]["finished"]):
-            self._ended.add(cell_hash)
-            outcome = _outcome(states[cell_hash], results.get(cell_hash))
-            line = f"[{len(self._ended)}/{self._total}] {self._names[cell_hash]}: {outcome}"
+    def update(self, look: Look) -> None:
+        first = look.number_ended - len(look.ended) + 1
+        for number, row in enumerate(look.ended, first):
+            outcome = _outcome(row, look.results.get(row["cell_hash"]))
+            line = f"[{number}/{look.total}] {look.names[row['cell_hash']]}: {outcome}"
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class LiveProgress:
-    """Done of total, the time left, and each running cell with its step and latest AP."""
+    """Ended of total, the time left, and each running cell with its step and latest AP."""
 
-    def __init__(self, live: Live, cells: Sequence[Cell], states: States):
-        self._live, self._names = live, cell_names(cells)
-        self._steps = {cell.hash: cell.config.train.steps for cell in cells}
-        self._done_before, self._started = _number_done(states), time.monotonic()
+    def __init__(self, live: Live, before: Counts):
+        self._live, self._before, self._started = live, before, time.monotonic()
 
-    def update(self, states: States, results_of: ResultsOf) -> None:
-        done = _number_done(states)
-        counts = Counter(row["state"] for row in states.values())
+    def update(self, look: Look) -> None:
         table = Table.grid(padding=(0, 2))
-        for cell_hash, row in states.items():
-            if row["state"] == "running":
-                table.add_row(self._names[cell_hash], *self._latest(cell_hash, Path(row["run_dir"])))
-        text = f"{done}/{len(states)} cells done, {counts['running']} running"
-        if counts["gave_up"]:
-            text += f", {counts['gave_up']} given up"
+        for row in look.running:
+            step, ap = look.latest[row["cell_hash"]]
+            table.add_row(look.names[row["cell_hash"]], f"step {step}", "" if ap is None else f"AP {ap:.1f}")
+        words = [f"{look.number_ended}/{look.total} cells ended", f"{look.counts['running']} running"]
+        words += [f"{look.counts[state]} {label}" for state, label in _RARE.items() if look.counts[state]]
         summary = Table.grid(padding=(0, 2))
-        bar = ProgressBar(total=len(states), completed=done, width=40)
-        summary.add_row(bar, text + self._time_left(done, counts))
+        bar = ProgressBar(total=look.total, completed=look.number_ended, width=40)
+        summary.add_row(bar, ", ".join(words) + self._time_left(look))
         self._live.update(Group(summary, table))
 
-    def _time_left(self, done: int, counts: Mapping[str, int]) -> str:
-        since = done - self._done_before
-        left = counts["planned"] + counts["running"]
-        if not since or not left:
+    def _time_left(self, look: Look) -> str:
+        since = look.number_ended - sum(self._before[state] for state in ENDED)
+        left = sum(look.counts[state] for state in OPEN)
+        if since <= 0 or not left:
             return ""
         return f", about {format_seconds((time.monotonic() - self._started) / since * left)} left"
 
-    def _latest(self, cell_hash: str, run_dir: Path) -> tuple[str, str]:
-        rows = latest_rows(run_dir)
-        step = next((row["step"] for row in reversed(rows)), 0)
-        ap = next((row["eval/AP"] for row in reversed(rows) if "eval/AP" in row), None)
-        return f"step {step}/{self._steps[cell_hash]}", "" if ap is None else f"AP {ap:.1f}"
+
+_RARE: dict[State, str] = {"pruned": "pruned", "gave_up": "given up"}
 
 
-def cell_names(cells: Sequence[Cell]) -> dict[str, str]:
+def names_of(view: View, rows: Sequence[Row]) -> dict[str, str]:
     """Hash -> "momentum: momentum=0.2, seed 1", by the first experiment that has the cell."""
-    names: dict[str, str] = {}
-    for cell in cells:
-        names.setdefault(cell.hash, f"{cell.experiment}: {describe(cell.axes)}, seed {cell.seed}")
-    return names
-
-
-def has_ended(row: Row) -> bool:
-    return row["state"] in ("done", "gave_up")
-
-
-def latest_rows(run_dir: Path) -> list[dict[str, Any]]:
-    """The last whole rows of metrics.jsonl; empty if there are none yet."""
-    try:
-        with (run_dir / "metrics.jsonl").open("rb") as file:
-            start = max(0, file.seek(0, 2) - TAIL_BYTES)
-            file.seek(start)
-            lines = file.read().split(b"\n")[1 if start else 0 : -1]
-        return [json.loads(line) for line in lines]
-    except (OSError, ValueError):
-        return []
+    axes = view.axes([row["cell_hash"] for row in rows])
+    return {
+        row["cell_hash"]: f"{axes[row['cell_hash']][0]}: {describe(axes[row['cell_hash']][1])}, seed {row['seed']}"
+        for row in rows
+        if row["cell_hash"] in axes
+    }
 
 
 def format_seconds(seconds: float) -> str:
@@ -123,11 +152,7 @@ def format_seconds(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def _number_done(states: States) -> int:
-    return sum(row["state"] == "done" for row in states.values())
-
-
 def _outcome(row: Row, result: Row | None) -> str:
     if result is None:
-        return f"given up: {row['error']}"
+        return f"{'given up' if row['state'] == 'gave_up' else row['state']}: {row['error']}"
     return f"AP {result['metrics']['AP']:.2f} ({format_seconds(row['finished'] - row['started'])})"

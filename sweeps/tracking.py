@@ -16,13 +16,15 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from sweeps.database import Row
 from sweeps.experiment import describe
 from sweeps.ledger import Ledger
+from sweeps.view import Keys, StudyKey, View
+from sweeps.worker import STORAGE_VARIABLE
 from syncvis.config import read_yaml
 from syncvis.files import write_text
 
@@ -36,15 +38,15 @@ class Mirror:
 
     Args:
         folder: ``outputs/wandb``; offline runs are ``folder/offline-run-*``.
-        among: hashes of the cells to mirror.
+        keys: the studies to mirror.
     """
 
-    def __init__(self, ledger: Ledger, folder: Path, mode: Mode, among: Sequence[str]):
+    def __init__(self, view: View, folder: Path, mode: Mode, keys: Keys):
         prepare_environment(folder, mode)
         import wandb
 
         self._wandb: Any = wandb
-        self._ledger, self._folder, self._mode, self._among = ledger, folder, mode, set(among)
+        self._view, self._folder, self._mode, self._keys = view, folder, mode, keys
         self._open: dict[str, _Run] = {}
 
     def step(self) -> None:
@@ -55,9 +57,9 @@ class Mirror:
                 continue
             if state in ("running", "done"):
                 run = self._open.get(cell_hash) or self._start(cell_hash, rows)
-                run.copy_rows()
+                run.copy_rows(self._view)
             if state == "done":
-                self._open.pop(cell_hash).complete(self._ledger.results([cell_hash])[cell_hash])
+                self._open.pop(cell_hash).complete(self._view.results([cell_hash])[cell_hash])
 
     def close(self) -> None:
         """End the runs whose cells are not done; they are built anew next time."""
@@ -66,9 +68,8 @@ class Mirror:
 
     def _cells(self) -> dict[str, list[Row]]:
         cells: dict[str, list[Row]] = {}
-        for row in self._ledger.rows():
-            if row["cell_hash"] in self._among:
-                cells.setdefault(row["cell_hash"], []).append(row)
+        for row in self._view.rows(self._keys):
+            cells.setdefault(row["cell_hash"], []).append(row)
         return cells
 
     def _start(self, cell_hash: str, rows: list[Row]) -> _Run:
@@ -100,31 +101,22 @@ class Mirror:
             config={**read_yaml(run_dir / "config.yaml"), "cell_hash": cell_hash},
             settings=settings,
         )
-        self._open[cell_hash] = _Run(run, run_dir, self._wandb.Image)
+        self._open[cell_hash] = _Run(run, cell_hash, run_dir, self._wandb.Image)
         return self._open[cell_hash]
 
 
 class _Run:
-    """One open W&B run and how far its metrics.jsonl has been copied."""
+    """One open W&B run and how far the ledger's rows of its cell have been copied."""
 
-    def __init__(self, run: Any, run_dir: Path, image: Any):
-        self._run, self._run_dir, self._image = run, run_dir, image
-        self._offset, self._last_step = 0, -1
+    def __init__(self, run: Any, cell_hash: str, run_dir: Path, image: Any):
+        self._run, self._cell_hash, self._run_dir, self._image = run, cell_hash, run_dir, image
+        self._line, self._last_step = -1, -1
 
-    def copy_rows(self) -> None:
-        path = self._run_dir / "metrics.jsonl"
-        if not path.exists():
-            return
-        if path.stat().st_size < self._offset:  # a resumed training cut the file back to its checkpoint
-            self._offset = 0
-        with path.open("rb") as file:
-            file.seek(self._offset)
-            for line in whole_lines(file):
-                self._offset += len(line)
-                row = json.loads(line)
-                if row["step"] >= self._last_step:
-                    self._last_step = row.pop("step")
-                    self._run.log(row, step=self._last_step)
+    def copy_rows(self, view: View) -> None:
+        """Log what is new. A resumed training says its last lines again: W&B has them."""
+        for line, row in view.metrics(self._cell_hash, self._line).items():
+            self._line, self._last_step = line, row.pop("step")
+            self._run.log(row, step=self._last_step)
 
     def complete(self, result: Row) -> None:
         overlays = sorted((self._run_dir / "overlays").glob("*.png"))
@@ -151,11 +143,6 @@ def is_waiting(run_dir: Path) -> bool:
     return (run_dir / "config.yaml").exists() and not is_mirrored(run_dir)
 
 
-def whole_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines that end in a line feed; the last one may still be being written."""
-    return (line for line in lines if line.endswith(b"\n"))
-
-
 def prepare_environment(folder: Path, mode: Mode) -> None:
     """Keep wandb inside ``folder`` and from reporting home; to be called before wandb is imported."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,13 +153,14 @@ def prepare_environment(folder: Path, mode: Mode) -> None:
     os.environ.update({"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"})
 
 
-def start_mirror(ledger: Path, folder: Path, mode: Mode, among: Sequence[str]) -> subprocess.Popen[bytes]:
+def start_mirror(storage: str, folder: Path, mode: Mode, keys: Sequence[StudyKey]) -> subprocess.Popen[bytes]:
     """Start the mirror in a process of its own; once its stdin is closed, it copies what is left and ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "sweeps.tracking", str(ledger), str(folder)]
-    command += ["--mode", mode, "--cells", ",".join(among)]
+    command = [sys.executable, "-m", "sweeps.tracking", str(folder), "--mode", mode]
+    command += ["--studies", *(key.name for key in keys)]
+    environment = {**os.environ, STORAGE_VARIABLE: storage}
     with (folder / "mirror.log").open("w") as log:
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, process_group=0)
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, process_group=0)
 
 
 def end_mirror(process: subprocess.Popen[bytes], seconds: float) -> None:
@@ -212,13 +200,13 @@ def _closed(stream: IO[str]) -> threading.Event:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sweeps.tracking", description=__doc__)
-    parser.add_argument("ledger")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--mode", choices=("offline", "online"), default="offline")
-    parser.add_argument("--cells", required=True, help="hashes, separated by commas")
+    parser.add_argument("--studies", nargs="+", required=True, help="names such as nk-small")
     options = parser.parse_args(arguments)
     closed = _closed(sys.stdin)
-    mirror = Mirror(Ledger(options.ledger), options.folder, options.mode, options.cells.split(","))
+    view = Ledger(os.environ[STORAGE_VARIABLE]).view
+    mirror = Mirror(view, options.folder, options.mode, [StudyKey.parse(name) for name in options.studies])
     while True:
         last_time = closed.is_set()
         mirror.step()

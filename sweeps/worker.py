@@ -1,44 +1,33 @@
-"""One worker process: claim a cell, run it while renewing the lease, store its result; until nothing is left.
+"""One worker process: claim a cell, have it run in a child process, wait for its end; until nothing is left.
 
-``python -m sweeps.worker LEDGER`` works alone too, e.g. one per GPU or as a batch job on a shared disk.
+``syncvis sweep work STUDY`` starts one by hand, on any machine that reaches the database and the run folders.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import multiprocessing
 import os
-import signal
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
 
-from sweeps.identity import this_worker
-from sweeps.ledger import Claim, Fenced, Ledger
-from syncvis.config import RunConfig
-from syncvis.errors import (
-    ConfigError,
-    DataError,
-    Interrupted,
-    NonFiniteLossError,
-    StorageError,
-    WorkbenchError,
-)
+from sweeps import trial
+from sweeps.identity import this_process
+from sweeps.ledger import Claim, Ledger
+from sweeps.trial import LEASE_SECONDS, RUN, Order, StopSignal, check_run, stop_signal
+from sweeps.view import Keys, StudyKey
+from syncvis.errors import Interrupted, WorkbenchError
 
-RUN = "syncvis.training.run:run"
-LEASE_SECONDS = 60.0
 POLL_SECONDS = 1.0
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-# Errors that come again however often the cell is run.
-DETERMINISTIC = (ConfigError, DataError, NonFiniteLossError)
+STORAGE_VARIABLE = "SYNCVIS_STORAGE"
+"""Where a worker looks for the ledger's URL if it is not an argument, which everybody on the machine can read."""
 
-StopSignal = Callable[[], bool]
-RunCell = Callable[[RunConfig, Path, StopSignal], dict[str, Any]]
+Grow = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -46,145 +35,108 @@ class Worker:
     """What one process needs to work through cells.
 
     Attributes:
-        run: Trains one cell into a folder and returns its result as JSON types; raises Interrupted when its
-            stop signal becomes true.
+        ledger: for this process; ``place`` is where a trial's process opens its own.
         stopped: Whether this worker should end.
-        among: Hashes of the cells it may take; None for all.
+        keys: The studies whose cells it may take; None for all.
+        grow: Asked when nothing is planned: add a cell to a study that is searched; whether it did.
+        limit: End after so many cells; None works until nothing is left.
     """
 
     ledger: Ledger
-    run: RunCell
+    place: str
     stopped: StopSignal
-    among: Sequence[str] | None = None
+    keys: Keys = None
+    grow: Grow = lambda: False
+    run: str = RUN
+    device: str = "cpu"
     lease_seconds: float = LEASE_SECONDS
     poll_seconds: float = POLL_SECONDS
+    limit: int | None = None
 
     def work(self) -> None:
-        """Run cells until none is left; waits for cells that others run, in case their worker dies.
+        """Run cells until none is left; waits for cells that others run, in case their process dies.
 
         Raises:
             Interrupted: This worker was told to stop; its cell was given back.
         """
-        me = this_worker()
-        pause = threading.Event()
-        while not self.stopped():
-            claim = self.ledger.claim(me, self.lease_seconds, self.among)
+        me, pause, taken = this_process(), threading.Event(), 0
+        while not self._should_end():
+            claim = self.ledger.claim(me, self.lease_seconds, self.keys)
             if claim is not None:
-                self._run(claim)
-            elif self._nothing_left():
-                return
-            else:
+                self._have_run(claim)
+                taken += 1
+                if taken == self.limit:
+                    return
+            elif not self.grow():
+                if self.ledger.view.is_over(self.keys):
+                    return
                 pause.wait(self.poll_seconds)
         raise Interrupted("the worker was told to stop")
 
-    def _run(self, claim: Claim) -> None:
-        with _heartbeat(self.ledger, claim) as lost:
-            try:
-                config = RunConfig.model_validate_json(claim.config)
-                result = self.run(config, claim.run_dir, lambda: lost.is_set() or self.stopped())
-                self.ledger.finish(claim, result)
-            except Fenced:
-                return
-            except Interrupted:
-                self.ledger.release(claim)
-                if not lost.is_set():
-                    raise
-            except Exception as error:  # whatever a cell does, the other cells go on
-                _keep_traceback(claim.run_dir)
-                self.ledger.fail(claim, _one_line(error), final=isinstance(error, DETERMINISTIC))
+    def _should_end(self) -> bool:
+        return self.stopped() or self.ledger.view.is_stopping(self.keys)
 
-    def _nothing_left(self) -> bool:
-        rows = self.ledger.states(self.among).values()
-        return all(row["state"] in ("done", "gave_up") for row in rows)
-
-
-@contextmanager
-def _heartbeat(ledger: Ledger, claim: Claim) -> Iterator[threading.Event]:
-    """Renew the lease from a thread; the event says that the cell was lost to somebody else."""
-    lost, over = threading.Event(), threading.Event()
-
-    def beat() -> None:
-        while not over.wait(claim.lease_seconds / 4):
-            try:
-                if not ledger.beat(claim):
-                    lost.set()
-                    return
-            except StorageError as error:  # the next beat may succeed; if none does, the lease decides
-                print(error, file=sys.stderr, flush=True)
-
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield lost
-    finally:
-        over.set()
-        thread.join()
+    def _have_run(self, claim: Claim) -> None:
+        process = _start(Order(self.place, claim, self.run, self.device))
+        asked = False
+        try:
+            while process.is_alive():
+                process.join(self.poll_seconds)
+                if not asked and process.is_alive() and self._should_end():
+                    process.terminate()
+                    asked = True
+                self.ledger.reap()  # which kills our own child if it has frozen
+        finally:
+            if process.is_alive():
+                process.kill()
+                process.join()
+        if process.exitcode not in (0, Interrupted.exit_code):
+            self.ledger.died(claim, _cause_of_death(process.exitcode or 0))
 
 
-def _keep_traceback(run_dir: Path) -> None:
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
-    except OSError as error:
-        print(f"{run_dir}: error.log was not written ({error.strerror})", file=sys.stderr, flush=True)
+def _start(order: Order) -> ForkServerProcess:
+    """Fork a trial's process from a server that has imported the training once, and does nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sweeps.trial", order.run.partition(":")[0]])
+    process = context.Process(target=trial.main, args=(order,), name=f"trial {order.claim.number}")
+    process.start()
+    return process
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {text}"
-
-
-def load_run(name: str, device: str) -> RunCell:
-    """The run function "module:function"; the module also holds its ``Runtime``.
-
-    Raises:
-        ConfigError: There is no such function.
-    """
-    module_name, _, function = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-        run, runtime = getattr(module, function), module.Runtime
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"no run function {name!r} ({error})", fix="give it as module:function") from None
-
-    def run_cell(config: RunConfig, out: Path, should_stop: StopSignal) -> dict[str, Any]:
-        result: dict[str, Any] = run(config, out, runtime(device=device, should_stop=should_stop)).to_json()
-        return result
-
-    return run_cell
-
-
-def stop_signal(parent: int | None) -> StopSignal:
-    """True from the first SIGTERM, SIGINT or SIGUSR1 on, or once the ``parent`` process is gone."""
-    asked = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, lambda *_: asked.set())
-    return lambda: asked.is_set() or (parent is not None and os.getppid() != parent)
+def _cause_of_death(code: int) -> str:
+    if code == -9:
+        return "its process was killed (signal 9); out of memory?"
+    return f"its process died of signal {-code}" if code < 0 else f"its process ended with code {code}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sweeps.worker", description=__doc__)
-    parser.add_argument("ledger", help="SQLite file or database URL")
-    parser.add_argument("--cells", help="hashes, separated by commas; default: all cells")
+    parser.add_argument("ledger", nargs="?", help=f"SQLite file or URL; default: from ${STORAGE_VARIABLE}")
+    parser.add_argument("--studies", nargs="*", help="names such as nk-small; default: all")
     parser.add_argument("--run", default=RUN, help="module:function that trains a cell")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--lease",
-        type=float,
-        default=LEASE_SECONDS,
-        help="seconds of silence before others take over",
-    )
+    parser.add_argument("--lease", type=float, default=LEASE_SECONDS, help="seconds of silence before others take over")
     parser.add_argument("--poll", type=float, default=POLL_SECONDS, help="seconds between two looks")
     parser.add_argument("--parent", type=int, help="stop once this process id is no longer the parent")
     options = parser.parse_args(arguments)
-    stopped = stop_signal(options.parent)
+    asked = stop_signal()
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
-    among = options.cells.split(",") if options.cells else None
     try:
-        ledger = Ledger(options.ledger)
-        run = load_run(options.run, options.device)
-        Worker(ledger, run, stopped, among, options.lease, options.poll).work()
+        place = options.ledger or os.environ.get(STORAGE_VARIABLE)
+        if place is None:
+            parser.error(f"no ledger: give it, or set {STORAGE_VARIABLE}")
+        check_run(options.run)
+        Worker(
+            Ledger(place),
+            str(place),
+            lambda: asked() or (options.parent is not None and os.getppid() != options.parent),
+            options.studies and [StudyKey.parse(name) for name in options.studies],
+            run=options.run,
+            device=options.device,
+            lease_seconds=options.lease,
+            poll_seconds=options.poll,
+        ).work()
     except WorkbenchError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return error.exit_code

@@ -48,6 +48,7 @@ class Place:
 
     def __init__(self, folder: Path, values: int, seeds: int):
         self.folder, self.ledger = folder, Ledger(folder / "outputs" / "ledger.db")
+        self.view = self.ledger.view
         (folder / "experiments" / "base").mkdir(parents=True)
         base = {"data": {"root": "data"}, "train": {"steps": 2}}
         (folder / "experiments" / "base" / "smoke.yaml").write_text(yaml.safe_dump(base))

@@ -9,6 +9,7 @@ import yaml
 
 from sweeps.experiment import Cell, load_experiment, plan_cells
 from sweeps.ledger import Ledger
+from sweeps.view import StudyKey
 
 WriteExperiment = Callable[..., Path]
 PlanValues = Callable[..., list[Cell]]
@@ -54,3 +55,15 @@ def plan_values(write_experiment: WriteExperiment) -> PlanValues:
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "ledger.db")
+
+
+@pytest.fixture
+def add(tmp_path: Path) -> Callable[..., None]:
+    """Make cells the members of their studies."""
+
+    def add_cells(ledger: Ledger, cells: list[Cell], run_root: Path = tmp_path / "runs") -> None:
+        for key in dict.fromkeys(StudyKey(cell.experiment, cell.scale) for cell in cells):
+            mine = [cell for cell in cells if cell.experiment == key.experiment]
+            ledger.add(key, {}, mine, run_root)
+
+    return add_cells

@@ -1,13 +1,12 @@
 """A run function that trains nothing: the sweeps' tests give it to real worker processes.
 
 What it does depends on the config only: AP is a function of Nk and the seed. Files in ``FAKE_FOLDER`` steer the rest:
-every start of a cell leaves a line in ``started``, ``seconds`` holds its duration ``fail-<Nk>`` makes it fail, and
-``kill-<Nk>`` (then removed) kills the worker.
+every start of a cell leaves a line in ``started``, ``seconds`` holds its duration, ``fail-<Nk>`` makes it fail, and
+``kill-<Nk>`` (then removed) kills its process.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -26,6 +25,7 @@ from syncvis.errors import DataError, Interrupted
 class Runtime:
     device: str = "cpu"
     should_stop: Callable[[], bool] | None = None
+    on_row: Callable[[int, dict[str, Any]], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,15 @@ def run(config: RunConfig, out: Path, runtime: Runtime) -> Result:
             (out / "checkpoint").touch()
             raise Interrupted("stopped")
         time.sleep(0.01)
-    return Result(_result(config, out))
-
-
-def _result(config: RunConfig, out: Path) -> dict[str, Any]:
     ap = average_precision(config)
     rows = [{"step": 1, "loss": 2.0, "lr": 0.1}, {"step": 2, "loss": 1.0, "lr": 0.1}, {"step": 2, "eval/AP": ap}]
-    (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for line, row in enumerate(rows):
+        if runtime.on_row:
+            runtime.on_row(line, row)
+    return Result(_result(config, ap))
+
+
+def _result(config: RunConfig, ap: float) -> dict[str, Any]:
     return {
         "cell_hash": config.cell_hash,
         "metrics": {"AP": ap, "AP50": ap + 1, "AP75": ap - 1, "AR1": ap, "AR10": ap},

@@ -1,3 +1,5 @@
+"""What a trial's process does with a claim, in this process; real processes are in tests/integration."""
+
 from __future__ import annotations
 
 import sqlite3
@@ -6,98 +8,134 @@ import time
 
 import pytest
 
-from sweeps.worker import Worker, load_run
+from sweeps.identity import this_process
+from sweeps.trial import carry_out, check_run, load_run
 from syncvis.errors import ConfigError, DataError, Interrupted, NonFiniteLossError
 
 RESULT = {"metrics": {"AP": 1.0}}
 
 
-def test_a_worker_runs_every_cell_with_its_config(ledger, plan_values, tmp_path):
-    cells = plan_values([2, 5, 10])
-    ledger.add(cells, tmp_path / "runs")
-    seen = []
+def go_on() -> bool:
+    return False
 
-    def run(config, out, stop):
-        seen.append((config, out))
-        return {"metrics": {"AP": float(config.sync.num_selected)}}
 
-    Worker(ledger, run, lambda: False).work()
-    assert seen == [(cell.config, tmp_path / "runs" / cell.hash) for cell in cells]
-    assert {h: result["metrics"]["AP"] for h, result in ledger.results().items()} == {
-        cell.hash: float(cell.axes["Nk"]) for cell in cells
-    }
-    assert ledger.status("nk", "smoke")["done"] == 3
+def claim_of(ledger, lease=60.0):
+    return ledger.claim("elsewhere:boot:1:1", lease)
+
+
+def the(ledger):
+    return ledger.view.cell(1)
+
+
+def test_a_trial_runs_the_config_and_its_rows_are_in_the_ledger(ledger, plan_values, add, tmp_path):
+    (cell,) = plan_values([5])
+    add(ledger, [cell], tmp_path / "runs")
+
+    def run(config, out, stop, on_row):
+        assert (config, out) == (cell.config, tmp_path / "runs" / cell.hash)
+        assert not stop()
+        assert the(ledger)["worker"] == this_process()
+        on_row(0, {"step": 1, "loss": 2.0})
+        on_row(1, {"step": 2, "eval/AP": 3.0})
+        assert list(ledger.view.metrics(cell.hash)) == [0, 1]  # an evaluation never waits
+        on_row(2, {"step": 3, "loss": 1.0})
+        return RESULT
+
+    carry_out(ledger, claim_of(ledger), run, go_on)
+    assert ledger.view.results() == {cell.hash: RESULT}
+    assert [row["step"] for row in ledger.view.metrics(cell.hash).values()] == [1, 2, 3]
+
+
+def test_rows_reach_the_ledger_within_a_second_or_so(ledger, plan_values, add):
+    add(ledger, plan_values([5]))
+
+    def run(config, out, stop, on_row):
+        on_row(0, {"step": 1, "loss": 2.0})
+        deadline = time.monotonic() + 5
+        while not ledger.view.metrics(config.cell_hash):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return RESULT
+
+    carry_out(ledger, claim_of(ledger), run, go_on)
+    assert the(ledger)["state"] == "done"
 
 
 @pytest.mark.parametrize(
-    ("error", "tries", "reason"),
+    ("error", "final", "reason"),
     [
-        (RuntimeError("out of\nmemory"), 3, "RuntimeError: out of memory"),
-        (DataError("no videos", file="train.json"), 1, "train.json: no videos"),
-        (NonFiniteLossError("loss is nan", key="step 7"), 1, "step 7: loss is nan"),
-        (ConfigError("wrong"), 1, "wrong"),
+        (RuntimeError("out of\nmemory"), False, "RuntimeError: out of memory"),
+        (DataError("no videos", file="train.json"), True, "train.json: no videos"),
+        (NonFiniteLossError("loss is nan", key="step 7"), True, "step 7: loss is nan"),
+        (ConfigError("wrong"), True, "wrong"),
     ],
 )
-def test_a_failing_cell_does_not_stop_the_others(ledger, plan_values, tmp_path, error, tries, reason):
-    bad, good = plan_values([2, 10])
-    ledger.add([bad, good], tmp_path / "runs")
-    started = []
+def test_a_failure_keeps_its_reason_and_traceback(ledger, plan_values, add, tmp_path, error, final, reason):
+    (cell,) = plan_values([2])
+    add(ledger, [cell], tmp_path / "runs")
 
-    def run(config, out, stop):
-        started.append(config.cell_hash)
-        if config.cell_hash == bad.hash:
-            raise error
-        return RESULT
+    def run(config, out, stop, on_row):
+        raise error
 
-    Worker(ledger, run, lambda: False).work()
-    assert started.count(bad.hash) == tries
-    assert set(ledger.results()) == {good.hash}
-    row = ledger.states()[bad.hash]
-    assert (row["state"], row["error"]) == ("gave_up", reason)
-    assert "Traceback" in (tmp_path / "runs" / bad.hash / "error.log").read_text()
+    carry_out(ledger, claim_of(ledger), run, go_on)
+    assert (the(ledger)["state"], the(ledger)["error"]) == ("gave_up" if final else "planned", reason)
+    assert "Traceback" in (tmp_path / "runs" / cell.hash / "error.log").read_text()
 
 
-def test_a_stopped_worker_gives_its_cell_back(ledger, plan_values, tmp_path):
-    ledger.add(plan_values([2, 10]), tmp_path)
+def test_a_stopped_trial_gives_its_cell_back(ledger, plan_values, add):
+    add(ledger, plan_values([2]))
     stopped = threading.Event()
 
-    def run(config, out, stop):
+    def run(config, out, stop, on_row):
         stopped.set()
         assert stop()
         raise Interrupted("stopped")
 
     with pytest.raises(Interrupted):
-        Worker(ledger, run, stopped.is_set).work()
-    assert ledger.status("nk", "smoke") == {"planned": 2, "running": 0, "done": 0, "gave_up": 0}
-    Worker(ledger, lambda *_: RESULT, lambda: False).work()
-    assert ledger.status("nk", "smoke")["done"] == 2
+        carry_out(ledger, claim_of(ledger), run, stopped.is_set)
+    assert the(ledger)["state"] == "planned"
 
 
-def test_a_frozen_worker_is_fenced_and_takes_the_next_cell(ledger, plan_values, tmp_path, monkeypatch):
-    first, second = plan_values([2, 10])
-    ledger.add([first, second], tmp_path)
+def test_a_trial_that_is_not_worth_finishing_is_pruned(ledger, plan_values, add):
+    add(ledger, plan_values([2]))
 
-    def run(config, out, stop):
-        if config.cell_hash == second.hash:
-            return RESULT
-        while (other := ledger.claim("elsewhere:1:1", 60, [first.hash])) is None:
+    def run(config, out, stop, on_row):
+        on_row(0, {"step": 1, "loss": 1.0})
+        assert not stop()
+        on_row(1, {"step": 1, "eval/AP": 0.1})
+        assert stop()
+        raise Interrupted("stopped")
+
+    carry_out(ledger, claim_of(ledger), run, go_on, lambda claim: f"AP 0.1, trial {claim.number}")
+    assert (the(ledger)["state"], the(ledger)["error"]) == ("pruned", "AP 0.1, trial 1")
+
+
+def test_a_cell_taken_over_before_the_first_beat_is_not_run(ledger, plan_values, add):
+    add(ledger, plan_values([2]))
+    claim = claim_of(ledger, -1)
+    ledger.reap()
+    carry_out(ledger, claim, None, go_on)
+    assert the(ledger)["state"] == "planned"
+
+
+def test_a_frozen_trial_is_fenced(ledger, plan_values, add, monkeypatch):
+    add(ledger, plan_values([2]))
+
+    def run(config, out, stop, on_row):
+        while (other := ledger.claim("elsewhere:boot:2:2", 60)) is None:
             time.sleep(0.01)
         ledger.finish(other, {"metrics": {"AP": 9.0}})
         return {"metrics": {"AP": -1.0}}
 
-    monkeypatch.setattr(ledger, "beat", lambda claim: True)
-    Worker(ledger, run, lambda: False, lease_seconds=0.2, poll_seconds=0.01).work()
-    assert ledger.results() == {first.hash: {"metrics": {"AP": 9.0}}, second.hash: RESULT}
+    monkeypatch.setattr(ledger, "beat", lambda claim, worker: True)
+    carry_out(ledger, claim_of(ledger, 0.2), run, go_on)
+    assert list(ledger.view.results().values()) == [{"metrics": {"AP": 9.0}}]
 
 
-def test_a_lost_lease_becomes_a_stop_signal(ledger, plan_values, tmp_path):
-    ledger.add(plan_values([2]), tmp_path)
-    attempts = []
+def test_a_lost_lease_becomes_a_stop_signal(ledger, plan_values, add, tmp_path):
+    add(ledger, plan_values([2]))
 
-    def run(config, out, stop):
-        attempts.append(1)
-        if len(attempts) > 1:
-            return RESULT
+    def run(config, out, stop, on_row):
         with sqlite3.connect(tmp_path / "ledger.db") as database:  # somebody takes the cell away
             database.execute("update cells set state = 'planned'")
         database.close()
@@ -107,19 +145,17 @@ def test_a_lost_lease_becomes_a_stop_signal(ledger, plan_values, tmp_path):
             time.sleep(0.01)
         raise Interrupted("stopped")
 
-    Worker(ledger, run, lambda: False, lease_seconds=0.2, poll_seconds=0.01).work()
-    assert len(attempts) == 2
-    assert len(ledger.results()) == 1
-
-
-def test_a_worker_waits_for_cells_that_others_run(ledger, plan_values, tmp_path):
-    ledger.add(plan_values([2]), tmp_path)
-    ledger.claim("elsewhere:1:1", 0.3)
-    Worker(ledger, lambda *_: RESULT, lambda: False, poll_seconds=0.02).work()
-    assert len(ledger.results()) == 1
+    carry_out(ledger, claim_of(ledger, 0.2), run, go_on)
+    assert the(ledger)["state"] == "planned"
 
 
 @pytest.mark.parametrize("name", ["no.such.module:run", "json:run", "json"])
 def test_an_unknown_run_function_is_a_config_error(name):
     with pytest.raises(ConfigError, match="module:function"):
         load_run(name, "cpu")
+
+
+@pytest.mark.parametrize("name", ["no.such.module:run", "json", ":run"])
+def test_an_unknown_module_is_noticed_without_importing_it(name):
+    with pytest.raises(ConfigError, match="module:function"):
+        check_run(name)

@@ -1,0 +1,226 @@
+"""One trial: the run of a claimed cell, in a process of its own so that its crash costs nothing else.
+
+The process keeps the lease alive, hands every metric row to the ledger before anybody else sees it, and says in
+the end what became of the cell.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeps.database import Row
+from sweeps.failpoints import failpoint
+from sweeps.identity import this_process
+from sweeps.ledger import Claim, Fenced, Ledger
+from syncvis.config import RunConfig
+from syncvis.errors import ConfigError, DataError, Interrupted, NonFiniteLossError, StorageError, WorkbenchError
+
+RUN = "syncvis.training.run:run"
+LEASE_SECONDS = 60.0
+RECORD_SECONDS = 1.0
+"""How long a metric row may wait for the ledger; an evaluation's never waits."""
+# Errors that come again however often the cell is run.
+DETERMINISTIC = (ConfigError, DataError, NonFiniteLossError)
+
+StopSignal = Callable[[], bool]
+OnRow = Callable[[int, Row], None]
+RunCell = Callable[[RunConfig, Path, StopSignal, OnRow], dict[str, Any]]
+ShouldPrune = Callable[[Claim], str | None]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a trial's process is told; it can be pickled.
+
+    Attributes:
+        ledger: SQLite file or URL.
+        run: "module:function" that trains a cell.
+    """
+
+    ledger: str
+    claim: Claim
+    run: str = RUN
+    device: str = "cpu"
+
+
+def main(order: Order) -> None:
+    """The life of a trial's process; ends with exit code 75 when the trial was asked to stop."""
+    stopped = stop_signal()
+    _log_to(order.claim.run_dir / f"attempt-{order.claim.attempt}.log")
+    ledger = Ledger(order.ledger, is_open=True)
+    try:
+        carry_out(ledger, order.claim, load_run(order.run, order.device), stopped)
+    except ConfigError as error:
+        ledger.fail(order.claim, one_line(error), final=True)
+    except Interrupted as error:
+        sys.exit(error.exit_code)
+
+
+def carry_out(
+    ledger: Ledger, claim: Claim, run: RunCell, stopped: StopSignal, should_prune: ShouldPrune = lambda claim: None
+) -> None:
+    """Run a claimed cell to its end in the ledger: done, pruned, failed, or given back.
+
+    Args:
+        stopped: Whether to end early, after a checkpoint.
+        should_prune: Asked after every evaluation that is in the ledger: why the cell is not worth finishing.
+
+    Raises:
+        Interrupted: ``stopped`` said so; the cell was given back.
+    """
+    if not ledger.beat(claim, this_process()):
+        return
+    failpoint("after_first_beat")
+    with _Pulse(ledger, claim).beating() as pulse:
+        pruned: list[str] = []
+
+        def on_row(line: int, row: Row) -> None:
+            failpoint("mid_run")
+            pulse.rows[line] = json.dumps(row)
+            if "eval/AP" in row:
+                pulse.record()
+                pruned.extend(filter(None, [should_prune(claim)]))
+
+        try:
+            config = RunConfig.model_validate_json(claim.config)
+            result = run(config, claim.run_dir, lambda: bool(pulse.lost.is_set() or pruned or stopped()), on_row)
+            pulse.record()
+            ledger.finish(claim, result)
+        except Fenced:
+            return
+        except Interrupted:
+            if pruned:
+                ledger.prune(claim, pruned[0])
+                return
+            ledger.release(claim)
+            if not pulse.lost.is_set():
+                raise
+        except Exception as error:  # whatever a cell does, the other cells go on
+            _keep_traceback(claim.run_dir)
+            ledger.fail(claim, one_line(error), final=isinstance(error, DETERMINISTIC))
+
+
+class _Pulse:
+    """Renews the lease and empties the waiting rows into the ledger, from a thread.
+
+    ``lost`` is set when the cell went to somebody else, or may have: the lease has run out on our own clock.
+    """
+
+    def __init__(self, ledger: Ledger, claim: Claim):
+        self._ledger, self._claim, self._me = ledger, claim, this_process()
+        self._one_at_a_time = threading.Lock()
+        self.rows: dict[int, str] = {}
+        self.lost = threading.Event()
+
+    def record(self) -> None:
+        """Store the waiting rows now; returns when they are in the ledger, or the cell is lost."""
+        with self._one_at_a_time:
+            waiting = dict(self.rows)
+            if not self._ledger.record(self._claim, waiting):
+                self.lost.set()
+            for line, row in waiting.items():
+                if self.rows.get(line) is row:
+                    del self.rows[line]
+
+    @contextmanager
+    def beating(self) -> Iterator[_Pulse]:
+        over = threading.Event()
+        thread = threading.Thread(target=self._beat_until, args=(over,), name="pulse", daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            over.set()
+            thread.join()
+
+    def _beat_until(self, over: threading.Event) -> None:
+        interval, beaten = self._claim.lease_seconds / 4, time.monotonic()
+        while not over.wait(min(RECORD_SECONDS, interval)) and not self.lost.is_set():
+            try:
+                self.record()
+                if time.monotonic() - beaten >= interval:
+                    started = time.monotonic()
+                    if not self._ledger.beat(self._claim, self._me):
+                        self.lost.set()
+                    beaten = started
+            except StorageError as error:  # the next try may succeed; if none does, the lease decides
+                print(error, file=sys.stderr, flush=True)
+
+
+def _log_to(path: Path) -> None:
+    """Send what this process prints to a file, whatever prints it; without one, to where it went before."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        print(f"{path}: cannot be written ({error.strerror})", file=sys.stderr, flush=True)
+        return
+    os.dup2(log, sys.stdout.fileno())
+    os.dup2(log, sys.stderr.fileno())
+    os.close(log)
+
+
+def _keep_traceback(run_dir: Path) -> None:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
+    except OSError as error:
+        print(f"{run_dir}: error.log was not written ({error.strerror})", file=sys.stderr, flush=True)
+
+
+def one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {text}"
+
+
+def check_run(name: str) -> None:
+    """Raise ConfigError if there is no such module, without importing it: that takes seconds."""
+    module, _, function = name.partition(":")
+    try:
+        found = bool(function) and importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        raise ConfigError(f"no run function {name!r}", fix="give it as module:function")
+
+
+def load_run(name: str, device: str) -> RunCell:
+    """The run function "module:function"; the module also holds its ``Runtime``.
+
+    Raises:
+        ConfigError: There is no such function.
+    """
+    module_name, _, function = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+        run, runtime = getattr(module, function), module.Runtime
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"no run function {name!r} ({error})", fix="give it as module:function") from None
+
+    def run_cell(config: RunConfig, out: Path, should_stop: StopSignal, on_row: OnRow) -> dict[str, Any]:
+        told = runtime(device=device, should_stop=should_stop, on_row=on_row)
+        result: dict[str, Any] = run(config, out, told).to_json()
+        return result
+
+    return run_cell
+
+
+def stop_signal() -> StopSignal:
+    """True from the first SIGTERM, SIGINT, SIGUSR1 or SIGUSR2 on, or once the process that started this one is gone."""
+    asked, parent = threading.Event(), multiprocessing.parent_process()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda *_: asked.set())
+    return lambda: asked.is_set() or (parent is not None and not parent.is_alive())

@@ -1,0 +1,149 @@
+"""What the ledger says: questions that change nothing, each one transaction, none slower for a longer history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, get_args
+
+import sqlalchemy as sa
+
+from sweeps.database import Database, Row, State, attempts, cells, members, metrics, results, studies
+from syncvis.errors import ConfigError
+
+OPEN: tuple[State, ...] = ("planned", "running")
+BRIEF = [column for column in cells.c if column.name != "config"]
+
+
+class StudyKey(NamedTuple):
+    """One experiment at one scale: what a sweep runs and Optuna calls a study."""
+
+    experiment: str
+    scale: str
+
+    @property
+    def name(self) -> str:
+        """``nk-small``."""
+        return f"{self.experiment}-{self.scale}"
+
+    @classmethod
+    def parse(cls, name: str) -> StudyKey:
+        """From ``nk-small``; raises ConfigError for anything else."""
+        experiment, _, scale = name.rpartition("-")
+        if not experiment or not scale:
+            raise ConfigError(f"{name!r} names no study", key="study", fix="give it as EXPERIMENT-SCALE: nk-small")
+        return cls(experiment, scale)
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """A study as stored: its definition (JSON types), how many cells it has, and whether it was asked to stop."""
+
+    key: StudyKey
+    definition: dict[str, Any]
+    size: int
+    stopping: bool
+
+
+Keys = Sequence[StudyKey] | None
+
+
+class View:
+    """Questions about cells; ``keys`` limits them to some studies, None means all cells."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    @property
+    def place(self) -> str:
+        """The file or URL, without a password."""
+        return self._database.name
+
+    def studies(self) -> dict[StudyKey, StoredStudy]:
+        """All studies, in the order in which they were added."""
+        found = self._database.read(sa.select(studies).order_by(studies.c.created, studies.c.experiment))
+        keys = [StudyKey(row["experiment"], row["scale"]) for row in found]
+        return {
+            key: StoredStudy(key, json.loads(row["definition"]), row["size"], row["stopping"])
+            for key, row in zip(keys, found, strict=True)
+        }
+
+    def counts(self, keys: Keys = None) -> dict[State, int]:
+        """How many cells are in each state."""
+        query = sa.select(cells.c.state, sa.func.count().label("number")).where(among(keys))
+        found = {row["state"]: row["number"] for row in self._database.read(query.group_by(cells.c.state))}
+        return {state: found.get(state, 0) for state in get_args(State)}
+
+    def is_over(self, keys: Keys = None) -> bool:
+        """Whether no cell is left to run, or running."""
+        return not self._database.read(sa.select(cells.c.number).where(cells.c.state.in_(OPEN), among(keys)).limit(1))
+
+    def number_of_claims(self, keys: Keys = None) -> int:
+        """How often a cell was claimed."""
+        (row,) = self._database.read(sa.select(sa.func.sum(cells.c.attempt).label("sum")).where(among(keys)))
+        return row["sum"] or 0
+
+    def cells(self, keys: Keys = None, states: Sequence[State] | None = None, since: float = 0.0) -> list[Row]:
+        """All columns but the config, by number; ``since`` keeps those that ended then or later (seconds since 1970)."""
+        query = sa.select(*BRIEF).where(among(keys))
+        query = query if states is None else query.where(cells.c.state.in_(states))
+        query = query.where(cells.c.finished >= since) if since else query
+        return self._database.read(query.order_by(cells.c.number))
+
+    def cell(self, number: int) -> Row | None:
+        """All columns of one cell, by its trial number."""
+        return next(iter(self._database.read(sa.select(cells).where(cells.c.number == number))), None)
+
+    def rows(self, keys: Keys = None) -> list[Row]:
+        """One row per (experiment, scale, cell), in plan order: ``axes`` (a dict) and the cell's columns."""
+        others = [column for column in BRIEF if column.name != "cell_hash"]
+        query = sa.select(members, *others).join_from(members, cells)
+        query = query if keys is None else query.where(_is_one_of(keys))
+        found = self._database.read(query.order_by(members.c.experiment, members.c.scale, members.c.position))
+        return [{**row, "axes": json.loads(row["axes"])} for row in found]
+
+    def results(self, hashes: Sequence[str] | None = None) -> dict[str, Row]:
+        """Hash -> result (``RunResult.to_json()``) of the done cells."""
+        query = sa.select(results.c.cell_hash, results.c.result)
+        query = query if hashes is None else query.where(results.c.cell_hash.in_(hashes))
+        return {row["cell_hash"]: json.loads(row["result"]) for row in self._database.read(query)}
+
+    def metrics(self, cell_hash: str, after: int = -1) -> dict[int, Row]:
+        """Line number -> row of a cell's metrics, in order; only lines greater than ``after``."""
+        query = sa.select(metrics.c.line, metrics.c.row).where(metrics.c.cell_hash == cell_hash)
+        found = self._database.read(query.where(metrics.c.line > after).order_by(metrics.c.line))
+        return {row["line"]: json.loads(row["row"]) for row in found}
+
+    def last_metrics(self, cell_hash: str, number: int = 50) -> list[Row]:
+        """The last rows of a cell's metrics, in order."""
+        query = sa.select(metrics.c.row).where(metrics.c.cell_hash == cell_hash).order_by(metrics.c.line.desc())
+        return [json.loads(row["row"]) for row in reversed(self._database.read(query.limit(number)))]
+
+    def axes(self, hashes: Sequence[str]) -> dict[str, tuple[str, Row]]:
+        """Hash -> the first experiment that has the cell, and the labels of its axes there."""
+        query = sa.select(members.c.cell_hash, members.c.experiment, members.c.axes)
+        found = self._database.read(query.where(members.c.cell_hash.in_(hashes)).order_by(members.c.experiment.desc()))
+        return {row["cell_hash"]: (row["experiment"], json.loads(row["axes"])) for row in found}
+
+    def attempts(self, keys: Keys = None, number: int | None = None) -> list[Row]:
+        """Every claim of the cells, or of the one with this trial number: worker, times, outcome, error."""
+        query = sa.select(attempts, cells.c.number).join_from(attempts, cells).where(among(keys))
+        query = query if number is None else query.where(cells.c.number == number)
+        return self._database.read(query.order_by(cells.c.number, attempts.c.attempt))
+
+    def is_stopping(self, keys: Keys = None) -> bool:
+        """Whether all of these studies were asked to stop."""
+        found = [study for key, study in self.studies().items() if keys is None or key in keys]
+        return bool(found) and all(study.stopping for study in found)
+
+
+def among(keys: Keys) -> sa.ColumnElement[bool]:
+    """The condition that a cell belongs to one of these studies."""
+    if keys is None:
+        return sa.true()
+    return sa.exists().where(members.c.cell_hash == cells.c.cell_hash, _is_one_of(keys))
+
+
+def _is_one_of(keys: Sequence[StudyKey]) -> sa.ColumnElement[bool]:
+    return sa.tuple_(members.c.experiment, members.c.scale).in_([tuple(key) for key in keys])
