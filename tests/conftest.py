@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from postgres import PostgresServer, missing
 
 from syncvis import cli
 from syncvis.data.synthetic import SyntheticConfig, write_synthetic
@@ -37,3 +39,15 @@ def syncvis(
         return int(end.value.code or 0), out, err
 
     return command
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for the tests of this process; a test takes a new database of it by ``database(name)``."""
+    if reason := missing():
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="syncvis-") as folder:  # the server's user cannot enter pytest's own
+        server = PostgresServer(Path(folder))
+        server.start()
+        yield server
+        server.stop("immediate")
