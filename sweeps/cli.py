@@ -14,9 +14,14 @@ from rich.table import Table
 
 from sweeps.experiment import Cell, Scale, find_experiments, load_experiment, plan_cells
 from sweeps.ledger import Ledger
-from sweeps.runner import Sampler, SweepOptions, run_sweep
+from sweeps.runner import Sweep, SweepOptions
 from sweeps.tracking import Mode
+from sweeps.view import StudyKey
+from sweeps.worker import STORAGE_VARIABLE
 from syncvis.files import write_text
+
+PATIENCE_SECONDS = 10.0
+"""How long a command waits for a database; workers wait longer."""
 
 app = typer.Typer(help="Run experiments as sweeps of many cells.", no_args_is_help=True)
 
@@ -27,12 +32,18 @@ Names = Annotated[
 ]
 ScaleOption = Annotated[Scale, typer.Option(help="Size of data, model and training.")]
 Out = Annotated[Path, typer.Option(help="Output folder.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(envvar=STORAGE_VARIABLE, help="postgresql://... for many machines; default: OUT/ledger.db."),
+]
 
 
 @app.command()
-def plan(experiments: Names = None, scale: ScaleOption = "small", out: Out = Path("outputs")) -> None:
+def plan(
+    experiments: Names = None, scale: ScaleOption = "small", out: Out = Path("outputs"), storage: Storage = None
+) -> None:
     """Show how many cells each experiment has, and how many are left; starts nothing."""
-    done = {h for h, row in _states(out).items() if row["state"] == "done"}
+    done = {h for h, row in _states(out, storage).items() if row["state"] == "done"}
     table = Table("experiment", "cells", "new", "done", "left", title=f"scale {scale}")
     seen: set[str] = set()
     for cells in _plans(experiments, scale):
@@ -49,11 +60,11 @@ def plan(experiments: Names = None, scale: ScaleOption = "small", out: Out = Pat
 def run(
     experiments: Names = None,
     scale: ScaleOption = "small",
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per GPU or core.")] = None,
+    gpus: Annotated[str | None, typer.Option(help="GPUs to share out: 0,1,2.")] = None,
     out: Out = Path("outputs"),
+    storage: Storage = None,
     wandb: Annotated[Mode, typer.Option(help="W&B mirror.")] = "offline",
-    sampler: Annotated[Sampler, typer.Option(help="grid runs all cells; the others choose.")] = "grid",
-    trials: Annotated[int | None, typer.Option(min=1, help="Cells per experiment for tpe, random.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     retry: Annotated[bool, typer.Option("--retry", help="Try given up cells again.")] = False,
 ) -> None:
@@ -61,15 +72,24 @@ def run(
 
     Exit code 5: cells were given up; 75: interrupted.
     """
-    loaded = [load_experiment(path, scale) for path in find_experiments(experiments or [])]
-    options = SweepOptions(out, workers, wandb, sampler, trials, device, retry)
-    raise typer.Exit(run_sweep(loaded, scale, options, Console()))
+    options = SweepOptions(out, storage, workers, tuple(gpus.split(",")) if gpus else (), wandb, device)
+    ledger = Ledger(options.ledger, PATIENCE_SECONDS)
+    keys = []
+    for path in find_experiments(experiments or []):
+        experiment = load_experiment(path, scale)
+        keys.append(StudyKey(experiment.id, scale))
+        ledger.add(keys[-1], {}, plan_cells(experiment, scale), out / "runs")
+    if retry:
+        ledger.retry(keys)
+    raise typer.Exit(Sweep(ledger, keys, options, Console()).run())
 
 
 @app.command()
-def status(experiments: Names = None, scale: ScaleOption = "small", out: Out = Path("outputs")) -> None:
+def status(
+    experiments: Names = None, scale: ScaleOption = "small", out: Out = Path("outputs"), storage: Storage = None
+) -> None:
     """Show the states of all cells, and why cells were given up."""
-    states = _states(out)
+    states = _states(out, storage)
     table = Table("experiment", "planned", "running", "done", "given up", "not added", title=f"scale {scale}")
     failures: dict[str, str] = {}
     for cells in _plans(experiments, scale):
@@ -88,12 +108,13 @@ def export(
     experiments: Names = None,
     scale: ScaleOption = "small",
     out: Out = Path("outputs"),
+    storage: Storage = None,
     format: Annotated[Literal["csv", "json"], typer.Option(help="Kind of file.")] = "csv",
     to: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
 ) -> None:
     """Write one row per cell: axes, seed, state and metrics."""
     plans = _plans(experiments, scale)
-    rows = _export_rows([cell for cells in plans for cell in cells], out)
+    rows = _export_rows([cell for cells in plans for cell in cells], out, storage)
     text = json.dumps(rows, indent=1) + "\n" if format == "json" else _csv(rows)
     if to is None:
         typer.echo(text, nl=False)
@@ -106,18 +127,23 @@ def _plans(names: list[str] | None, scale: str) -> list[list[Cell]]:
     return [plan_cells(load_experiment(path, scale), scale) for path in paths]
 
 
-def _states(out: Path) -> dict[str, dict[str, Any]]:
-    file = out / "ledger.db"
-    if not file.exists():
-        return {}
-    ledger = Ledger(file)
+def _ledger(out: Path, storage: str | None) -> Ledger | None:
+    if storage is None and not (out / "ledger.db").exists():
+        return None
+    ledger = Ledger(storage or out / "ledger.db", PATIENCE_SECONDS)
     ledger.reap()
-    return ledger.states()
+    return ledger
 
 
-def _export_rows(cells: list[Cell], out: Path) -> list[dict[str, Any]]:
-    states = _states(out)
-    results = Ledger(out / "ledger.db").results() if states else {}
+def _states(out: Path, storage: str | None) -> dict[str, dict[str, Any]]:
+    ledger = _ledger(out, storage)
+    return {row["cell_hash"]: row for row in ledger.view.cells()} if ledger else {}
+
+
+def _export_rows(cells: list[Cell], out: Path, storage: str | None) -> list[dict[str, Any]]:
+    ledger = _ledger(out, storage)
+    states = {row["cell_hash"]: row for row in ledger.view.cells()} if ledger else {}
+    results = ledger.view.results() if ledger else {}
     rows = []
     for cell in cells:
         state = states.get(cell.hash, {"state": "planned", "run_dir": None})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -129,6 +130,7 @@ class Database:
 
     def __init__(self, place: str | Path, patience: float = PATIENCE_SECONDS, is_open: bool = False):
         self.engine = _engine(place)
+        weakref.finalize(self, self.engine.dispose)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self.name = self.engine.url.render_as_string(hide_password=True).removeprefix("sqlite:///")
         self.patience = patience

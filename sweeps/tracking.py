@@ -160,7 +160,9 @@ def start_mirror(storage: str, folder: Path, mode: Mode, keys: Sequence[StudyKey
     command += ["--studies", *(key.name for key in keys)]
     environment = {**os.environ, STORAGE_VARIABLE: storage}
     with (folder / "mirror.log").open("w") as log:
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, process_group=0)
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, process_group=0
+        )
 
 
 def end_mirror(process: subprocess.Popen[bytes], seconds: float) -> None:

@@ -20,23 +20,27 @@ from rich.console import Console
 
 from sweeps.experiment import Cell, load_experiment, plan_cells
 from sweeps.ledger import Ledger
-from sweeps.runner import SweepOptions, run_sweep
+from sweeps.runner import Sweep, SweepOptions
 from sweeps.tracking import is_mirrored
+from sweeps.view import StudyKey
 from syncvis.errors import WorkbenchError
 
-FAKES = Path(__file__).parents[1] / "unit" / "sweeps"
+TESTS = Path(__file__).parents[1]
+FAKES = TESTS / "unit" / "sweeps"
+PATH = os.pathsep.join([str(FAKES), str(TESTS.parent)])  # this tree, whichever one is installed
+NK = StudyKey("nk", "smoke")
 OPTIONS = {"run": "fake_run:run", "workers": 2, "poll": 0.1, "wandb": "disabled"}
 SWEEP = f"""
 import sys
 from pathlib import Path
 from rich.console import Console
-from sweeps.experiment import load_experiment
-from sweeps.runner import SweepOptions, run_sweep
+from sweeps.ledger import Ledger
+from sweeps.runner import Sweep, SweepOptions
+from sweeps.view import StudyKey
 from syncvis.errors import Interrupted
 
 try:
-    options = SweepOptions(**{OPTIONS})
-    run_sweep([load_experiment(Path("experiments/nk.yaml"))], "smoke", options, Console())
+    Sweep(Ledger("outputs/ledger.db"), [StudyKey("nk", "smoke")], SweepOptions(**{OPTIONS}), Console()).run()
 except Interrupted as error:
     print(error)
     sys.exit(error.exit_code)
@@ -60,7 +64,7 @@ class Place:
         self.processes: list[subprocess.Popen[str]] = []
 
     def add(self) -> None:
-        self.ledger.add(self.cells, self.folder / "outputs" / "runs")
+        self.ledger.add(NK, {}, self.cells, self.folder / "outputs" / "runs")
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -79,14 +83,15 @@ class Place:
         return self.start(*words, "--lease", str(lease), "--poll", "0.05", **environment)
 
     def start_sweep(self) -> subprocess.Popen[str]:
+        self.add()
         return self.start("-c", SWEEP)
 
     def sweep(self, code: int = 0, **options: Any) -> str:
         """Run a whole sweep from this process; returns what it printed."""
+        self.add()
         output = io.StringIO()
-        experiment = load_experiment(self.folder / "experiments" / "nk.yaml")
         given = SweepOptions(**{**OPTIONS, "out": self.folder / "outputs", **options})
-        assert run_sweep([experiment], "smoke", given, Console(file=output)) == code, output.getvalue()
+        assert Sweep(self.ledger, [NK], given, Console(file=output)).run() == code, output.getvalue()
         return output.getvalue()
 
     def set(self, name: str, text: object) -> None:
@@ -96,7 +101,18 @@ class Place:
         return Counter((self.folder / "started").read_text().split())
 
     def running(self) -> int:
-        return sum(row["state"] == "running" for row in self.ledger.states().values())
+        return self.view.counts()["running"]
+
+    def pid_of_trial(self, number: int) -> int:
+        """Of the process that runs it, once that has taken over from the worker."""
+        deadline, workers = time.monotonic() + 20, [str(process.pid) for process in self.processes]
+        while True:
+            row = self.view.cell(number)
+            pid = row["worker"].split(":")[-2] if row["worker"] else None
+            if pid and pid not in workers:
+                return int(pid)
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def wait_until_running(self, number: int) -> None:
         deadline = time.monotonic() + 20
@@ -105,20 +121,18 @@ class Place:
             time.sleep(0.02)
 
     def assert_all_done(self) -> None:
-        assert self.ledger.status("nk", "smoke") == {
-            "planned": 0,
-            "running": 0,
-            "done": len(self.cells),
-            "gave_up": 0,
-        }
+        counts = self.view.counts([NK])
+        assert (counts["done"], sum(counts.values())) == (len(self.cells), len(self.cells)), counts
+        results = self.view.results()
         for cell in self.cells:
-            assert self.ledger.results()[cell.hash]["config"] == cell.config.model_dump(mode="json")
+            assert results[cell.hash]["config"] == cell.config.model_dump(mode="json")
+            assert [row["step"] for row in self.view.metrics(cell.hash).values()] == [1, 2, 2]
 
 
 @pytest.fixture
 def place(tmp_path, request, monkeypatch):
     monkeypatch.setenv("FAKE_FOLDER", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(FAKES))
+    monkeypatch.setenv("PYTHONPATH", PATH)
     values, seeds = getattr(request, "param", (4, 1))
     made = Place(tmp_path, values, seeds)
     yield made
@@ -161,32 +175,54 @@ def test_random_kills_lose_and_double_nothing(place):
     assert sum(place.starts().values()) <= len(place.cells) + kills
 
 
-@pytest.mark.parametrize("point", ["after_claim", "before_finish", "in_finish_tx", "after_finish"])
+WINDOWS = ["after_claim", "after_first_beat", "mid_run", "before_finish", "in_finish_tx", "after_finish", "in_reaper"]
+
+
+@pytest.mark.parametrize("point", WINDOWS)
 def test_death_in_each_window_loses_and_doubles_nothing(place, point):
     place.add()
-    ends(place.worker(FAULT_AT=point), -signal.SIGKILL)
-    assert len(place.ledger.results()) == (1 if point == "after_finish" else 0)
-    ends(place.worker())
+    tokens = place.folder / "tokens"
+    tokens.mkdir()
+    for number in range(3):
+        (tokens / str(number)).touch()
+    left, workers = 8, []
+    while left and not place.view.is_over():
+        workers = [worker for worker in workers if worker.poll() is None]
+        if not workers:
+            workers, left = [place.worker(FAULT_AT=f"{point}:{tokens}") for _ in range(2)], left - 1
+        time.sleep(0.02)
+    for worker in workers:
+        worker.wait(20)
+    assert not list(tokens.iterdir())
     place.assert_all_done()
-    again = 1 if point in ("before_finish", "in_finish_tx") else 0
-    assert sum(place.starts().values()) == len(place.cells) + again
+    assert all(row["state"] == "done" for row in place.view.cells())
 
 
 @pytest.mark.parametrize("place", [(1, 1)], indirect=True)
-def test_a_frozen_worker_is_fenced(place):
+def test_a_frozen_trial_is_ended_and_its_cell_run_by_another(place):
     place.add()
     place.set("seconds", 1.5)
+    first = place.worker(lease=0.5)
+    place.wait_until_running(1)
+    os.kill(place.pid_of_trial(1), signal.SIGSTOP)
+    ends(first)
+    place.assert_all_done()
+    assert [row["outcome"] for row in place.view.attempts()] == ["died", "done"]
+
+
+@pytest.mark.parametrize("place", [(1, 1)], indirect=True)
+def test_a_frozen_worker_does_not_matter_to_its_trial(place):
+    place.add()
+    place.set("seconds", 1.0)
     frozen = place.worker(lease=0.5)
     place.wait_until_running(1)
+    place.pid_of_trial(1)
     frozen.send_signal(signal.SIGSTOP)
-    other = place.worker(lease=5)
-    ends(other)
+    ends(place.worker())
     place.assert_all_done()
-    attempt = place.ledger.states()[place.cells[0].hash]["attempt"]
     frozen.send_signal(signal.SIGCONT)
     ends(frozen)
-    assert place.ledger.states()[place.cells[0].hash]["attempt"] == attempt == 2
-    assert len(place.ledger.results()) == 1
+    assert [row["outcome"] for row in place.view.attempts()] == ["done"]
 
 
 def test_a_sweep_mirrors_everything_and_a_second_one_does_nothing(place):
@@ -214,7 +250,7 @@ def test_a_sweep_mirrors_everything_and_a_second_one_does_nothing(place):
 @pytest.mark.parametrize("body", ["raise OSError('wandb is broken')", "import time; time.sleep(600)"])
 def test_a_broken_or_hanging_wandb_costs_one_warning(place, monkeypatch, body):
     place.set("wandb.py", body)
-    monkeypatch.setenv("PYTHONPATH", f"{place.folder}{os.pathsep}{FAKES}")
+    monkeypatch.setenv("PYTHONPATH", f"{place.folder}{os.pathsep}{PATH}")
     output = place.sweep(wandb="offline", wandb_seconds=0.5)
     place.assert_all_done()
     assert output.count("warning") == 1
@@ -227,7 +263,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(place):
     place.wait_until_running(2)
     sweep.send_signal(signal.SIGINT)
     assert "run the same command again to continue" in ends(sweep, 75)
-    assert place.ledger.status("nk", "smoke")["planned"] == 4
+    assert place.view.counts()["planned"] == 4
     assert len(list((place.folder / "outputs" / "runs").glob("*/checkpoint"))) == 2
     place.set("seconds", 0)
     place.sweep()
@@ -243,7 +279,7 @@ def test_workers_end_when_their_sweep_is_killed(place):
     while place.running():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert place.ledger.status("nk", "smoke")["planned"] == 4
+    assert place.view.counts()["planned"] == 4
 
 
 def test_a_killed_worker_is_replaced_within_the_sweep(place):
@@ -251,7 +287,7 @@ def test_a_killed_worker_is_replaced_within_the_sweep(place):
     place.set("kill-1", "")
     place.sweep(workers=1)
     place.assert_all_done()
-    assert place.ledger.states()[place.cells[0].hash]["deaths"] == 1
+    assert place.view.cell(1)["deaths"] == 1
 
 
 def test_given_up_cells_are_listed_and_tried_again_on_request(place):
@@ -266,7 +302,8 @@ def test_given_up_cells_are_listed_and_tried_again_on_request(place):
     (place.folder / "fail-2").unlink()
     (place.folder / "fail-3").unlink()
     place.sweep(code=5)
-    place.sweep(retry=True)
+    place.ledger.retry([NK])
+    place.sweep()
     place.assert_all_done()
 
 
