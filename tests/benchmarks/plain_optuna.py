@@ -57,7 +57,16 @@ class Setup:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Counts over one grid or several; ``died``: workers that ended with an error though nobody killed them."""
+    """Counts over one grid or several.
+
+    Attributes:
+        lost: Points without a result.
+        extra: Results of points that had one already, which are ``doubled``.
+        zombies: Trials that are RUNNING though no worker is left.
+        died: Workers that ended with an error though nobody killed them; they were started again.
+        stuck: Grids whose workers had not ended by the deadline.
+        clean: Grids in which every point has exactly one result.
+    """
 
     kills: int
     points: int
@@ -80,20 +89,9 @@ class Outcome:
         return f"| {name} | {' | '.join(map(str, numbers))} | {kept} | {self.seconds:.0f} |"
 
 
-COLUMNS = [
-    "plain Optuna",
-    "kills",
-    "points",
-    "lost",
-    "extra results",
-    "points with > 1",
-    "RUNNING at the end",
-    "died unasked",
-    "not ended",
-    "clean",
-    "seconds",
-]
-HEADER = f"| {' | '.join(COLUMNS)} |\n|---|{'--:|' * (len(COLUMNS) - 1)}"
+HEADER = """
+| plain Optuna | kills | points | lost | extra results | points doubled | RUNNING left | died unasked | stuck | clean | s |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|""".lstrip()
 
 
 def run_grid(url: str, setup: Setup, seed: int, log: Path) -> Outcome:
