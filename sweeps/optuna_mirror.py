@@ -29,8 +29,9 @@ _LOCK = 0x53796E63
 def mirror(studies: Sequence[tuple[Study, Sequence[SearchRow]]], url: str) -> int:
     """Add each finished cell to its study in the storage as one trial; returns how many were new.
 
-    A trial carries ``cell_hash``, ``seed``, ``number`` (the trial number that users see) and ``run_dir``. A cell that
-    was given up and finished later is two trials. A study whose space has changed is built anew.
+    A trial carries ``cell_hash``, ``seed``, ``number`` (the trial number that users see), ``state`` and ``run_dir``. A
+    cell that was given up or stopped, and finished later, is two trials, as a finished trial cannot be changed. A
+    study whose space has changed is built anew.
 
     Args:
         url: ``sqlite:///FILE`` or ``postgresql+psycopg://...``.
@@ -54,8 +55,8 @@ def _add(storage: RDBStorage, study: Study, rows: Sequence[SearchRow]) -> int:
     known = {_identity(trial.user_attrs) for trial in told.get_trials(deepcopy=False)}
     added = 0
     for row in sorted(rows, key=lambda row: row.position):
-        attrs = {"cell_hash": row.hash, "seed": row.seed, "number": row.number, "run_dir": row.run_dir}
-        attrs["gave_up"] = row.state == "gave_up"
+        place = {"number": row.number, "run_dir": row.run_dir}
+        attrs = {"cell_hash": row.hash, "seed": row.seed, "state": row.state, **place}
         if row.state in FINISHED and study.holds(row.axes) and _identity(attrs) not in known:
             told.add_trial(trial_of(study, row, space, attrs))
             added += 1
@@ -63,7 +64,7 @@ def _add(storage: RDBStorage, study: Study, rows: Sequence[SearchRow]) -> int:
 
 
 def _identity(attrs: Mapping[str, object]) -> tuple[object, object]:
-    return attrs.get("cell_hash"), attrs.get("gave_up")
+    return attrs.get("cell_hash"), attrs.get("state")
 
 
 def _study(storage: RDBStorage, name: str, space: Mapping[str, BaseDistribution]) -> optuna.Study:
@@ -112,10 +113,9 @@ def _named_errors(place: sa.URL) -> Iterator[None]:
     try:
         yield
     except (OptunaError, SQLAlchemyError, OSError, ImportError) as error:
-        problem = str(error).splitlines()[0].replace(str(place.password), "***") if place.password else str(error)
+        problem = (str(error) or type(error).__name__).splitlines()[0]
+        problem = problem.replace(str(place.password), "***") if place.password else problem
         name = place.render_as_string(hide_password=True).removeprefix("sqlite:///")
-        if place.get_backend_name() == "sqlite":
-            fix = "delete it: the next sweep builds it again from the ledger"
-        else:
-            fix = "check that the server runs; the mirror catches up later"
-        raise StorageError(problem.splitlines()[0], file=name, fix=fix) from None
+        on_file = place.get_backend_name() == "sqlite"
+        fix = "delete it: the next sweep fills it again from the ledger" if on_file else "check that the server runs"
+        raise StorageError(problem, file=name, fix=fix) from None
