@@ -12,11 +12,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sweeps.experiment import Cell, Scale, find_experiments, load_experiment, plan_cells
+from sweeps.definition import Study
+from sweeps.enrolment import Change, enrol
+from sweeps.experiment import Cell, Scale, find_experiments, load_experiment, plan_cells, study_at
 from sweeps.ledger import Ledger
 from sweeps.runner import Sweep, SweepOptions
+from sweeps.space import SamplerName, Search
 from sweeps.tracking import Mode
-from sweeps.view import StudyKey
 from sweeps.worker import STORAGE_VARIABLE
 from syncvis.files import write_text
 
@@ -66,7 +68,11 @@ def run(
     storage: Storage = None,
     wandb: Annotated[Mode, typer.Option(help="W&B mirror.")] = "offline",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    sampler: Annotated[SamplerName | None, typer.Option(help="Choose cells by it; default: the experiment's.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Cells that a sampler may choose.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try given up cells again.")] = False,
+    extend: Annotated[bool, typer.Option("--extend", help="The experiment has grown: add its new cells.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="The experiment is another now; keep results.")] = False,
 ) -> None:
     """Run what is left. The same command again continues it.
 
@@ -74,11 +80,11 @@ def run(
     """
     options = SweepOptions(out, storage, workers, tuple(gpus.split(",")) if gpus else (), wandb, device)
     ledger = Ledger(options.ledger, PATIENCE_SECONDS)
+    change: Change = "replace" if replace else "extend" if extend else "none"
     keys = []
     for path in find_experiments(experiments or []):
-        experiment = load_experiment(path, scale)
-        keys.append(StudyKey(experiment.id, scale))
-        ledger.add(keys[-1], {}, plan_cells(experiment, scale), out / "runs")
+        study = searched(study_at(load_experiment(path, scale), scale), sampler, trials)
+        keys.append(enrol(ledger, study, _run_root(out, storage), change))
     if retry:
         ledger.retry(keys)
     raise typer.Exit(Sweep(ledger, keys, options, Console()).run())
@@ -120,6 +126,22 @@ def export(
         typer.echo(text, nl=False)
         return
     write_text(to, text)
+
+
+def searched(study: Study, sampler: SamplerName | None, trials: int | None) -> Study:
+    """The study with another sampler or number of trials; one that had none is searched from now on."""
+    if sampler is None and trials is None:
+        return study
+    if sampler == "grid" and trials is None:
+        return study.model_copy(update={"search": None})
+    known = study.search or Search(trials=trials or sum(1 for _ in study.points()) * len(study.seeds))
+    wanted = {"sampler": sampler or known.sampler, "trials": trials or known.trials}
+    return study.model_copy(update={"search": known.model_copy(update=wanted)})
+
+
+def _run_root(out: Path, storage: str | None) -> Path:
+    """Where run folders go; a path that other machines understand if they take part."""
+    return (out.absolute() if storage else out) / "runs"
 
 
 def _plans(names: list[str] | None, scale: str) -> list[list[Cell]]:

@@ -34,6 +34,7 @@ studies = sa.Table(
     sa.Column("scale", sa.String(16), primary_key=True),
     sa.Column("definition", sa.Text, nullable=False, comment="JSON: everything that its cells are made from"),
     sa.Column("size", sa.Integer, nullable=False, comment="how many members it has: appending one checks it"),
+    sa.Column("run_root", sa.Text, nullable=False, comment="where the run folders of its cells go"),
     sa.Column("stopping", sa.Boolean, nullable=False, comment="workers are asked to end"),
     sa.Column("created", sa.Double, nullable=False),
 )
@@ -216,9 +217,8 @@ class Database:
 def _engine(place: str | Path) -> sa.Engine:
     text = str(place)
     url = text if "://" in text else f"sqlite:///{text}"
-    url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     try:
-        made = sa.make_url(url)
+        made = sa.make_url(psycopg_url(url))
         if made.get_backend_name() not in _WALL_CLOCK:
             raise ArgumentError(f"{made.get_backend_name()} is not supported")
         if made.get_backend_name() == "sqlite":
@@ -227,6 +227,11 @@ def _engine(place: str | Path) -> sa.Engine:
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         fix = "give a file, or postgresql://... with pip install 'syncvis[postgres]'"
         raise StorageError(f"no database: {error}", file=_without_password(text), fix=fix) from None
+
+
+def psycopg_url(url: str) -> str:
+    """The URL with the driver that we install, where it names none."""
+    return "postgresql+psycopg://" + url.removeprefix("postgresql://") if url.startswith("postgresql://") else url
 
 
 def _without_password(text: str) -> str:

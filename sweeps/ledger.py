@@ -68,20 +68,31 @@ class Ledger:
         self._database = Database(place, patience, is_open)
         self.view = View(self._database)
 
-    def add(self, key: StudyKey, definition: Mapping[str, Any], planned: Sequence[Cell], run_root: str | Path) -> None:
-        """Make these cells the study's members; a cell that is known keeps its number, state and result."""
+    def add(
+        self, key: StudyKey, definition: Mapping[str, Any], planned: Sequence[Cell] | None, run_root: str | Path
+    ) -> None:
+        """Make these cells the study's members; a cell that is known keeps its number, state and result.
+
+        Args:
+            planned: All its cells; None keeps those it has, as a search adds them one by one.
+        """
 
         def work(connection: sa.Connection) -> None:
             self._database.alone(connection)
             now = self._database.now(connection)
-            connection.execute(members.delete().where(_is_member(key)))
+            if planned is not None:
+                connection.execute(members.delete().where(_is_member(key)))
+            found = connection.execute(sa.select(studies).where(_is_study(key))).mappings().first()
+            size = len(planned) if planned is not None else found["size"] if found else 0
             connection.execute(studies.delete().where(_is_study(key)))
-            connection.execute(studies.insert().values(**_study_row(key, definition, len(planned), now)))
-            _add_cells(connection, key, planned, run_root, now)
+            row: Row = {"experiment": key.experiment, "scale": key.scale, "definition": json.dumps(dict(definition))}
+            row |= {"size": size, "run_root": str(run_root), "stopping": False}
+            connection.execute(studies.insert().values(**row, created=found["created"] if found else now))
+            _add_cells(connection, key, planned or [], str(run_root), now)
 
         self._database.run(work)
 
-    def append(self, key: StudyKey, cell: Cell, run_root: str | Path) -> bool:
+    def append(self, key: StudyKey, cell: Cell) -> bool:
         """Add one cell at its position; False, and nothing added, if another cell stands there by now."""
 
         def work(connection: sa.Connection) -> bool:
@@ -89,7 +100,8 @@ class Ledger:
             grown = studies.update().where(_is_study(key), studies.c.size == cell.position)
             if connection.execute(grown.values(size=cell.position + 1)).rowcount == 0:
                 return False
-            _add_cells(connection, key, [cell], run_root, self._database.now(connection))
+            run_root = connection.scalar(sa.select(studies.c.run_root).where(_is_study(key)))
+            _add_cells(connection, key, [cell], run_root or "", self._database.now(connection))
             return True
 
         return self._database.run(work)
@@ -289,9 +301,7 @@ def _first_planned(keys: Keys) -> sa.Select[Any]:
     return query.order_by(cells.c.number).limit(1).with_for_update(skip_locked=True)
 
 
-def _add_cells(
-    connection: sa.Connection, key: StudyKey, planned: Sequence[Cell], run_root: str | Path, now: float
-) -> None:
+def _add_cells(connection: sa.Connection, key: StudyKey, planned: Sequence[Cell], run_root: str, now: float) -> None:
     known = set(connection.scalars(sa.select(cells.c.cell_hash)))
     fresh = {cell.hash: cell for cell in planned if cell.hash not in known}
     first = (connection.scalar(sa.select(sa.func.max(cells.c.number))) or 0) + 1
@@ -313,11 +323,6 @@ def _cell_row(cell: Cell, number: int, now: float) -> Row:
 def _member_row(key: StudyKey, cell: Cell) -> Row:
     place = {"experiment": key.experiment, "scale": key.scale, "position": cell.position}
     return {**place, "cell_hash": cell.hash, "axes": json.dumps(cell.axes)}
-
-
-def _study_row(key: StudyKey, definition: Mapping[str, Any], size: int, now: float) -> Row:
-    identity = {"experiment": key.experiment, "scale": key.scale, "definition": json.dumps(dict(definition))}
-    return {**identity, "size": size, "stopping": False, "created": now}
 
 
 def _upsert_metrics(connection: sa.Connection, rows: list[Row]) -> None:

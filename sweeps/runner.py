@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sweeps import tracking
+from sweeps.database import psycopg_url
 from sweeps.ledger import Ledger
 from sweeps.pool import Pool, WorkerOptions
 from sweeps.progress import ENDED, Watcher, names_of, progress_of
@@ -57,7 +58,7 @@ class SweepOptions:
 
     @property
     def optuna(self) -> str:
-        return self.storage or f"sqlite:///{self.out / 'optuna.db'}"
+        return psycopg_url(self.storage) if self.storage else f"sqlite:///{self.out / 'optuna.db'}"
 
     @property
     def wandb_folder(self) -> Path:
@@ -132,10 +133,19 @@ class Sweep:
             raise Interrupted(problem, fix="run the same command again to continue")
 
     def _something_left(self) -> bool:
-        return not self._view.is_over(self._keys)
+        return not self._view.is_over(self._keys) or any(
+            stored.is_searched and stored.size < stored.definition["search"]["trials"]
+            for stored in self._view.studies(self._keys).values()
+        )
 
     def _mirror_to_optuna(self) -> None:
         """Bring the Optuna studies up to date; a failure is a warning, as the ledger has every result."""
+        from sweeps.choosing import mirror_to_optuna
+
+        try:
+            mirror_to_optuna(self._view, self._keys, self._options.optuna)
+        except StorageError as error:
+            self._say_once(f"warning: the Optuna mirror is behind: {error}")
 
     @contextmanager
     def _mirrored_to_wandb(self) -> Iterator[None]:
@@ -173,6 +183,8 @@ class Sweep:
             self._print(f"  trial {row['number']}, {names[row['cell_hash']]}: {row['error']} ({log})")
         self._print(f"ledger  {self._place}")
         self._print(f"runs    {options.out / 'runs'}")
+        studies = ", ".join(key.name for key in self._keys)
+        self._print(f"Optuna  {studies}" + ("" if options.storage else f": optuna-dashboard {options.optuna}"))
         if options.wandb != "disabled":
             self._print(f"W&B     {options.wandb_folder}" + (": syncvis sweep sync" * (options.wandb == "offline")))
         if given_up:

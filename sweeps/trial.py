@@ -62,11 +62,20 @@ def main(order: Order) -> None:
     _log_to(order.claim.run_dir / f"attempt-{order.claim.attempt}.log")
     ledger = Ledger(order.ledger, is_open=True)
     try:
-        carry_out(ledger, order.claim, load_run(order.run, order.device), stopped)
+        carry_out(ledger, order.claim, load_run(order.run, order.device), stopped, _pruner(ledger))
     except ConfigError as error:
         ledger.fail(order.claim, one_line(error), final=True)
     except Interrupted as error:
         sys.exit(error.exit_code)
+
+
+def _pruner(ledger: Ledger) -> ShouldPrune:
+    """What the studies of the ledger want to end early; no study, no Optuna."""
+    if not any(stored.prunes for stored in ledger.view.studies().values()):
+        return lambda claim: None
+    from sweeps import choosing
+
+    return lambda claim: choosing.reason_to_prune(ledger, claim)
 
 
 def carry_out(

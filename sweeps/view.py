@@ -43,7 +43,18 @@ class StoredStudy:
     key: StudyKey
     definition: dict[str, Any]
     size: int
+    run_root: str
     stopping: bool
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether its cells are chosen one by one."""
+        return self.definition.get("search") is not None
+
+    @property
+    def prunes(self) -> bool:
+        """Whether its cells may end early."""
+        return bool((self.definition.get("search") or {}).get("pruner"))
 
 
 Keys = Sequence[StudyKey] | None
@@ -60,14 +71,21 @@ class View:
         """The file or URL, without a password."""
         return self._database.name
 
-    def studies(self) -> dict[StudyKey, StoredStudy]:
-        """All studies, in the order in which they were added."""
-        found = self._database.read(sa.select(studies).order_by(studies.c.created, studies.c.experiment))
-        keys = [StudyKey(row["experiment"], row["scale"]) for row in found]
-        return {
-            key: StoredStudy(key, json.loads(row["definition"]), row["size"], row["stopping"])
-            for key, row in zip(keys, found, strict=True)
-        }
+    def studies(self, keys: Keys = None) -> dict[StudyKey, StoredStudy]:
+        """The studies, in the order in which they were added."""
+        rows = self._database.read(sa.select(studies).order_by(studies.c.created, studies.c.experiment))
+        found = {}
+        for row in rows:
+            key = StudyKey(row["experiment"], row["scale"])
+            if keys is None or key in keys:
+                definition = json.loads(row["definition"])
+                found[key] = StoredStudy(key, definition, row["size"], row["run_root"], row["stopping"])
+        return found
+
+    def owners(self, cell_hash: str) -> list[StudyKey]:
+        """The studies that have this cell."""
+        query = sa.select(members.c.experiment, members.c.scale).where(members.c.cell_hash == cell_hash)
+        return [StudyKey(row["experiment"], row["scale"]) for row in self._database.read(query)]
 
     def counts(self, keys: Keys = None) -> dict[State, int]:
         """How many cells are in each state."""
@@ -85,7 +103,7 @@ class View:
         return row["sum"] or 0
 
     def cells(self, keys: Keys = None, states: Sequence[State] | None = None, since: float = 0.0) -> list[Row]:
-        """All columns but the config, by number; ``since`` keeps those that ended then or later (seconds since 1970)."""
+        """All columns but the config, by number; ``since``: those that ended then or later (seconds since 1970)."""
         query = sa.select(*BRIEF).where(among(keys))
         query = query if states is None else query.where(cells.c.state.in_(states))
         query = query.where(cells.c.finished >= since) if since else query
@@ -115,6 +133,25 @@ class View:
         found = self._database.read(query.where(metrics.c.line > after).order_by(metrics.c.line))
         return {row["line"]: json.loads(row["row"]) for row in found}
 
+    def final_values(self, key: StudyKey) -> dict[str, float]:
+        """Hash -> AP of the study's done cells."""
+        query = sa.select(results.c.cell_hash, results.c.result).join(
+            members, members.c.cell_hash == results.c.cell_hash
+        )
+        found = self._database.read(query.where(_is_one_of([key])))
+        return {row["cell_hash"]: json.loads(row["result"])["metrics"]["AP"] for row in found}
+
+    def reports(self, key: StudyKey) -> dict[str, dict[int, float]]:
+        """Hash -> training step -> AP of the study's cells, done or not."""
+        same = members.c.cell_hash == metrics.c.cell_hash
+        query = sa.select(metrics.c.cell_hash, metrics.c.row).join(members, same)
+        found: dict[str, dict[int, float]] = {}
+        for row in self._database.read(query.where(_is_one_of([key]), metrics.c.row.contains('"eval/AP"'))):
+            metric = json.loads(row["row"])
+            if isinstance(metric["eval/AP"], int | float):
+                found.setdefault(row["cell_hash"], {})[metric["step"]] = metric["eval/AP"]
+        return found
+
     def last_metrics(self, cell_hash: str, number: int = 50) -> list[Row]:
         """The last rows of a cell's metrics, in order."""
         query = sa.select(metrics.c.row).where(metrics.c.cell_hash == cell_hash).order_by(metrics.c.line.desc())
@@ -134,7 +171,7 @@ class View:
 
     def is_stopping(self, keys: Keys = None) -> bool:
         """Whether all of these studies were asked to stop."""
-        found = [study for key, study in self.studies().items() if keys is None or key in keys]
+        found = self.studies(keys).values()
         return bool(found) and all(study.stopping for study in found)
 
 

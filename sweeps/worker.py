@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
-from pathlib import Path
 
 from sweeps import trial
 from sweeps.identity import this_process
@@ -94,6 +93,15 @@ class Worker:
             self.ledger.died(claim, _cause_of_death(process.exitcode or 0))
 
 
+def grow(ledger: Ledger, keys: Keys) -> bool:
+    """Add the next cell of a study that is searched, if there is one; whether it did."""
+    if not any(stored.is_searched for stored in ledger.view.studies(keys).values()):
+        return False
+    from sweeps import choosing
+
+    return choosing.grow(ledger, keys)
+
+
 def _start(order: Order) -> ForkServerProcess:
     """Fork a trial's process from a server that has imported the training once, and does nothing else."""
     context = multiprocessing.get_context("forkserver")
@@ -127,11 +135,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if place is None:
             parser.error(f"no ledger: give it, or set {STORAGE_VARIABLE}")
         check_run(options.run)
+        ledger, keys = Ledger(place), options.studies and [StudyKey.parse(name) for name in options.studies]
         Worker(
-            Ledger(place),
+            ledger,
             str(place),
             lambda: asked() or (options.parent is not None and os.getppid() != options.parent),
-            options.studies and [StudyKey.parse(name) for name in options.studies],
+            keys,
+            lambda: grow(ledger, keys),
             run=options.run,
             device=options.device,
             lease_seconds=options.lease,

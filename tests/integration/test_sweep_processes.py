@@ -18,12 +18,14 @@ import pytest
 import yaml
 from rich.console import Console
 
-from sweeps.experiment import Cell, load_experiment, plan_cells
+from sweeps.enrolment import enrol
+from sweeps.experiment import load_experiment, study_at
 from sweeps.ledger import Ledger
 from sweeps.runner import Sweep, SweepOptions
 from sweeps.tracking import is_mirrored
+from sweeps.space import MedianSettings, Search
 from sweeps.view import StudyKey
-from syncvis.errors import WorkbenchError
+from syncvis.errors import ConfigError, WorkbenchError
 
 TESTS = Path(__file__).parents[1]
 FAKES = TESTS / "unit" / "sweeps"
@@ -60,11 +62,12 @@ class Place:
         axes = {"Nk": {"key": "sync.num_selected", "values": list(range(1, values + 1))}}
         path = folder / "experiments" / "nk.yaml"
         path.write_text(yaml.safe_dump({**words, "axes": axes, "seeds": list(range(seeds))}))
-        self.cells: list[Cell] = plan_cells(load_experiment(path), "smoke")
+        self.study = study_at(load_experiment(path), "smoke")
+        self.cells = self.study.cells()
         self.processes: list[subprocess.Popen[str]] = []
 
     def add(self) -> None:
-        self.ledger.add(NK, {}, self.cells, self.folder / "outputs" / "runs")
+        enrol(self.ledger, self.study, self.folder / "outputs" / "runs")
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -313,8 +316,36 @@ def test_workers_that_cannot_start_end_the_sweep_with_their_log(place):
     assert "no_such_module" in (place.folder / "outputs" / "logs" / "worker-0.log").read_text()
 
 
-def test_a_search_runs_as_many_cells_as_asked(place):
-    assert "3 of 4 cells done" in place.sweep(sampler="tpe", trials=3, workers=3)
+def test_a_search_runs_as_many_cells_as_asked_and_goes_on_when_asked_for_more(place):
+    place.study = place.study.model_copy(update={"search": Search(sampler="tpe", trials=3)})
+    assert "3 of 3 cells done" in place.sweep(workers=3)
     assert sum(place.starts().values()) == 3
-    place.sweep(sampler="tpe", trials=3)
+    place.sweep()
     assert sum(place.starts().values()) == 3
+    more = {"search": Search(sampler="tpe", trials=9)}
+    place.study = place.study.model_copy(update=more)
+    with pytest.raises(ConfigError, match=r"trials.*--extend"):
+        place.sweep()
+    enrol(place.ledger, place.study, place.folder / "outputs" / "runs", "extend")
+    assert "4 of 4 cells done" in place.sweep(workers=3)  # there are no more points
+    assert sorted(place.starts().values()) == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("place", [(12, 1)], indirect=True)
+def test_hopeless_cells_are_pruned_and_the_best_is_not(place):
+    place.set("early", "")
+    search = Search(sampler="grid", trials=12, pruner=MedianSettings(name="median", startup_trials=3, warmup_steps=0))
+    place.study = place.study.model_copy(update={"search": search})
+    output = place.sweep(workers=2)
+    counts = place.view.counts()
+    assert counts["pruned"] >= 2
+    assert counts["done"] + counts["pruned"] == 12
+    assert f"{counts['done']} of 12 cells done, {counts['pruned']} pruned" in output
+    states = {row["axes"]["Nk"]: row["state"] for row in place.view.rows()}
+    assert states[10] == "done"  # where the fake AP has its maximum
+    pruned = [row for row in place.view.cells() if row["state"] == "pruned"]
+    assert all("is not worth going on, says the pruner of nk-smoke" in row["error"] for row in pruned)
+    trials = optuna.load_study(
+        study_name="nk-smoke", storage=f"sqlite:///{place.folder}/outputs/optuna.db"
+    ).get_trials()
+    assert sum(trial.state.name == "PRUNED" for trial in trials) == counts["pruned"]

@@ -1,7 +1,8 @@
 """A run function that trains nothing: the sweeps' tests give it to real worker processes.
 
 What it does depends on the config only: AP is a function of Nk and the seed. Files in ``FAKE_FOLDER`` steer the rest:
-every start of a cell leaves a line in ``started``, ``seconds`` holds its duration, ``fail-<Nk>`` makes it fail, and
+every start of a cell leaves a line in ``started``, ``seconds`` holds its duration, ``early`` makes it
+tell its AP after the first of its two steps, too, ``fail-<Nk>`` makes it fail, and
 ``kill-<Nk>`` (then removed) kills its process.
 """
 
@@ -57,16 +58,22 @@ def run(config: RunConfig, out: Path, runtime: Runtime) -> Result:
     seconds = float((folder / "seconds").read_text()) if (folder / "seconds").exists() else 0.0
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if runtime.should_stop and runtime.should_stop():
-            (out / "checkpoint").touch()
-            raise Interrupted("stopped")
+        _stop_if_asked(out, runtime)
         time.sleep(0.01)
     ap = average_precision(config)
-    rows = [{"step": 1, "loss": 2.0, "lr": 0.1}, {"step": 2, "loss": 1.0, "lr": 0.1}, {"step": 2, "eval/AP": ap}]
+    early = [{"step": 1, "eval/AP": ap}] if (folder / "early").exists() else []
+    rows = [{"step": 1, "loss": 2.0}, *early, {"step": 2, "loss": 1.0}, {"step": 2, "eval/AP": ap}]
     for line, row in enumerate(rows):
         if runtime.on_row:
             runtime.on_row(line, row)
+        _stop_if_asked(out, runtime)
     return Result(_result(config, ap))
+
+
+def _stop_if_asked(out: Path, runtime: Runtime) -> None:
+    if runtime.should_stop and runtime.should_stop():
+        (out / "checkpoint").touch()
+        raise Interrupted("stopped")
 
 
 def _result(config: RunConfig, ap: float) -> dict[str, Any]:

@@ -104,14 +104,14 @@ def test_a_cell_of_two_experiments_is_trained_once(ledger, plan_values, add):
     assert len(ledger.view.cells()) == 2
 
 
-def test_a_cell_is_appended_only_where_it_was_meant(ledger, plan_values, add):
+def test_a_cell_is_appended_only_where_it_was_meant(ledger, plan_values, add, tmp_path):
     first, second, third = plan_values([2, 5, 10])
     add(ledger, [first])
-    assert ledger.append(NK, second, "runs")
-    assert not ledger.append(NK, second, "runs")
-    assert ledger.append(NK, third, "runs")
+    assert ledger.append(NK, second)
+    assert not ledger.append(NK, second)
+    assert ledger.append(NK, third)
     assert [row["position"] for row in ledger.view.rows([NK])] == [0, 1, 2]
-    assert the(ledger, 3)["run_dir"] == f"runs/{third.hash}"
+    assert the(ledger, 3)["run_dir"] == str(tmp_path / "runs" / third.hash)
 
 
 def test_an_expired_lease_is_taken_over_and_the_old_owner_is_fenced(ledger, plan_values, add):
