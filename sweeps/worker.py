@@ -26,6 +26,9 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_
 STORAGE_VARIABLE = "SYNCVIS_STORAGE"
 """Where a worker looks for the ledger's URL if it is not an argument, which everybody on the machine can read."""
 
+DRIVERS = ("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "psycopg")
+"""What a trial's process needs to reach the ledger; the one that is not installed is passed over."""
+
 Grow = Callable[[], bool]
 
 
@@ -105,7 +108,7 @@ def grow(ledger: Ledger, keys: Keys) -> bool:
 def _start(order: Order) -> ForkServerProcess:
     """Fork a trial's process from a server that has imported the training once, and does nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sweeps.trial", order.run.partition(":")[0]])
+    context.set_forkserver_preload(["sweeps.trial", order.run.partition(":")[0], *DRIVERS])
     process = context.Process(target=trial.main, args=(order,), name=f"trial {order.claim.number}")
     process.start()
     return process
