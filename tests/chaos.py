@@ -142,7 +142,7 @@ class Chaos:
         if code in self.final:
             self._note("end", slot.worker.pid, code)
             return None
-        if not slot.struck:
+        if not slot.struck or (slot.killed and code != -signal.SIGKILL):  # it was dying of something else
             self._note("died", slot.worker.pid, code)
         return _Slot(self._begin("restart"))
 
