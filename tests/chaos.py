@@ -45,8 +45,9 @@ class _Slot:
 class Chaos:
     """Workers under ``events`` events, in exponential gaps of ``gap`` seconds on average; then they may finish.
 
-    Which event, which worker and which gap follow from ``seed``. A worker that ends with a code of ``final`` has ended
-    for good; any other end, asked for or not, is followed by a new start. If all have ended, no more events come.
+    Kinds and gaps follow from ``seed``, and so does the choice among the workers that are there. A worker that ends
+    with a code of ``final`` has ended for good; any other end, asked for or not, is followed by a new start. If all
+    have ended, no more events come.
 
     Attributes:
         start: Starts one worker.
@@ -109,11 +110,11 @@ class Chaos:
 
     def _strike(self, chance: random.Random) -> bool:
         """One event, unless every worker is about to be replaced."""
-        kind = chance.choices(list(self.kinds), list(self.kinds.values()))[0]
         victims = [slot for slot in self._slots if not slot.killed and slot.worker.poll() is None]
         if not victims:
             return False
-        slot = chance.choice(victims)
+        kind = chance.choices(list(self.kinds), list(self.kinds.values()))[0]
+        slot = victims[int(chance.random() * len(victims))]  # one draw, however many they are: kinds and gaps stay
         slot.worker.send_signal({"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "freeze": signal.SIGSTOP}[kind])
         if kind == "freeze":
             slot.thaw_at = self._now() + self.frozen
@@ -130,7 +131,9 @@ class Chaos:
                 self._note("thaw", slot.worker.pid)
 
     def _replace_ended(self) -> None:
-        self._slots = [new for slot in self._slots if (new := self._next(slot))]
+        for index, slot in reversed(list(enumerate(self._slots))):
+            new = self._next(slot)
+            self._slots[index : index + 1] = [new] if new else []
 
     def _next(self, slot: _Slot) -> _Slot | None:
         code = slot.worker.poll()
@@ -139,7 +142,7 @@ class Chaos:
         if code in self.final:
             self._note("end", slot.worker.pid, code)
             return None
-        if not slot.struck:
+        if not slot.struck or (slot.killed and code != -signal.SIGKILL):  # it was dying of something else
             self._note("died", slot.worker.pid, code)
         return _Slot(self._begin("restart"))
 

@@ -90,7 +90,7 @@ class Outcome:
 
 
 HEADER = """
-| plain Optuna | kills | points | lost | extra results | points doubled | RUNNING left | died unasked | stuck | clean | s |
+| plain Optuna | kills | points | lost | extra results | points doubled | RUNNING | died unasked | stuck | clean | s |
 |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|""".lstrip()
 
 
