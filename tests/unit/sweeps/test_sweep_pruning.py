@@ -89,7 +89,7 @@ def test_hyperband_decides_as_optuna_does_in_a_live_study(study_with, seed, fact
                     trial.report(value, step)
                     rows[trial.number] = row = replace(row, reports={**row.reports, step: value})
                     expected = trial.should_prune()
-                    assert should_prune(study, rows, trial.number) == expected
+                    assert should_prune(study, rows, trial.number) is bool(expected)
                     decisions.append(expected)
                     if expected:
                         live.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -119,7 +119,8 @@ def test_the_median_waits_for_its_startup_and_warmup(study_with):
     def stops(settings, rows):
         return should_prune(study_with({"name": "median", **settings}), rows, 4)
 
-    assert stops({"startup_trials": 4}, [*done, bad])
+    assert stops({"startup_trials": 4}, [*done, bad]) is True
+    assert stops({"startup_trials": 4}, [*done, replace(bad, reports=curve(50.0, [3]))]) is False
     assert not stops({"startup_trials": 5}, [*done, bad])
     assert not stops({"startup_trials": 4, "warmup_steps": 30}, [*done, bad])
     assert stops({"startup_trials": 4, "warmup_steps": 30}, [*done, later])
