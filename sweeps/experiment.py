@@ -37,12 +37,16 @@ Metric = Literal["AP", "AP50", "AP75", "AR1", "AR10"]
 T = TypeVar("T")
 
 
+# pydantic puts these names of the two forms into the places of errors; load_experiment takes them out.
+ONCE, PER_SCALE = "(once)", "(per scale)"
+
+
 def _form(given: Any) -> str:
-    return "per scale" if isinstance(given, Mapping) and given and set(given) <= set(SCALES) else "once"
+    return PER_SCALE if isinstance(given, Mapping) and given and set(given) <= set(SCALES) else ONCE
 
 
 OnceOrPerScale = Annotated[
-    Annotated[T, Tag("once")] | Annotated[dict[Scale, T], Tag("per scale")],
+    Annotated[T, Tag(ONCE)] | Annotated[dict[Scale, T], Tag(PER_SCALE)],
     Discriminator(_form),
 ]
 
@@ -141,7 +145,9 @@ def load_experiment(path: str | Path, scale: str | None = None) -> Experiment:
     try:
         experiment = Experiment.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise validation_error(error, Experiment, path) from None
+        problem = validation_error(error, Experiment, path).problem
+        problem = problem.replace(f".{ONCE}", "").replace(f".{PER_SCALE}", "")
+        raise ConfigError(problem, file=path, fix="correct the keys named above") from None
     experiment._path = path
     if experiment.id != path.stem:
         raise _error(experiment, "id", f"{experiment.id!r} is not the file's name", f"write id: {path.stem}")
@@ -239,7 +245,7 @@ def plan_cells(experiment: Experiment, scale: str) -> list[Cell]:
 
 
 def _at_scale(given: T | dict[Scale, T] | None, scale: str) -> T | None:
-    if _form(given) == "per scale":
+    if _form(given) == PER_SCALE:
         return next((value for name, value in given.items() if name == scale), None)  # type: ignore[union-attr]
     return given  # type: ignore[return-value]
 

@@ -25,7 +25,7 @@ def should_prune(study: Study, rows: Sequence[SearchRow], position: int) -> bool
     with quiet():
         if isinstance(settings, MedianSettings):
             pruner = MedianPruner(n_startup_trials=settings.startup_trials, n_warmup_steps=settings.warmup_steps)
-            return pruner.prune(told, _trial(told, position))
+            return bool(pruner.prune(told, _trial(told, position)))  # a number of numpy's otherwise
         return _hyperband(study, settings, told, position)
 
 
@@ -38,7 +38,7 @@ def _hyperband(study: Study, settings: HyperbandSettings, told: optuna.Study, po
     for trial in told.get_trials(deepcopy=False):
         rung = first * factor ** pruner._get_bracket_id(told, trial)
         trial.system_attrs.update(_rungs(trial, rung, factor, asked=trial.number == position))
-    return pruner.prune(told, _trial(told, position))
+    return bool(pruner.prune(told, _trial(told, position)))
 
 
 def _rungs(trial: FrozenTrial, step: int, factor: int, asked: bool) -> dict[str, float]:

@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 
-from sweeps.experiment import find_experiments, load_experiment, plan_cells
+from sweeps.experiment import find_experiments, load_experiment, plan_cells, study_at
+from sweeps.search import next_cell
+from sweeps.trials import SearchRow
 from syncvis.errors import ConfigError
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 DEFAULT = {"key": "sync.num_selected", "values": [2, 10]}
+FRAMES = {"key": "data.frames", "values": [3, 4]}
 
 
 def plan(path: Path, scale: str = "smoke") -> list[Any]:
@@ -76,6 +79,18 @@ def test_equal_cells_of_two_experiments_share_their_hash(write_experiment):
         ({"axes": {"Nk": {"key": "sync.num_select", "values": [1]}}}, ["sync.num_select", "'num_selected'"]),
         ({"axes": {"Nk": {"key": "sync.num_selected", "values": [0]}}}, ["Nk=0", "sync.num_selected"]),
         ({"axes": {"Nk": {"key": "sync.num_selected"}}}, ["axes.Nk", "'values'"]),
+        ({"axes": {"Nk": {**DEFAULT, "range": {"low": 1, "high": 2}}}}, ["axes.Nk", "'range'"]),
+        ({"axes": {"Nk": {"key": "sync.num_selected", "range": {"low": 2, "high": 1}}}}, ["axes.Nk.range", "below"]),
+        ({"axes": {"Nk": {"key": "k", "range": {"small": {"low": 2, "hi": 3}}}}}, ["axes.Nk.range.small.hi is not"]),
+        ({"axes": {"Nk": {**DEFAULT, "when": {"sync": "on"}}}}, ["axes.Nk.when.sync", "no axis above 'Nk'"]),
+        ({"axes": {"Nk": {**DEFAULT, "when": {"T": 3}}, "T": FRAMES}}, ["axes.Nk.when.T", "move the axis down"]),
+        ({"axes": {"T": FRAMES, "Nk": {**DEFAULT, "when": {"T": [3, 5]}}}}, ["axes.Nk.when.T", "no point 5", "3, 4"]),
+        ({"search": {"sampler": "tpe"}}, ["search.trials", "required"]),
+        ({"search": {"trials": 2, "sampler": "tp"}}, ["search.sampler", "'tp'"]),
+        ({"search": {"small": {"trials": 2}}}, ["search", "'smoke'"]),
+        ({"search": {"trials": 2, "pruner": "best"}}, ["search.pruner", "'hyperband'"]),
+        ({"search": {"trials": 2, "pruner": {"name": "median", "warmup": 3}}}, ["search.pruner", "'warmup_steps'"]),
+        ({"search": {"trials": 2, "pruner": {"name": "hyperband", "min_resource": 3}}}, ["min_resource", "steps"]),
         ({"axes": {"Nk": {**DEFAULT, "values": {"small": [1]}}}}, ["axes.Nk", "'smoke'"]),
         ({"seeds": [1, 1]}, ["seeds", "twice"]),
         ({"seeds": {"small": [1]}}, ["seeds", "'smoke'"]),
@@ -107,6 +122,37 @@ def test_experiments_are_found_by_id_or_path(write_experiment, tmp_path):
         find_experiments(["nkk"], nk.parent)
     with pytest.raises(ConfigError, match="same name"):
         find_experiments(["nk", str(tmp_path / "nk.yaml")], nk.parent)
+
+
+def test_without_names_all_experiments_but_the_searches_are_found(write_experiment):
+    nk, search = write_experiment("nk"), write_experiment("wide", search={"trials": 3})
+    assert find_experiments([], nk.parent) == [nk]
+    assert find_experiments(["wide"], nk.parent) == [search]
+    nk.unlink()
+    with pytest.raises(ConfigError, match="name one of wide"):
+        find_experiments([], nk.parent)
+
+
+def test_search_settings_may_depend_on_the_scale_and_have_short_forms(write_experiment):
+    path = write_experiment(search={"smoke": {"trials": 2, "pruner": "median"}, "small": {"trials": 9}})
+    search = study_at(load_experiment(path), "smoke").search
+    assert (search.trials, search.pruner.name, search.pruner.warmup_steps) == (2, "median", 0)
+    path = write_experiment(search={"trials": 2, "pruner": "none"})
+    assert study_at(load_experiment(path), "smoke").search.pruner is None
+
+
+@pytest.mark.parametrize("scale", ["smoke", "small"])
+def test_the_shipped_search_proposes_and_ends(scale):
+    """Every proposal is a valid config, and the base evaluates before the steps at which a run may be stopped."""
+    study = study_at(load_experiment(EXPERIMENTS / "search.yaml", scale), scale)
+    rows: list[SearchRow] = []
+    while (cell := next_cell(study, rows)) is not None:
+        assert (cell.config.sync is None) == ("Nk" not in cell.axes)
+        assert (cell.config.subclips is None) == ("Ts" not in cell.axes)
+        rows.append(SearchRow(cell.position, cell.axes, cell.seed, "done", float(cell.position), {}, cell.hash))
+    train = study.base_config().train
+    assert len({row.hash for row in rows}) == len(rows) == study.search.trials
+    assert 0 < train.eval_every <= train.steps / 4
 
 
 @pytest.mark.parametrize("scale", ["smoke", "small"])
