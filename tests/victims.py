@@ -1,6 +1,7 @@
 """Training processes that tests kill. Run as a script: ``victims.py CONFIG OUT WORKERS [nested]`` trains in a process
 of its own and prints its id; nested, in a child of that one. ``victims.py CONFIG OUT WORKERS kills STEP ...`` trains in
-a child that is killed after each of the steps, at a random time, and then to the end."""
+a child that is killed after each of the steps, at a random time, by turns with and without loader processes, and then
+to the end."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +105,10 @@ def main(source: str, out: str, workers: str, *words: str) -> None:
         _in_child(lambda: _train(source, out, workers, _announce))
     elif words[:1] == ("kills",):
         chance = random.Random(0)
-        for step in words[1:]:
-            print(_in_child(lambda at=step: _train(source, out, workers, _killer(int(at), chance.uniform(0, 0.1)))))  # type: ignore[misc]
-        print(_in_child(lambda: _train(source, out, workers, None)))
+        for turn, step in enumerate(words[1:]):
+            number, killer = ("0", workers)[turn % 2], _killer(int(step), chance.uniform(0, 0.1))
+            print(_in_child(partial(_train, source, out, number, killer)))
+        print(_in_child(partial(_train, source, out, workers, None)))
     else:
         _train(source, out, workers, _announce)
 

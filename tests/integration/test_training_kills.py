@@ -65,17 +65,15 @@ def test_stopped_twice_at_random_the_rows_and_weights_are_the_same(
     assert sorted(told) == list(range(len(logged_rows(whole))))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
 def test_killed_at_five_random_steps_the_rows_and_weights_are_the_same(
-    config: RunConfig, whole: Path, tmp_path: Path, workers: int
+    config: RunConfig, whole: Path, tmp_path: Path
 ) -> None:
-    steps = sorted(random.Random(workers + 7).choices(range(1, STEPS - 2), k=5))
+    steps = sorted(random.Random(7).choices(range(1, STEPS - 2), k=5))
     done = subprocess.run(
-        command(config, tmp_path, workers, "kills", *steps), capture_output=True, text=True, timeout=100, check=True
+        command(config, tmp_path, 2, "kills", *steps), capture_output=True, text=True, timeout=100, check=True
     )
     codes = [int(code) for code in done.stdout.split()]
-    assert codes[-1] == 0
-    assert codes.count(-signal.SIGKILL) >= 4, codes  # a kill may come after the end
+    assert codes == [-signal.SIGKILL] * 5 + [0]
     _assert_same(tmp_path / "run", whole)
 
 
