@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,28 @@ def test_a_full_disk_is_named(path: Path) -> None:
     with pytest.raises(StorageError, match=r"metrics\.jsonl: cannot be written \(the disk is full\)") as error:
         log.write({"step": 1})
     assert (error.value.exit_code, told) == (4, [])
+
+
+def test_half_a_line_on_a_full_disk_is_an_error_and_is_dropped_later(path: Path) -> None:
+    """A limit of the process takes what fits and says nothing, as a disk does."""
+    log, told = _log(path, 0)
+    log.write({"step": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"metrics\.jsonl: cannot be written"):
+            log.write({"step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_text() == '{"step": 1}\n{"ste'
+    assert [row for _, row in told] == read_rows(path) == [{"step": 1}]
+
+
+def test_of_a_gpu_its_memory_is_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3 * 2**20)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 8 * 2**20)
+    row = SystemMeter(torch.device("cuda", 0), step=0).row(1)
+    assert (row["system/gpu_allocated_mib"], row["system/gpu_reserved_mib"]) == (3, 8)
 
 
 def test_system_values_are_those_since_the_last_row() -> None:

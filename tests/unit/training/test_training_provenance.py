@@ -88,6 +88,17 @@ def test_a_package_that_is_not_there_is_left_out(monkeypatch: pytest.MonkeyPatch
     assert "no-such-package" not in module.environment(Runtime(), torch.device("cpu"))
 
 
+def test_of_a_gpu_its_name_and_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    line = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
+    (tmp_path / "version").write_text(line)
+    first = module._first
+    monkeypatch.setattr(module, "_first", lambda path, pattern: first(tmp_path / path.name, pattern))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    found = module._accelerator(torch.device("cuda"))
+    assert (found["device"], found["driver"]) == ("a GPU", "550.54.15")
+    assert set(found) == {"device", "driver", "cuda", "cudnn"}
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """With source.py committed, and a file that is ignored."""
