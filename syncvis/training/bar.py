@@ -11,8 +11,8 @@ from syncvis.training.log import Listener, LoggedRow
 
 
 @contextmanager
-def progress_bar(steps: int) -> Iterator[Listener]:
-    """Shown inside; the listener moves it."""
+def progress_bar(steps: int, show: bool) -> Iterator[Listener]:
+    """Inside, the listener moves it; of a bar that is not shown, it does nothing to be seen."""
     columns = [
         TextColumn("training"),
         BarColumn(),
@@ -20,7 +20,7 @@ def progress_bar(steps: int) -> Iterator[Listener]:
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     ]
-    with Progress(*columns) as bar:
+    with Progress(*columns, disable=not show) as bar:
         task = bar.add_task("", total=steps)
         shown: LoggedRow = {}
 

@@ -61,7 +61,7 @@ class LabelMaps:
             StorageError: The file is missing or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 arrays: dict[str, Any] = dict(stored)
             names = {name: tuple(arrays[name].tolist()) for name in ("truth_names", "prediction_names")}
             return cls(**arrays | names)

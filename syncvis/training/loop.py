@@ -157,8 +157,8 @@ def _state(model: nn.Module, take_step: TrainingStep, config: RunConfig, progres
 
 
 def _resume(path: Path, model: nn.Module, take_step: TrainingStep, config: RunConfig) -> Progress:
-    if rank() == 0:
-        remove_litter(path.parent)
+    for folder in (path.parent, path.parent / "overlays") if rank() == 0 else ():
+        remove_litter(folder)
     if not exists(path):
         return Progress()
     state, source = load_checkpoint(path, config.cell_hash)

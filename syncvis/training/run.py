@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -20,6 +19,7 @@ from syncvis.distributed import gather, rank, world_size
 from syncvis.errors import ConfigError, DataError, StorageError
 from syncvis.files import require_space, require_writable, write_text
 from syncvis.methods import build
+from syncvis.methods.base import Method
 from syncvis.structures import ClipBatch
 from syncvis.training.activations import checkpoint_activations
 from syncvis.training.bar import progress_bar
@@ -69,19 +69,11 @@ def _carry_out(
     origin = provenance(runtime, device)
     reset_peak_memory(device)
     train_set, valid_set = load_splits(config)
-    torch.manual_seed(config.seed)
-    model = build(config, len(train_set.categories))
-    _require_space(out, model)
-    fresh = initialise(model, config.train.init) if config.train.init else []
-    model.to(device)
-    if runtime.checkpoint_activations:
-        checkpoint_activations(model)
+    model, fresh = _model(config, out, runtime, len(train_set.categories))
     mixed = load_mix(config.data, train_set.categories)
     clips = TrainClips(train_set, config.data, config.train.batch_size, config.seed, SIZE_DIVISOR, mixed)
     validation = Validation(model, valid_set, config, device, signalled)
-
-    bar = progress_bar(config.train.steps) if runtime.progress and rank() == 0 else nullcontext(_nobody)
-    with bar as show:
+    with progress_bar(config.train.steps, runtime.progress and rank() == 0) as show:
         progress = train(
             model,
             lambda start, stop: clock.first(clips.iterate(start, stop, runtime.loader_workers, share)),
@@ -90,7 +82,7 @@ def _carry_out(
             out,
             device,
             lambda: signalled() or bool(runtime.should_stop and runtime.should_stop()),
-            _both(show, runtime.on_row or _nobody),
+            _both(show, runtime.on_row),
         )
     evaluation, predictions = validation.latest()
     result = RunResult(
@@ -120,6 +112,19 @@ def _carry_out(
     return result
 
 
+def _model(config: RunConfig, out: Path, runtime: Runtime, num_classes: int) -> tuple[Method, list[str]]:
+    """The model on its device, and the names of what starts fresh; its checkpoints fit on the disk."""
+    torch.manual_seed(config.seed)
+    model = build(config, num_classes)
+    there = len(list(out.glob("checkpoint*.pt")))
+    require_space(out, max(COPIES - there, 1) * estimated_size(model), "the checkpoints of this run")
+    fresh = initialise(model, config.train.init) if config.train.init else []
+    model.to(runtime.device)
+    if runtime.checkpoint_activations:
+        checkpoint_activations(model)
+    return model, fresh
+
+
 class _Clock:
     """Seconds since its making, and up to the first batch."""
 
@@ -138,22 +143,13 @@ class _Clock:
         return times | ({"startup": self._startup} if self._startup else {})
 
 
-def _nobody(line: int, row: LoggedRow) -> None:
-    """Listens to nothing."""
-
-
-def _both(first: Listener, second: Listener) -> Listener:
+def _both(first: Listener, second: Listener | None) -> Listener:
     def listener(line: int, row: LoggedRow) -> None:
         first(line, row)
-        second(line, row)
+        if second is not None:
+            second(line, row)
 
     return listener
-
-
-def _require_space(out: Path, model: nn.Module) -> None:
-    """Before the first step: the checkpoints that are not there yet must fit."""
-    there = len(list(out.glob("checkpoint*.pt")))
-    require_space(out, max(COPIES - there, 1) * estimated_size(model), "the checkpoints of this run")
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
