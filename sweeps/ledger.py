@@ -222,8 +222,8 @@ class Ledger:
     def reap(self) -> None:
         """Free the cells whose lease has ended, or whose process died on this machine.
 
-        A process of this machine that has let its lease end is killed: if it thawed, it would go on writing in a
-        run folder that is somebody else's by now.
+        A trial of this machine that has let its lease end is killed: if it thawed, it would go on writing in a run
+        folder that is somebody else's by now.
         """
 
         def work(connection: sa.Connection) -> list[str]:
@@ -233,7 +233,8 @@ class Ledger:
                 if (row["lease_until"] < clock and not lenient) or died_here(row["worker"]):
                     claim = Claim(row["cell_hash"], row["number"], "", Path(), row["attempt"], 0)
                     self._count_death(connection, claim, f"process {row['worker']} died or hung")
-                    overdue.append(row["worker"])
+                    if row["worker"] != row["claimed_by"]:  # a trial has begun, and it is not the worker
+                        overdue.append(row["worker"])
             failpoint("in_reaper")
             return overdue
 
@@ -290,7 +291,9 @@ def _is_member(key: StudyKey) -> sa.ColumnElement[bool]:
 
 def _running() -> sa.Select[Any]:
     columns = cells.c.cell_hash, cells.c.number, cells.c.attempt, cells.c.worker, cells.c.lease_until
-    return sa.select(*columns).where(cells.c.state == "running").with_for_update(skip_locked=True)
+    current = sa.and_(attempts.c.cell_hash == cells.c.cell_hash, attempts.c.attempt == cells.c.attempt)
+    query = sa.select(*columns, attempts.c.worker.label("claimed_by")).join(attempts, current)
+    return query.where(cells.c.state == "running").with_for_update(skip_locked=True, of=cells)
 
 
 def _first_planned(keys: Keys) -> sa.Select[Any]:

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps.database import Row
 from sweeps.failpoints import failpoint
 from sweeps.identity import this_process
 from sweeps.ledger import Claim, Fenced, Ledger
@@ -36,7 +35,9 @@ RECORD_SECONDS = 1.0
 DETERMINISTIC = (ConfigError, DataError, NonFiniteLossError)
 
 StopSignal = Callable[[], bool]
-OnRow = Callable[[int, Row], None]
+LoggedRow = dict[str, float | None]
+"""A row of metrics.jsonl: null for a value that is not finite."""
+OnRow = Callable[[int, LoggedRow], None]
 RunCell = Callable[[RunConfig, Path, StopSignal, OnRow], dict[str, Any]]
 ShouldPrune = Callable[[Claim], str | None]
 
@@ -96,7 +97,7 @@ def carry_out(
     with _Pulse(ledger, claim).beating() as pulse:
         pruned: list[str] = []
 
-        def on_row(line: int, row: Row) -> None:
+        def on_row(line: int, row: LoggedRow) -> None:
             failpoint("mid_run")
             pulse.rows[line] = json.dumps(row)
             if "eval/AP" in row:
@@ -106,6 +107,8 @@ def carry_out(
         try:
             config = RunConfig.model_validate_json(claim.config)
             result = run(config, claim.run_dir, lambda: bool(pulse.lost.is_set() or pruned or stopped()), on_row)
+            if result["metrics"].get("AP") is None:
+                raise NonFiniteLossError("is not a number", key="AP", fix="look at the rows of its metrics.jsonl")
             pulse.record()
             ledger.finish(claim, result)
         except Fenced:

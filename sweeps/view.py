@@ -109,6 +109,11 @@ class View:
         query = query.where(cells.c.finished >= since) if since else query
         return self._database.read(query.order_by(cells.c.number))
 
+    def is_running(self, number: int, attempt: int) -> bool:
+        """Whether this attempt still owns its cell."""
+        mine = cells.c.number == number, cells.c.attempt == attempt, cells.c.state == "running"
+        return bool(self._database.read(sa.select(cells.c.number).where(*mine)))
+
     def cell(self, number: int) -> Row | None:
         """All columns of one cell, by its trial number."""
         return next(iter(self._database.read(sa.select(cells).where(cells.c.number == number))), None)

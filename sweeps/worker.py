@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
@@ -80,20 +81,30 @@ class Worker:
 
     def _have_run(self, claim: Claim) -> None:
         process = _start(Order(self.place, claim, self.run, self.device))
-        asked = False
         try:
-            while process.is_alive():
-                process.join(self.poll_seconds)
-                if not asked and process.is_alive() and self._should_end():
-                    process.terminate()
-                    asked = True
-                self.ledger.reap()  # which kills our own child if it has frozen
+            self._watch(process, claim)
         finally:
-            if process.is_alive():
-                process.kill()
-                process.join()
+            process.kill()
+            process.join()
         if process.exitcode not in (0, Interrupted.exit_code):
             self.ledger.died(claim, _cause_of_death(process.exitcode or 0))
+
+    def _watch(self, process: ForkServerProcess, claim: Claim) -> None:
+        """Return when the trial's process has ended, or its cell has and it should have: it hangs in its last breath."""
+        asked, over_since = False, None
+        while process.is_alive():
+            process.join(self.poll_seconds)
+            if not process.is_alive():
+                return
+            if not asked and self._should_end():
+                process.terminate()
+                asked = True
+            self.ledger.reap()  # its own trial, too, if that has frozen
+            if self.ledger.view.is_running(claim.number, claim.attempt):
+                continue
+            over_since = over_since or time.monotonic()
+            if time.monotonic() - over_since > self.lease_seconds:
+                return
 
 
 def grow(ledger: Ledger, keys: Keys) -> bool:
