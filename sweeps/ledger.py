@@ -26,6 +26,8 @@ from sweeps.view import Keys, StudyKey, View, among
 MAX_FAILURES = 3
 # Higher than for errors: a process may be killed through no fault of its cell, and the next one resumes the cell.
 MAX_DEATHS = 10
+# Higher again: machines go away, and the cell that stood first was on them.
+MAX_LOSSES = 100
 _FREE: Row = {"worker": None, "lease_until": None}
 Outcome = Literal["done", "pruned", "released", "failed", "died"]
 
@@ -204,13 +206,13 @@ class Ledger:
 
     def died(self, claim: Claim, error: str) -> None:
         """Count the death of the process that ran the cell: planned again, or given up after ``MAX_DEATHS``."""
-        self._database.run(lambda connection: self._count_death(connection, claim, error))
+        self._database.run(lambda c: self._count(c, claim, cells.c.deaths, MAX_DEATHS, error))
 
     def retry(self, keys: Keys = None, numbers: Sequence[int] | None = None) -> int:
         """Plan again which of these cells were given up; returns how many there were."""
         given_up = sa.and_(cells.c.state == "gave_up", among(keys))
         wanted = given_up if numbers is None else sa.and_(given_up, cells.c.number.in_(numbers))
-        again = cells.update().where(wanted).values(state="planned", failures=0, deaths=0, finished=None)
+        again = cells.update().where(wanted).values(state="planned", failures=0, deaths=0, losses=0, finished=None)
         return self._database.run(lambda connection: connection.execute(again).rowcount)
 
     def stop(self, keys: Keys = None, stopping: bool = True) -> None:
@@ -232,7 +234,8 @@ class Ledger:
             for row in connection.execute(_running()).mappings().all():
                 if (row["lease_until"] < clock and not lenient) or died_here(row["worker"]):
                     claim = Claim(row["cell_hash"], row["number"], "", Path(), row["attempt"], 0)
-                    self._count_death(connection, claim, f"process {row['worker']} died or hung")
+                    reason = f"process {row['worker']} died or hung"
+                    self._count(connection, claim, cells.c.losses, MAX_LOSSES, reason)
                     if row["worker"] != row["claimed_by"]:  # a trial has begun, and it is not the worker
                         overdue.append(row["worker"])
             failpoint("in_reaper")
@@ -241,10 +244,10 @@ class Ledger:
         for worker in self._database.run(work):
             kill_here(worker)
 
-    def _count_death(self, connection: sa.Connection, claim: Claim, error: str) -> None:
-        now = self._database.now(connection)
-        count = connection.scalar(sa.select(cells.c.deaths).where(_is_ours(claim))) or 0
-        _end(connection, claim, "died", now, deaths=count + 1, **_failed(count + 1 >= MAX_DEATHS, error, now))
+    def _count(self, connection: sa.Connection, claim: Claim, column: sa.Column[int], limit: int, error: str) -> None:
+        """Plan the cell again, or give it up at the limit."""
+        now, count = self._database.now(connection), connection.scalar(sa.select(column).where(_is_ours(claim))) or 0
+        _end(connection, claim, "died", now, **{column.name: count + 1}, **_failed(count + 1 >= limit, error, now))
 
 
 def _failed(final: bool, error: str, now: float) -> Row:
@@ -319,7 +322,7 @@ def _add_cells(connection: sa.Connection, key: StudyKey, planned: Sequence[Cell]
 
 def _cell_row(cell: Cell, number: int, now: float) -> Row:
     identity = {"cell_hash": cell.hash, "number": number, "variant_hash": cell.config.variant_hash, "seed": cell.seed}
-    start = {"state": "planned", "attempt": 0, "failures": 0, "deaths": 0, "created": now}
+    start = {"state": "planned", "attempt": 0, "failures": 0, "deaths": 0, "losses": 0, "created": now}
     return {**identity, **start, "run_dir": "", "config": cell.config.canonical()}
 
 

@@ -90,7 +90,7 @@ class Worker:
             self.ledger.died(claim, _cause_of_death(process.exitcode or 0))
 
     def _watch(self, process: ForkServerProcess, claim: Claim) -> None:
-        """Return when the trial's process has ended, or its cell has and it should have: it hangs in its last breath."""
+        """Return when the trial's process has ended, or should have long ago, as its cell has."""
         asked, over_since = False, None
         while process.is_alive():
             process.join(self.poll_seconds)

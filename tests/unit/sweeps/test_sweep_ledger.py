@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from sweeps.identity import died_here, kill_here, this_process
-from sweeps.ledger import MAX_DEATHS, Fenced, Ledger
+from sweeps.ledger import MAX_DEATHS, MAX_LOSSES, Fenced, Ledger
 from sweeps.view import StudyKey
 from syncvis.errors import ConfigError, StorageError
 
@@ -174,14 +174,18 @@ def test_a_dead_local_process_is_noticed_before_its_lease_ends(ledger, plan_valu
     assert ledger.claim(worker(), 60) is not None
 
 
-def test_a_local_process_that_let_its_lease_end_is_killed(ledger, plan_values, add):
+def test_a_local_trial_that_let_its_lease_end_is_killed(ledger, plan_values, add):
     ledger._database.has_just_started = lambda connection: False
     code = "from sweeps.identity import this_process; print(this_process(), flush=True); input()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as frozen:
         add(ledger, plan_values([2]))
-        ledger.claim(frozen.stdout.readline().strip(), -1)
-        assert ledger.claim(worker(), 60).attempt == 2
+        me = frozen.stdout.readline().strip()
+        ledger.claim(me, -1)
+        ledger.reap()
+        assert frozen.poll() is None  # a worker whose trial has not begun
+        ledger.beat(ledger.claim(worker(), -1), me)
+        assert ledger.claim(worker(), 60).attempt == 3
         assert frozen.wait(5) == -9
 
 
@@ -213,15 +217,20 @@ def test_a_failing_cell_is_given_up_after_three_failures(ledger, plan_values, ad
 
 
 def test_a_cell_that_kills_its_processes_is_given_up(ledger, plan_values, add):
+    add(ledger, plan_values([2]))
+    for _ in range(MAX_DEATHS):
+        ledger.died(ledger.claim(worker(), 60), "signal 9")
+    assert (the(ledger)["state"], the(ledger)["failures"], the(ledger)["error"]) == ("gave_up", 0, "signal 9")
+
+
+def test_lost_workers_are_held_against_a_cell_only_in_the_end(ledger, plan_values, add):
     ledger._database.has_just_started = lambda connection: False
     add(ledger, plan_values([2]))
-    for n in range(MAX_DEATHS):
-        claim = ledger.claim(worker(n), -1)
-        if n % 2:
-            ledger.died(claim, "signal 9")
-    ledger.reap()
-    row = the(ledger)
-    assert (row["state"], row["failures"], row["deaths"]) == ("gave_up", 0, MAX_DEATHS)
+    for n in range(MAX_LOSSES):
+        assert the(ledger)["state"] == "planned"
+        ledger.claim(worker(n), -1)
+        ledger.reap()
+    assert (the(ledger)["state"], the(ledger)["losses"]) == ("gave_up", MAX_LOSSES)
 
 
 def test_a_final_error_gives_up_at_once_and_a_release_is_no_failure(ledger, plan_values, add):
