@@ -60,6 +60,20 @@ class View:
         """The file or URL, without a password."""
         return self._database.name
 
+    def read(self, query: sa.Select[Any]) -> list[Row]:
+        """Rows of any other question on the ledger's tables, with its patience and errors."""
+        return self._database.read(query)
+
+    def clocks(self) -> tuple[float, float]:
+        """Now: seconds since 1970 on the database's clock, and on the clock that leases are counted on."""
+        return self._database.run(lambda c: (self._database.now(c), self._database.lease_clock(c)))
+
+    def json_at(self, column: sa.ColumnElement[str], key: str) -> sa.ColumnElement[Any]:
+        """The text of a top-level key of a column that holds a JSON object, taken out by the database."""
+        if self._database.is_sqlite:
+            return sa.func.json_extract(column, f'$."{key}"')
+        return sa.func.json_extract_path_text(sa.cast(column, sa.JSON), key)
+
     def studies(self) -> dict[StudyKey, StoredStudy]:
         """All studies, in the order in which they were added."""
         found = self._database.read(sa.select(studies).order_by(studies.c.created, studies.c.experiment))
@@ -85,7 +99,7 @@ class View:
         return row["sum"] or 0
 
     def cells(self, keys: Keys = None, states: Sequence[State] | None = None, since: float = 0.0) -> list[Row]:
-        """All columns but the config, by number; ``since`` keeps those that ended then or later (seconds since 1970)."""
+        """All columns but the config, by number; ``since`` keeps those that ended then or later."""
         query = sa.select(*BRIEF).where(among(keys))
         query = query if states is None else query.where(cells.c.state.in_(states))
         query = query.where(cells.c.finished >= since) if since else query
@@ -125,6 +139,11 @@ class View:
         query = sa.select(members.c.cell_hash, members.c.experiment, members.c.axes)
         found = self._database.read(query.where(members.c.cell_hash.in_(hashes)).order_by(members.c.experiment.desc()))
         return {row["cell_hash"]: (row["experiment"], json.loads(row["axes"])) for row in found}
+
+    def memberships(self, cell_hash: str) -> list[Row]:
+        """The studies of a cell: ``experiment``, ``scale``, ``position`` and ``axes`` (a dict)."""
+        query = sa.select(members).where(members.c.cell_hash == cell_hash).order_by(members.c.experiment)
+        return [{**row, "axes": json.loads(row["axes"])} for row in self._database.read(query)]
 
     def attempts(self, keys: Keys = None, number: int | None = None) -> list[Row]:
         """Every claim of the cells, or of the one with this trial number: worker, times, outcome, error."""
