@@ -87,7 +87,7 @@ def spent(view: View, keys: Keys = None) -> dict[str, tuple[int, float]]:
     now, _ = view.clocks()
     still = sa.and_(cells.c.state == "running", cells.c.attempt == attempts.c.attempt)
     seconds = sa.func.sum(sa.func.coalesce(attempts.c.ended, now) - attempts.c.started).label("seconds")
-    columns = outcome, sa.func.count().label("number"), seconds
+    columns: Sequence[sa.ColumnElement[Any]] = outcome, sa.func.count().label("number"), seconds
     query = sa.select(*columns).join_from(attempts, cells).where(among(keys))
     query = query.where(sa.or_(attempts.c.ended.is_not(None), still)).group_by(outcome)
     return {row["kind"]: (row["number"], float(row["seconds"])) for row in view.read(query)}

@@ -109,11 +109,12 @@ def train_again(record: Record, folder: Path, run: str, device: str) -> tuple[Ro
 
 def differences(record: Record, result: Row, rows: Sequence[Row]) -> list[str]:
     """Where result and rows are not, bit for bit, those of the record."""
-    found = [line for name in COMPARED for line in _differ(name, record.result.get(name), result.get(name))]
+    before = {name: record.result[name] for name in COMPARED if name in record.result}
+    found = [line for name, value in before.items() for line in _differ(name, value, result.get(name))]
     if len(record.rows) != len(rows):
         found.append(f"rows: {len(record.rows)}, now {len(rows)}")
-    for number, (before, now) in enumerate(zip(record.rows, rows, strict=False)):
-        found += _differ(f"row {number} (step {before.get('step')})", _repeatable(before), _repeatable(now))
+    for number, (stored, now) in enumerate(zip(record.rows, rows, strict=False)):
+        found += _differ(f"row {number} (step {stored.get('step')})", _repeatable(stored), _repeatable(now))
     return found
 
 
