@@ -42,6 +42,14 @@ def finish(ledger: Ledger, **changes: Any) -> Claim:
     return claim
 
 
+def end_each_way(ledger: Ledger) -> None:
+    """Of five planned trials let 1 be done, 2 given up, 3 pruned, and 4 run."""
+    finish(ledger)
+    ledger.fail(take(ledger), "loss is nan", final=True)
+    ledger.prune(take(ledger), "AP is low")
+    ledger.record(take(ledger), {0: '{"step": 1, "loss": 2.0}', 1: '{"step": 1, "eval/AP": 12.5}'})
+
+
 def alter(ledger: Ledger, sql: str, **values: Any) -> None:
     """Change what only the ledger's clock and workers write otherwise."""
     ledger._database.run(lambda connection: connection.execute(sa.text(sql), values))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from cells import finish, take
+from cells import end_each_way
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -95,8 +95,5 @@ def outputs(plan_values: PlanValues, add: Callable[..., None], tmp_path: Path) -
     """The ledger of ``outputs``: of five trials of nk-smoke 1 is done, 2 given up, 3 pruned, 4 runs, 5 is planned."""
     ledger = Ledger(tmp_path / "outputs" / "ledger.db")
     add(ledger, plan_values([2, 4, 6, 8, 10]), tmp_path / "outputs" / "runs")
-    finish(ledger)
-    ledger.fail(take(ledger), "loss is nan", final=True)
-    ledger.prune(take(ledger), "AP is low")
-    ledger.record(take(ledger), {0: '{"step": 1, "loss": 2.0}', 1: '{"step": 1, "eval/AP": 12.5}'})
+    end_each_way(ledger)
     return ledger

@@ -26,8 +26,9 @@ def test_the_same_numbers_are_identical_and_lie_in_fresh_folders(rerun, tmp_path
     assert len((tmp_path / "started").read_text().split()) == 2
 
 
+METRICS = {"AP": 42.0, "AP50": 43.0, "AP75": 41.0, "AR1": 42.0, "AR10": 42.0}
 CHANGES = {
-    "metrics AP: 42.25, now 42.0": {"metrics": {"AP": 42.25}},
+    "metrics AP: 42.25, now 42.0": {"metrics": METRICS | {"AP": 42.25}},
     "per_video: {'7': 1.0}, now None": {"per_video": {"7": 1.0}},
     "history 0 AP: 1.0, now 42.0": {"history": [{"step": 2, "AP": 1.0}]},
     "steps: 3, now 2": {"steps": 3},
