@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.control import strip_control_codes
 from rich.text import Text
 
 from sweeps.database import Row
@@ -43,6 +42,8 @@ Storage = Annotated[
     ),
 ]
 OUT = Path("outputs")
+_STEERING = dict.fromkeys(code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n")
+"""Characters that a terminal obeys."""
 
 
 def find_ledger(out: Path, storage: str | None) -> Ledger | None:
@@ -115,7 +116,7 @@ def host_and_process(worker: str | None) -> str:
 
 def plain(text: object) -> Text:
     """Text for a table as it is: no markup, nothing that steers a terminal."""
-    return Text(strip_control_codes(str(text)).replace("\x1b", ""))
+    return Text(str(text).translate(_STEERING))
 
 
 def say(console: Console, text: object) -> None:

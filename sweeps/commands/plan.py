@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -36,35 +36,37 @@ def plan(
     storage: Storage = None,
 ) -> None:
     """Show how many cells each experiment has, how many are left, and the hours; starts nothing."""
-    plans = [plan_cells(load_experiment(path, scale), scale) for path in find_experiments(experiments or [])]
-    ledger = find_ledger(out, storage)
-    view, console = ledger.view if ledger else None, Console()
-    keys = [StudyKey(cells[0].experiment, scale) for cells in plans]
-    forecast = Forecast(view, keys)
-    table = Table("experiment", "cells", "new", "done", "pruned", "given up", "left", title=f"scale {scale}")
-    table.add_column("s/step (training)", justify="right")
-    table.add_column("hours", justify="right")
+    planned = [plan_cells(load_experiment(path, scale), scale) for path in find_experiments(experiments or [])]
+    plans = {StudyKey(cells[0].experiment, scale): cells for cells in planned}
+    ledger, console = find_ledger(out, storage), Console()
+    view = ledger.view if ledger else None
+    table, left = _table(plans, Forecast(view, list(plans)), price)
+    console.print(table)
+    if left.hours:
+        say(console, _hours_left(left, workers or SweepOptions().size))
+    if view is not None:
+        say(console, _hours_spent(view, list(plans), price))
+
+
+def _table(plans: Mapping[StudyKey, list[Cell]], forecast: Forecast, price: float | None) -> tuple[Table, Left]:
+    """A line for each study and one for all; cells that stand in an earlier line are not new, and not left again."""
+    table = Table("study", "cells", "new", "done", "pruned", "given up", "left", "s/step (training)", "hours")
     if price is not None:
-        table.add_column("cost", justify="right")
+        table.add_column("cost")
     seen: dict[str, Cell] = {}
     total = Left()
-    for key, cells in zip(keys, plans, strict=True):
+    for key, cells in plans.items():
         new = [cell for cell in cells if cell.hash not in seen]
         left = forecast.left(key, new)
-        counts = (len(cells), len(new), *forecast.counts(cells), len(forecast.open(new)))
-        table.add_row(plain(key.experiment), *map(str, counts), forecast.rate(key, cells), *_hours(left, price))
+        counts = map(str, (len(cells), len(new), *forecast.counts(cells), len(forecast.open(new))))
+        table.add_row(plain(key.name), *counts, forecast.rate(key, new), *_hours(left, price))
         seen |= {cell.hash: cell for cell in cells}
         total += left
-    table.add_section()
     every = list(seen.values())
-    counts = (len(every), *forecast.counts(every), len(forecast.open(every)))
-    table.add_row("all, each cell once", "", *map(str, counts), "", *_hours(total, price))
-    console.print(table)
-    size = workers or SweepOptions().size
-    if total.hours:
-        say(console, f"left: {_hours(total, None)[0]} hours of one worker, {total.hours / size:.2f} with {size}")
-    if view is not None:
-        say(console, _ledger_of_costs(view, keys, price))
+    table.add_section()
+    counts = map(str, (len(every), *forecast.counts(every), len(forecast.open(every))))
+    table.add_row("all, each cell once", "", *counts, "", *_hours(total, price))
+    return table, total
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,9 @@ class Forecast:
         return total
 
     def rate(self, key: StudyKey, cells: Sequence[Cell]) -> str:
-        """The study's own rate, or the range of those of cells alike."""
+        """The study's own rate, or the range of those that are taken for its open cells."""
         own = self._rates.of(key) if self._rates else None
-        found = [own] if own else [rate for cell in cells if (rate := self._rate(key, cell))]
+        found = [own] if own else [rate for cell in self.open(cells) if (rate := self._rate(key, cell))]
         if not found:
             return NOT_MEASURED
         low, high = min(found, key=lambda r: r.seconds), max(found, key=lambda r: r.seconds)
@@ -134,7 +136,12 @@ def _hours(left: Left, price: float | None) -> list[str]:
     return [f"{value:.2f}" + (f" + {rest}" if rest else "") for value in values]
 
 
-def _ledger_of_costs(view: View, keys: Sequence[StudyKey], price: float | None) -> str:
+def _hours_left(left: Left, workers: int) -> str:
+    rest = f", and {left.unmeasured} cells that were {NOT_MEASURED}" if left.unmeasured else ""
+    return f"left: {left.hours:.2f} hours of one worker, {left.hours / workers:.2f} with {workers}{rest}"
+
+
+def _hours_spent(view: View, keys: Sequence[StudyKey], price: float | None) -> str:
     known = view.studies()
     parts = spent(view, [key for key in keys if key in known])
     hours = sum(seconds for _, seconds in parts.values()) / 3600

@@ -44,7 +44,8 @@ def two_experiments(write_experiment, tmp_path):
 def test_plan_counts_cells(sweep, two_experiments):
     lines = lines_of(sweep("plan", "--scale", "smoke").output)
     nk, other, every = (
-        next(line for line in lines if line[:1] == [name]) for name in ("nk", "other", "all, each cell once")
+        next(line for line in lines if line[:1] == [name])
+        for name in ("nk-smoke", "other-smoke", "all, each cell once")
     )
     assert nk[1:7] == ["4", "4", "1", "0", "1", "2"]
     assert other[1:7] == ["4", "2", "0", "0", "1", "2"]
@@ -54,8 +55,8 @@ def test_plan_counts_cells(sweep, two_experiments):
 def test_plan_of_what_was_never_run_has_no_number_and_makes_no_files(sweep, write_experiment, tmp_path):
     write_experiment("nk")
     output = sweep("plan", "--scale", "smoke", "--price", "3").output
-    line = next(line for line in lines_of(output) if line[:1] == ["nk"])
-    assert line == ["nk", "4", "4", "0", "0", "0", "4", *["not measured"] * 3]
+    line = next(line for line in lines_of(output) if line[:1] == ["nk-smoke"])
+    assert line == ["nk-smoke", "4", "4", "0", "0", "0", "4", *["not measured"] * 3]
     assert "hours of" not in output
     assert not (tmp_path / "outputs").exists()
 
@@ -68,7 +69,7 @@ def test_plan_tells_hours_and_cost_from_measured_attempts(sweep, two_experiments
     alter(ledger, "UPDATE attempts SET started = 0, ended = 1800 WHERE outcome = 'failed'")
     alter(ledger, "UPDATE attempts SET started = 0, ended = 900 WHERE outcome = 'released'")
     output = sweep("plan", "nk", "--scale", "smoke", "--price", "2.5", "--workers", "4").output
-    line = next(line for line in lines_of(output) if line[:1] == ["nk"])
+    line = next(line for line in lines_of(output) if line[:1] == ["nk-smoke"])
     assert line[6:] == ["2", "3.6e+03 (0)", "4.00", "10.00"]
     assert "left: 4.00 hours of one worker, 1.00 with 4" in output
     spent = next(line for line in output.splitlines() if line.startswith("spent"))
@@ -82,24 +83,29 @@ def test_plan_tells_hours_and_cost_from_measured_attempts(sweep, two_experiments
 def test_plan_does_not_count_steps_that_a_running_cell_has_done(sweep, two_experiments):
     alter(two_experiments, "UPDATE attempts SET started = 0, ended = 7200 WHERE outcome = 'done'")
     two_experiments.record(take(two_experiments), {0: '{"step": 1, "loss": 1.0}'})
-    line = next(line for line in lines_of(sweep("plan", "nk", "--scale", "smoke").output) if line[:1] == ["nk"])
+    line = next(line for line in lines_of(sweep("plan", "nk", "--scale", "smoke").output) if line[:1] == ["nk-smoke"])
     assert line[-1] == "3.00"
 
 
 def test_plan_takes_rates_of_cells_alike_but_not_of_others(sweep, two_experiments, write_experiment):
     alter(two_experiments, "UPDATE attempts SET started = 0, ended = 7200 WHERE outcome = 'done'")
-    alike = next(line for line in lines_of(sweep("plan", "other", "--scale", "smoke").output) if line[:1] == ["other"])
+    alike = next(
+        line for line in lines_of(sweep("plan", "other", "--scale", "smoke").output) if line[:1] == ["other-smoke"]
+    )
     assert alike[-2:] == ["3.6e+03 (0)", "6.00"]
     write_experiment("frames", axes={"T": {"key": "data.frames", "values": [2, 3]}})
     other = next(
-        line for line in lines_of(sweep("plan", "frames", "--scale", "smoke").output) if line[:1] == ["frames"]
+        line for line in lines_of(sweep("plan", "frames", "--scale", "smoke").output) if line[:1] == ["frames-smoke"]
     )
     assert other[-2:] == ["not measured", "not measured"]
+    both = sweep("plan", "other", "frames", "--scale", "smoke").output
+    assert "left: 6.00 hours of one worker" in both
+    assert "and 4 cells that were not measured" in both
 
 
 def test_status_shows_states_running_trials_and_failures_without_any_file(sweep, outputs, tmp_path):
     (tmp_path / "experiments" / "nk.yaml").unlink()
-    output = sweep("status").output
+    output = sweep("status", "experiments/nk.yaml").output
     lines = lines_of(output)
     assert ["nk-smoke", "1", "1", "1", "1", "1"] in lines
     assert ["4", "nk: Nk=8, seed 0", "1/2", "12.50", "1", "host:1", "0 s ago"] in lines
@@ -122,10 +128,10 @@ def test_status_frees_the_cells_of_dead_workers(sweep, outputs):
 
 
 def test_status_shows_text_of_others_as_it_is(sweep, outputs, tmp_path):
-    alter(outputs, "UPDATE members SET axes = :axes", axes=json.dumps({"Nk": "[red]8[/red]\x1b[31m"}))
+    alter(outputs, "UPDATE members SET axes = :axes", axes=json.dumps({"Nk": "[red]8[/red]\x1b[31m\x9b2J\x07"}))
     output = sweep("status").output
-    assert "Nk=[red]8[/red][31m" in output
-    assert "\x1b" not in output
+    assert "Nk=[red]8[/red][31m2J" in output
+    assert not {"\x1b", "\x9b", "\x07"} & set(output)
 
 
 def test_status_watches_until_ctrl_c(sweep, outputs, monkeypatch):

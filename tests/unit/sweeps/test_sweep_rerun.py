@@ -93,7 +93,7 @@ def test_only_done_trials_can_be_compared(rerun, number, state, tmp_path):
 
 def test_a_config_of_another_version_is_refused(rerun, outputs):
     alter(outputs, 'UPDATE cells SET config = \'{"scale": "smoke", "hyperspace": 1}\' WHERE number = 1')
-    with pytest.raises(ConfigError, match="config of trial 1: .*hyperspace"):
+    with pytest.raises(ConfigError, match=r"config of trial 1: .*hyperspace"):
         rerun()
 
 
