@@ -1,70 +1,40 @@
-"""``syncvis sweep``: plan, run, status and export of experiments."""
+"""``syncvis sweep``: run experiments; the other commands stand in ``sweeps.commands``, one module each."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from sweeps.commands.export import export
+from sweeps.commands.gc import gc
+from sweeps.commands.options import OUT, PATIENCE_SECONDS, Experiments, Out, ScaleOption, Storage
+from sweeps.commands.plan import plan
+from sweeps.commands.rerun import rerun
+from sweeps.commands.show import log, show
+from sweeps.commands.status import status
+from sweeps.commands.steer import resume, retry, stop
 from sweeps.definition import Study
 from sweeps.enrolment import Change, enrol
-from sweeps.experiment import Cell, Scale, find_experiments, load_experiment, plan_cells, study_at
+from sweeps.experiment import find_experiments, load_experiment, study_at
 from sweeps.ledger import Ledger
 from sweeps.runner import Sweep, SweepOptions
 from sweeps.space import SamplerName, Search
 from sweeps.tracking import Mode
-from sweeps.worker import STORAGE_VARIABLE
-from syncvis.files import write_text
-
-PATIENCE_SECONDS = 10.0
-"""How long a command waits for a database; workers wait longer."""
 
 app = typer.Typer(help="Run experiments as sweeps of many cells.", no_args_is_help=True)
-
-
-Names = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="EXPERIMENT...", help="Ids or files; default: all."),
-]
-ScaleOption = Annotated[Scale, typer.Option(help="Size of data, model and training.")]
-Out = Annotated[Path, typer.Option(help="Output folder.")]
-Storage = Annotated[
-    str | None,
-    typer.Option(envvar=STORAGE_VARIABLE, help="postgresql://... for many machines; default: OUT/ledger.db."),
-]
-
-
-@app.command()
-def plan(
-    experiments: Names = None, scale: ScaleOption = "small", out: Out = Path("outputs"), storage: Storage = None
-) -> None:
-    """Show how many cells each experiment has, and how many are left; starts nothing."""
-    done = {h for h, row in _states(out, storage).items() if row["state"] == "done"}
-    table = Table("experiment", "cells", "new", "done", "left", title=f"scale {scale}")
-    seen: set[str] = set()
-    for cells in _plans(experiments, scale):
-        hashes = {cell.hash for cell in cells}
-        row = (len(hashes), len(hashes - seen), len(hashes & done), len(hashes - seen - done))
-        table.add_row(cells[0].experiment, *map(str, row))
-        seen |= hashes
-    table.add_section()
-    table.add_row("all, each cell once", "", *map(str, (len(seen), len(seen & done), len(seen - done))))
-    Console().print(table)
+app.command()(plan)
 
 
 @app.command()
 def run(
-    experiments: Names = None,
+    experiments: Experiments = None,
     scale: ScaleOption = "small",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per GPU or core.")] = None,
     gpus: Annotated[str | None, typer.Option(help="GPUs to share out: 0,1,2.")] = None,
-    out: Out = Path("outputs"),
+    out: Out = OUT,
     storage: Storage = None,
     wandb: Annotated[Mode, typer.Option(help="W&B mirror.")] = "offline",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -90,42 +60,8 @@ def run(
     raise typer.Exit(Sweep(ledger, keys, options, Console()).run())
 
 
-@app.command()
-def status(
-    experiments: Names = None, scale: ScaleOption = "small", out: Out = Path("outputs"), storage: Storage = None
-) -> None:
-    """Show the states of all cells, and why cells were given up."""
-    states = _states(out, storage)
-    table = Table("experiment", "planned", "running", "done", "given up", "not added", title=f"scale {scale}")
-    failures: dict[str, str] = {}
-    for cells in _plans(experiments, scale):
-        rows = [states[cell.hash] for cell in cells if cell.hash in states]
-        counts = [sum(row["state"] == s for row in rows) for s in ("planned", "running", "done", "gave_up")]
-        table.add_row(cells[0].experiment, *map(str, [*counts, len(cells) - len(rows)]))
-        failures |= {row["run_dir"]: row["error"] for row in rows if row["state"] == "gave_up"}
-    console = Console()
-    console.print(table)
-    for run_dir, error in failures.items():
-        console.print(f"{run_dir}: {error}", markup=False, highlight=False, soft_wrap=True)
-
-
-@app.command()
-def export(
-    experiments: Names = None,
-    scale: ScaleOption = "small",
-    out: Out = Path("outputs"),
-    storage: Storage = None,
-    format: Annotated[Literal["csv", "json"], typer.Option(help="Kind of file.")] = "csv",
-    to: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
-) -> None:
-    """Write one row per cell: axes, seed, state and metrics."""
-    plans = _plans(experiments, scale)
-    rows = _export_rows([cell for cells in plans for cell in cells], out, storage)
-    text = json.dumps(rows, indent=1) + "\n" if format == "json" else _csv(rows)
-    if to is None:
-        typer.echo(text, nl=False)
-        return
-    write_text(to, text)
+for command in (status, stop, resume, retry, log, show, rerun, export, gc):
+    app.command()(command)
 
 
 def searched(study: Study, sampler: SamplerName | None, trials: int | None) -> Study:
@@ -142,44 +78,3 @@ def searched(study: Study, sampler: SamplerName | None, trials: int | None) -> S
 def _run_root(out: Path, storage: str | None) -> Path:
     """Where run folders go; a path that other machines understand if they take part."""
     return (out.absolute() if storage else out) / "runs"
-
-
-def _plans(names: list[str] | None, scale: str) -> list[list[Cell]]:
-    paths = find_experiments(names or [])
-    return [plan_cells(load_experiment(path, scale), scale) for path in paths]
-
-
-def _ledger(out: Path, storage: str | None) -> Ledger | None:
-    if storage is None and not (out / "ledger.db").exists():
-        return None
-    ledger = Ledger(storage or out / "ledger.db", PATIENCE_SECONDS)
-    ledger.reap()
-    return ledger
-
-
-def _states(out: Path, storage: str | None) -> dict[str, dict[str, Any]]:
-    ledger = _ledger(out, storage)
-    return {row["cell_hash"]: row for row in ledger.view.cells()} if ledger else {}
-
-
-def _export_rows(cells: list[Cell], out: Path, storage: str | None) -> list[dict[str, Any]]:
-    ledger = _ledger(out, storage)
-    states = {row["cell_hash"]: row for row in ledger.view.cells()} if ledger else {}
-    results = ledger.view.results() if ledger else {}
-    rows = []
-    for cell in cells:
-        state = states.get(cell.hash, {"state": "planned", "run_dir": None})
-        result = results.get(cell.hash, {"metrics": {}, "commit": None})
-        place = {"experiment": cell.experiment, "scale": cell.scale, **cell.axes, "seed": cell.seed}
-        origin = {"cell_hash": cell.hash, "commit": result["commit"], "run_dir": state["run_dir"]}
-        rows.append({**place, "state": state["state"], **result["metrics"], **origin})
-    return rows
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    columns = dict.fromkeys(name for row in rows for name in row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -87,6 +87,20 @@ class View:
         query = sa.select(members.c.experiment, members.c.scale).where(members.c.cell_hash == cell_hash)
         return [StudyKey(row["experiment"], row["scale"]) for row in self._database.read(query)]
 
+    def read(self, query: sa.Select[Any]) -> list[Row]:
+        """Rows of any other question on the ledger's tables, with its patience and errors."""
+        return self._database.read(query)
+
+    def clocks(self) -> tuple[float, float]:
+        """Now: seconds since 1970 on the database's clock, and on the clock that leases are counted on."""
+        return self._database.run(lambda c: (self._database.now(c), self._database.lease_clock(c)))
+
+    def json_at(self, column: sa.ColumnElement[str], key: str) -> sa.ColumnElement[Any]:
+        """The text of a top-level key of a column that holds a JSON object, taken out by the database."""
+        if self._database.is_sqlite:
+            return sa.func.json_extract(column, f'$."{key}"')
+        return sa.func.json_extract_path_text(sa.cast(column, sa.JSON), key)
+
     def counts(self, keys: Keys = None) -> dict[State, int]:
         """How many cells are in each state."""
         query = sa.select(cells.c.state, sa.func.count().label("number")).where(among(keys))
@@ -167,6 +181,11 @@ class View:
         query = sa.select(members.c.cell_hash, members.c.experiment, members.c.axes)
         found = self._database.read(query.where(members.c.cell_hash.in_(hashes)).order_by(members.c.experiment.desc()))
         return {row["cell_hash"]: (row["experiment"], json.loads(row["axes"])) for row in found}
+
+    def memberships(self, cell_hash: str) -> list[Row]:
+        """The studies of a cell: ``experiment``, ``scale``, ``position`` and ``axes`` (a dict)."""
+        query = sa.select(members).where(members.c.cell_hash == cell_hash).order_by(members.c.experiment)
+        return [{**row, "axes": json.loads(row["axes"])} for row in self._database.read(query)]
 
     def attempts(self, keys: Keys = None, number: int | None = None) -> list[Row]:
         """Every claim of the cells, or of the one with this trial number: worker, times, outcome, error."""

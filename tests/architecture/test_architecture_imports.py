@@ -24,7 +24,8 @@ ORDER = (
 )  # fmt: skip
 
 MAX_LINES = 400
-SMALL_IMPORT_PACKAGES = ("analysis", "sweeps")
+TRAINING = {"sweeps.worker", "sweeps.rerun"}
+"""Modules beside the workbench that know the training."""
 
 
 def _module(path: Path) -> str:
@@ -90,15 +91,15 @@ def test_packages_keep_apart(path: Path) -> None:
         assert not _within(imports, "sweeps", "analysis")
     if package == "analysis":
         assert not _within(imports, "torch", "torchvision", "sweeps")
-    if package != "syncvis" and _module(path) != "sweeps.worker":
+    if package != "syncvis" and _module(path) not in TRAINING:
         light = ("syncvis.config", "syncvis.errors", "syncvis.files")
         assert not _within(imports, "syncvis") - _within(imports, *light) - {"syncvis"}
         assert not _within(_imports(path, top_level=True), "torch", "torchvision")
 
 
-def test_only_the_worker_of_a_sweep_trains() -> None:
+def test_only_workers_and_reruns_of_a_sweep_train() -> None:
     users = {_module(p) for p in SOURCES if "sweeps" in p.parts and _within(_imports(p), "syncvis.training")}
-    assert users <= {"sweeps.worker"}
+    assert users <= TRAINING
 
 
 def test_no_cycles() -> None:

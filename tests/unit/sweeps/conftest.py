@@ -6,13 +6,18 @@ from typing import Any
 
 import pytest
 import yaml
+from cells import end_each_way
+from click.testing import Result
+from typer.testing import CliRunner
 
+from sweeps.cli import app
 from sweeps.experiment import Cell, load_experiment, plan_cells
 from sweeps.ledger import Ledger
 from sweeps.view import StudyKey
 
 WriteExperiment = Callable[..., Path]
 PlanValues = Callable[..., list[Cell]]
+Sweep = Callable[..., Result]
 
 
 @pytest.fixture
@@ -67,3 +72,28 @@ def add(tmp_path: Path) -> Callable[..., None]:
             ledger.add(key, {}, mine, run_root)
 
     return add_cells
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    """Call ``syncvis sweep`` in a folder with experiments/; errors for the user are raised."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.delenv("SYNCVIS_STORAGE", raising=False)
+
+    def call(*words: object) -> Result:
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return call
+
+
+@pytest.fixture
+def outputs(plan_values: PlanValues, add: Callable[..., None], tmp_path: Path) -> Ledger:
+    """The ledger of ``outputs``: of five trials of nk-smoke 1 is done, 2 given up, 3 pruned, 4 runs, 5 is planned."""
+    ledger = Ledger(tmp_path / "outputs" / "ledger.db")
+    add(ledger, plan_values([2, 4, 6, 8, 10]), tmp_path / "outputs" / "runs")
+    end_each_way(ledger)
+    return ledger

@@ -60,14 +60,11 @@ def run(config: RunConfig, out: Path, runtime: Runtime) -> Result:
     while time.monotonic() < deadline:
         _stop_if_asked(out, runtime)
         time.sleep(0.01)
-    ap = average_precision(config)
-    early = [{"step": 1, "eval/AP": ap}] if (folder / "early").exists() else []
-    rows = [{"step": 1, "loss": 2.0}, *early, {"step": 2, "loss": 1.0}, {"step": 2, "eval/AP": ap}]
-    for line, row in enumerate(rows):
+    for line, row in enumerate(rows(config, early=(folder / "early").exists())):
         if runtime.on_row:
             runtime.on_row(line, row)
         _stop_if_asked(out, runtime)
-    return Result(_result(config, ap))
+    return Result(result(config))
 
 
 def _stop_if_asked(out: Path, runtime: Runtime) -> None:
@@ -76,7 +73,14 @@ def _stop_if_asked(out: Path, runtime: Runtime) -> None:
         raise Interrupted("stopped")
 
 
-def _result(config: RunConfig, ap: float) -> dict[str, Any]:
+def rows(config: RunConfig, early: bool = False) -> list[dict[str, Any]]:
+    ap = average_precision(config)
+    evaluated = [{"step": 1, "eval/AP": ap}] if early else []
+    return [{"step": 1, "loss": 2.0}, *evaluated, {"step": 2, "loss": 1.0}, {"step": 2, "eval/AP": ap}]
+
+
+def result(config: RunConfig) -> dict[str, Any]:
+    ap = average_precision(config)
     return {
         "cell_hash": config.cell_hash,
         "metrics": {"AP": ap, "AP50": ap + 1, "AP75": ap - 1, "AR1": ap, "AR10": ap},

@@ -1,94 +1,334 @@
+"""The commands that plan, watch and export, called as a user calls them."""
+
 from __future__ import annotations
 
+import csv
+import io
 import json
+import multiprocessing
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import pandas as pd
 import pytest
-from typer.testing import CliRunner
+import sqlalchemy as sa
+from cells import NK, alter, claim_of, finish, sweep_often, take
 
-from sweeps.cli import app
+from sweeps.commands import status as status_module
+from sweeps.database import attempts, cells, members
 from sweeps.experiment import load_experiment, plan_cells
-from sweeps.identity import this_worker
 from sweeps.ledger import Ledger
-from syncvis.errors import ConfigError
+from sweeps.view import StudyKey
+from syncvis.errors import ConfigError, StorageError
 
 
-@pytest.fixture
-def invoke(tmp_path, monkeypatch):
-    """Call ``syncvis sweep`` in a folder with experiments/."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-
-    def call(*words):
-        result = CliRunner().invoke(app, list(words))
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return call
+def lines_of(output):
+    return [[part.strip() for part in line.replace("│", "|").split("|") if part.strip()] for line in output.split("\n")]
 
 
 @pytest.fixture
 def two_experiments(write_experiment, tmp_path):
-    """Two experiments with one common cell per seed: one cell is done, one is given up."""
+    """Two experiments with one common cell per seed, both in a ledger in which two cells have ended."""
     nk = write_experiment("nk")
     write_experiment("other", axes={"Nk": {"key": "sync.num_selected", "values": [10, 16]}})
     ledger = Ledger(tmp_path / "outputs" / "ledger.db")
-    ledger.add(plan_cells(load_experiment(nk), "smoke"), "outputs/runs")
-    ledger.finish(ledger.claim(this_worker(), 60), {"metrics": {"AP": 41.5}, "history": [], "commit": "c0ffee"})
-    ledger.fail(ledger.claim(this_worker(), 60), "loss is nan", final=True)
+    ledger.add(NK, {}, plan_cells(load_experiment(nk), "smoke"), "outputs/runs")
+    finish(ledger)
+    ledger.fail(take(ledger), "loss is nan", final=True)
     return ledger
 
 
-def cells_of(line):
-    return [part.strip() for part in line.replace("│", "|").split("|") if part.strip()]
+def test_plan_counts_cells(sweep, two_experiments):
+    lines = lines_of(sweep("plan", "--scale", "smoke").output)
+    nk, other, every = (
+        next(line for line in lines if line[:1] == [name])
+        for name in ("nk-smoke", "other-smoke", "all, each cell once")
+    )
+    assert nk[1:7] == ["4", "4", "1", "0", "1", "2"]
+    assert other[1:7] == ["4", "2", "0", "0", "1", "2"]
+    assert every[1:6] == ["6", "1", "0", "1", "4"]
 
 
-def test_plan_counts_cells_and_starts_nothing(invoke, two_experiments, tmp_path):
-    lines = [cells_of(line) for line in invoke("plan", "--scale", "smoke").output.splitlines()]
-    assert ["nk", "4", "4", "1", "3"] in lines
-    assert ["other", "4", "2", "0", "2"] in lines
-    assert ["all, each cell once", "6", "1", "5"] in lines
-
-
-def test_plan_makes_no_files(invoke, write_experiment, tmp_path):
+def test_plan_of_what_was_never_run_has_no_number_and_makes_no_files(sweep, write_experiment, tmp_path):
     write_experiment("nk")
-    assert invoke("plan", "--scale", "smoke").exit_code == 0
+    output = sweep("plan", "--scale", "smoke", "--price", "3").output
+    line = next(line for line in lines_of(output) if line[:1] == ["nk-smoke"])
+    assert line == ["nk-smoke", "4", "4", "0", "0", "0", "4", *["not measured"] * 3]
+    assert "hours of" not in output
     assert not (tmp_path / "outputs").exists()
 
 
-def test_status_shows_states_and_reasons(invoke, two_experiments):
-    output = invoke("status", "--scale", "smoke").output
-    lines = [cells_of(line) for line in output.splitlines()]
-    assert ["nk", "2", "0", "1", "1", "0"] in lines
-    assert ["other", "1", "0", "0", "1", "2"] in lines
-    assert "loss is nan" in output
+def test_plan_tells_hours_and_cost_from_measured_attempts(sweep, two_experiments):
+    ledger = two_experiments
+    ledger.release(take(ledger))
+    take(ledger)
+    alter(ledger, "UPDATE attempts SET started = 0, ended = 7200 WHERE outcome = 'done'")  # 2 steps in 2 hours
+    alter(ledger, "UPDATE attempts SET started = 0, ended = 1800 WHERE outcome = 'failed'")
+    alter(ledger, "UPDATE attempts SET started = 0, ended = 900 WHERE outcome = 'released'")
+    output = sweep("plan", "nk", "--scale", "smoke", "--price", "2.5", "--workers", "4").output
+    line = next(line for line in lines_of(output) if line[:1] == ["nk-smoke"])
+    assert line[6:] == ["2", "3.6e+03 (0)", "4.00", "10.00"]
+    assert "left: 4.00 hours of one worker, 1.00 with 4" in output
+    spent = next(line for line in output.splitlines() if line.startswith("spent"))
+    assert spent.startswith("spent: 2.75 hours of workers, cost 6.88")
+    assert "done 2.00 h in 1" in spent
+    assert "failed 0.50 h in 1" in spent
+    assert "given back 0.25 h in 1" in spent
+    assert "running 0.00 h in 1" in spent
 
 
-def test_export_writes_a_row_per_cell(invoke, two_experiments, tmp_path):
-    lines = invoke("export", "nk", "--scale", "smoke").output.splitlines()
-    assert lines[0] == "experiment,scale,Nk,seed,state,AP,cell_hash,commit,run_dir"
-    assert lines[1].startswith("nk,smoke,2,0,done,41.5,")
-    assert len(lines) == 5
-    invoke("export", "--scale", "smoke", "--format", "json", "--to", "all.json")
-    rows = json.loads((tmp_path / "all.json").read_text())
-    assert [row["state"] for row in rows].count("gave_up") == 2
+def test_plan_does_not_count_steps_that_a_running_cell_has_done(sweep, two_experiments):
+    alter(two_experiments, "UPDATE attempts SET started = 0, ended = 7200 WHERE outcome = 'done'")
+    two_experiments.record(take(two_experiments), {0: '{"step": 1, "loss": 1.0}'})
+    line = next(line for line in lines_of(sweep("plan", "nk", "--scale", "smoke").output) if line[:1] == ["nk-smoke"])
+    assert line[-1] == "3.00"
+
+
+def test_plan_takes_rates_of_cells_alike_but_not_of_others(sweep, two_experiments, write_experiment):
+    alter(two_experiments, "UPDATE attempts SET started = 0, ended = 7200 WHERE outcome = 'done'")
+    alike = next(
+        line for line in lines_of(sweep("plan", "other", "--scale", "smoke").output) if line[:1] == ["other-smoke"]
+    )
+    assert alike[-2:] == ["3.6e+03 (0)", "6.00"]
+    write_experiment("frames", axes={"T": {"key": "data.frames", "values": [2, 3]}})
+    other = next(
+        line for line in lines_of(sweep("plan", "frames", "--scale", "smoke").output) if line[:1] == ["frames-smoke"]
+    )
+    assert other[-2:] == ["not measured", "not measured"]
+    both = sweep("plan", "other", "frames", "--scale", "smoke").output
+    assert "left: 6.00 hours of one worker" in both
+    assert "and 4 cells that were not measured" in both
+
+
+def test_status_shows_states_running_trials_and_failures_without_any_file(sweep, outputs, tmp_path):
+    (tmp_path / "experiments" / "nk.yaml").unlink()
+    output = sweep("status", "experiments/nk.yaml").output
+    lines = lines_of(output)
+    assert ["nk-smoke", "1", "1", "1", "1", "1"] in lines
+    assert ["4", "nk: Nk=8, seed 0", "1/2", "12.50", "1", "host:1", "0 s ago"] in lines
+    failure = next(line for line in output.splitlines() if "loss is nan" in line)
+    assert failure.startswith("trial 2, nk: Nk=4, seed 0, given up: loss is nan")
+    assert failure.endswith("error.log)")
+
+
+def test_status_tells_speed_and_the_time_left(sweep, outputs):
+    alter(outputs, "UPDATE attempts SET started = 0, ended = 1800 WHERE ended IS NOT NULL")
+    assert "2.0 cells per hour, about 1 h 00 min left" in sweep("status", "nk").output
+
+
+def test_status_frees_the_cells_of_dead_workers(sweep, outputs):
+    alter(outputs, "UPDATE cells SET lease_until = 0 WHERE state = 'running'")
+    output = sweep("status", "nk-smoke", "--scale", "smoke").output
+    assert ["nk-smoke", "2", "0", "1", "1", "1"] in lines_of(output)
+    assert "planned again: process host:boot:1:3 died or hung" in output
+    assert "2 cells are planned, and nothing runs" in output
+
+
+def test_status_shows_text_of_others_as_it_is(sweep, outputs, tmp_path):
+    alter(outputs, "UPDATE members SET axes = :axes", axes=json.dumps({"Nk": "[red]8[/red]\x1b[31m\x9b2J\x07"}))
+    output = sweep("status").output
+    assert "Nk=[red]8[/red][31m2J" in output
+    assert not {"\x1b", "\x9b", "\x07"} & set(output)
+
+
+def test_status_watches_until_ctrl_c(sweep, outputs, monkeypatch):
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 1:
+            outputs.release(claim_of(outputs, 4))
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(status_module.time, "sleep", sleep)
+    result = sweep("status", "--watch")
+    assert (result.exit_code, len(looks)) == (0, 3)
+    assert ["nk-smoke", "2", "0", "1", "1", "1"] in lines_of(result.output)
+
+
+def test_status_is_quick_for_ten_thousand_trials(sweep, outputs):
+    (first,) = outputs.view.read(sa.select(cells).where(cells.c.number == 1))
+    rows = [first | {"cell_hash": f"{n:016x}", "number": n} for n in range(6, 10_001)]
+    place = {"experiment": "nk", "scale": "smoke", "axes": "{}"}
+    one = {"attempt": 1, "worker": "w", "started": 0.0, "ended": 1.0, "outcome": "done"}
+    failed = {"state": "gave_up", "error": "boom"}
+    rows = [row | (failed if row["number"] % 2 else {}) for row in rows]
+
+    def fill(connection):
+        connection.execute(cells.insert(), rows)
+        connection.execute(
+            members.insert(), [place | {"cell_hash": r["cell_hash"], "position": r["number"]} for r in rows]
+        )
+        connection.execute(attempts.insert(), [one | {"cell_hash": r["cell_hash"]} for r in rows])
+
+    outputs._database.run(fill)
+    started = time.perf_counter()
+    output = sweep("status").output
+    assert time.perf_counter() - started < 2
+    assert "and 4978 more" in output
+
+
+def table(output):
+    return list(csv.DictReader(io.StringIO(output)))
+
+
+def test_export_writes_a_row_per_cell(sweep, outputs, tmp_path):
+    (tmp_path / "experiments" / "nk.yaml").unlink()
+    rows = table(sweep("export", "nk").stdout)
+    assert [row["state"] for row in rows] == ["done", "gave_up", "pruned", "running", "planned"]
+    assert list(rows[0])[:7] == ["experiment", "scale", "number", "Nk", "seed", "state", "AP"]
+    done = rows[0]
+    assert (done["Nk"], done["AP"], done["commit"], done["dirty"], done["attempts"]) == (
+        "2",
+        "42.0",
+        "c0ffee",
+        "False",
+        "1",
+    )
+    assert float(done["wall_seconds"]) >= 0
+    for row in rows[1:]:
+        assert row["AP"] == row["AP50"] == row["commit"] == row["train_seconds"] == ""
+    assert rows[1]["error"] == "loss is nan"
+
+
+def test_export_of_two_studies_names_the_axes_of_both(sweep, two_experiments, tmp_path):
+    other = plan_cells(load_experiment(tmp_path / "experiments" / "other.yaml"), "smoke")
+    two_experiments.add(StudyKey("other", "smoke"), {}, other, "outputs/runs")
+    rows = json.loads(sweep("export", "--format", "json").stdout)
     assert len(rows) == 8
-    assert rows[0]["AP"] == 41.5
+    assert len({row["number"] for row in rows}) == 6
+    assert len({tuple(row) for row in rows}) == 1
+    assert sum(row["AP"] == 42.0 for row in rows) == 1
+    assert [row["AP"] for row in rows if row["state"] != "done"] == [None] * 7
 
 
-@pytest.mark.parametrize("command", ["plan", "run", "status", "export"])
-def test_unknown_experiments_and_scales_are_config_errors(invoke, write_experiment, command):
+def test_export_of_metrics_attempts_and_videos(sweep, plan_values, add, tmp_path):
+    ledger = Ledger(tmp_path / "outputs" / "ledger.db")
+    add(ledger, plan_values([2, 4]))
+    finish(ledger, per_video={"7": 40.0, "9": 44.0}, per_video_tracking={"7": {"switches": 1.0}})
+    ledger.release(take(ledger))
+    finish(ledger)
+    rows = table(sweep("export", "--what", "metrics").stdout)
+    assert [(row["number"], row["line"], row["step"], row["loss"]) for row in rows[:3]] == [
+        ("1", "0", "1", "2.0"),
+        ("1", "1", "2", "1.0"),
+        ("1", "2", "2", ""),
+    ]
+    assert {row["attempt"] for row in rows[3:]} == {"2"}
+    attempts = table(sweep("export", "--what", "attempts").stdout)
+    assert [(row["number"], row["attempt"], row["outcome"]) for row in attempts] == [
+        ("1", "1", "done"),
+        ("2", "1", "released"),
+        ("2", "2", "done"),
+    ]
+    videos = json.loads(sweep("export", "--what", "videos", "--format", "json").stdout)
+    assert [(row["number"], row["video"], row["AP"], row["switches"]) for row in videos] == [
+        (1, "7", 40.0, 1.0),
+        (1, "9", 44.0, None),
+    ]
+
+
+def test_export_to_parquet_keeps_types(sweep, outputs, tmp_path):
+    with pytest.raises(ConfigError, match="--to"):
+        sweep("export", "--format", "parquet")
+    sweep("export", "--format", "parquet", "--to", "trials.parquet")
+    frame = pd.read_parquet(tmp_path / "trials.parquet")
+    assert frame["Nk"].tolist() == [2, 4, 6, 8, 10]
+    assert frame["AP"].notna().tolist() == [True, False, False, False, False]
+    assert frame.dtypes["number"] == "int64"
+    alter(outputs, 'UPDATE members SET axes = \'{"Nk": "all"}\' WHERE position = 1')
+    sweep("export", "--format", "parquet", "--to", "trials.parquet")
+    assert pd.read_parquet(tmp_path / "trials.parquet")["Nk"].tolist() == ["2", "all", "6", "8", "10"]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+SVFM", "-x", "@SUM(A1)", "\t=1"])
+def test_export_leaves_no_formula_in_a_csv(sweep, outputs, text):
+    alter(outputs, "UPDATE cells SET error = :text", text=text)
+    alter(outputs, "UPDATE members SET axes = :axes", axes=json.dumps({text: text}))
+    rows = table(sweep("export").stdout)
+    assert {row["error"] for row in rows} == {f"'{text}"}
+    assert {row[f"'{text}"] for row in rows} == {f"'{text}"}
+
+
+def test_an_axis_named_like_a_column_keeps_its_own(sweep, outputs):
+    alter(outputs, 'UPDATE members SET axes = \'{"state": 1, "AP": 2}\'')
+    row = table(sweep("export").stdout)[0]
+    assert (row["axis.state"], row["state"], row["axis.AP"], row["AP"]) == ("1", "done", "2", "42.0")
+
+
+def test_eight_processes_that_export_to_one_file_never_tear_it(sweep, outputs, tmp_path):
+    claim = claim_of(outputs, 4)
+    outputs.record(claim, {line: json.dumps({"step": line, "loss": line / 7}) for line in range(1000)})
+    words = ["export", "--what", "metrics", "--to", "all.csv"]
+    sweep(*words)
+    whole, over, torn = (tmp_path / "all.csv").read_bytes(), threading.Event(), []
+
+    def watch():
+        while not over.wait(0.0005):
+            torn.extend([content] if (content := (tmp_path / "all.csv").read_bytes()) != whole else [])
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sweeps.cli"])
+    with ThreadPoolExecutor() as pool:
+        watching = pool.submit(watch)
+        processes = [context.Process(target=sweep_often, args=(tmp_path, words, 2)) for _ in range(8)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        over.set()
+        watching.result()
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert not torn
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_unknown_experiments_and_scales_are_config_errors(sweep, write_experiment, command):
     write_experiment("nk")
     with pytest.raises(ConfigError, match=r"no experiment 'nkk'.*did you mean 'nk'"):
-        invoke(command, "nkk", "--scale", "smoke")
+        sweep(command, "nkk", "--scale", "smoke")
     with pytest.raises(ConfigError, match="scale 'paper'"):
-        invoke(command, "nk", "--scale", "paper")
-    assert invoke(command, "nk", "--scale", "huge").exit_code == 2
+        sweep(command, "nk", "--scale", "paper")
+    assert sweep(command, "nk", "--scale", "huge").exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["status", "export", "stop", "resume", "retry"])
+def test_unknown_studies_are_config_errors(sweep, outputs, command):
+    with pytest.raises(ConfigError, match=r"ledger.db: there is no study 'nk-smok' \(did you mean 'nk-smoke'\?\)"):
+        sweep(command, "nk-smok")
+
+
+@pytest.mark.parametrize("command", [["show", 9], ["log", 9], ["rerun", 9], ["retry", 9]], ids=str)
+def test_unknown_trials_are_config_errors(sweep, outputs, command):
+    with pytest.raises(ConfigError, match="there is no trial 9"):
+        sweep(*command)
+
+
+COMMANDS = [["status"], ["export"], ["retry", "1"], ["stop"], ["resume"], ["show", 1], ["log", 1], ["rerun", 1], ["gc"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_without_a_ledger_all_say_so_and_make_none(sweep, tmp_path, command):
+    with pytest.raises(StorageError, match=r"outputs/ledger.db: there is no ledger yet. Fix: give the --out"):
+        sweep(*command)
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_lost_ledger_is_not_taken_for_a_new_one(sweep, outputs, tmp_path):
+    for path in (tmp_path / "outputs").glob("ledger.db*"):
+        if path.suffix != ".marker":
+            path.unlink()
+    with pytest.raises(StorageError, match="it has held results"):
+        sweep("status")
 
 
 def test_planning_imports_neither_torch_nor_optuna_nor_wandb():
-    code = "import sys, sweeps.cli; print([m for m in ('torch', 'optuna', 'wandb', 'pandas') if m in sys.modules])"
+    heavy = ("torch", "optuna", "wandb", "pandas", "pyarrow")
+    code = f"import sys, sweeps.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,0 +1,1 @@
+"""Commands of ``syncvis sweep`` that plan, watch and steer: one module each, registered on the app in ``cli``."""

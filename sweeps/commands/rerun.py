@@ -1,0 +1,45 @@
+"""``syncvis sweep rerun``: does the ledger's record of a trial suffice to get its numbers again?"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sweeps.commands.options import OUT, Out, Storage, Trial, open_ledger, say, trial_of
+from sweeps.rerun import changes_of_place, differences, load_record, new_folder, train_again
+from sweeps.trial import RUN, check_run
+from sweeps.worker import ONE_THREAD
+
+MAX_SHOWN = 10
+
+
+def rerun(
+    trial: Trial,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    out: Out = OUT,
+    storage: Storage = None,
+    run: Annotated[str, typer.Option(hidden=True)] = RUN,
+) -> None:
+    """Train a trial again from the ledger's record, and compare every metric and loss with it, bit for bit.
+
+    Exit code 0: identical; 1: not. Warns first of what is not as it was. The new run stays in OUT/reruns.
+    """
+    check_run(run)
+    os.environ.update(ONE_THREAD)  # as a worker does, and before torch is imported
+    view, console = open_ledger(out, storage).view, Console()
+    record = load_record(view, trial_of(view, trial))
+    for line in changes_of_place(record, device):
+        say(console, f"warning: {line}")
+    folder = new_folder(out / "reruns", trial)
+    say(console, f"trial {trial}: {record.config.train.steps} steps in {folder}")
+    found = differences(record, *train_again(record, folder, run, device))
+    if not found:
+        videos = len(record.result.get("per_video") or {})
+        say(console, f"identical: all metrics, AP of {videos} videos, {len(record.rows)} rows")
+        return
+    say(console, f"{len(found)} differences" + (f", the first {MAX_SHOWN}:" if len(found) > MAX_SHOWN else ":"))
+    say(console, "\n".join(f"  {line}" for line in found[:MAX_SHOWN]))
+    raise typer.Exit(1)

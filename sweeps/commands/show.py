@@ -1,0 +1,132 @@
+"""``syncvis sweep show`` and ``log``: all that is known of one trial."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from sweeps.commands.options import OUT, Out, Storage, Trial, host_and_process, open_ledger, say, trial_of
+from sweeps.database import Row
+from sweeps.experiment import describe
+from sweeps.progress import format_seconds
+from sweeps.view import View
+from syncvis.files import finite
+
+# What has a place of its own in the text, or is as long as the data set.
+_LONG = ("history", "per_video", "per_video_tracking", "per_category", "config")
+
+
+def show(
+    trial: Trial,
+    as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON, with every metric.")] = False,
+    out: Out = OUT,
+    storage: Storage = None,
+) -> None:
+    """Print the record of a trial: config, source, versions, hardware, data, times, attempts, result."""
+    view, console = open_ledger(out, storage).view, Console()
+    found = record(view, trial)
+    if as_json:
+        typer.echo(json.dumps(finite(found), indent=1))
+    else:
+        say(console, "\n".join(_text(found)))
+
+
+def log(
+    trial: Trial,
+    lines: Annotated[int, typer.Option(min=1, help="How many lines of the end of the log.")] = 40,
+    out: Out = OUT,
+    storage: Storage = None,
+) -> None:
+    """Print why a trial failed: its record, error.log, and the end of the log of its last attempt."""
+    view, console = open_ledger(out, storage).view, Console()
+    row = trial_of(view, trial)
+    folder = Path(row["run_dir"])
+    say(console, "\n".join(_head(row)))
+    for attempt in view.attempts(number=trial):
+        say(console, _attempt(attempt))
+    _print_file(console, folder / "error.log", None)
+    _print_file(console, folder / f"attempt-{row['attempt']}.log", lines)
+
+
+def record(view: View, number: int) -> Row:
+    """Everything that the ledger holds of a trial, with the config as a tree."""
+    row = trial_of(view, number)
+    result = view.results([row["cell_hash"]]).get(row["cell_hash"])
+    studies = {f"{found['experiment']}-{found['scale']}": found["axes"] for found in view.memberships(row["cell_hash"])}
+    return {
+        **{name: value for name, value in row.items() if name not in ("config", "lease_until")},
+        "studies": studies,
+        "config": json.loads(row["config"]),
+        "attempts": view.attempts(number=number),
+        "result": result,
+    }
+
+
+def _text(found: Row) -> Iterator[str]:
+    yield from _head(found)
+    for name, axes in found["studies"].items():
+        yield f"study  {name}: {describe(axes)}"
+    for attempt in found["attempts"]:
+        yield _attempt(attempt)
+    result: Row = found["result"] or {}
+    for name, value in result.items():
+        if name not in _LONG and name not in ("cell_hash", "variant_hash", "seed", "scale"):
+            yield from _entry(name, value)
+    yield "config"
+    yield from _tree(found["config"], 1)
+
+
+def _head(row: Row) -> Iterator[str]:
+    yield f"trial {row['number']}: {row['state'].replace('gave_up', 'given up')}"
+    yield f"hash   {row['cell_hash']}, without the seed {row['variant_hash']}"
+    yield f"seed   {row['seed']}"
+    yield f"folder {row['run_dir']}"
+    if row["state"] == "running":
+        yield f"worker {host_and_process(row['worker'])}"
+    yield f"tries  {row['attempt']}, of them {row['failures']} errors and {row['deaths']} deaths"
+    if row["error"]:
+        yield f"error  {row['error']}"
+
+
+def _attempt(row: Row) -> str:
+    began = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(row["started"]))
+    length = "" if row["ended"] is None else f", {format_seconds(row['ended'] - row['started'])}"
+    error = f": {row['error']}" if row["error"] else ""
+    outcome = row["outcome"] or "not ended"
+    return f"attempt {row['attempt']}: {began}{length}, {host_and_process(row['worker'])}, {outcome}{error}"
+
+
+def _entry(name: str, value: Any) -> Iterator[str]:
+    if isinstance(value, dict) and value:
+        yield name
+        yield from _tree(value, 1)
+    else:
+        yield f"{name}: {' '.join(map(str, value)) if isinstance(value, list) else value}"
+
+
+def _tree(tree: Row, depth: int) -> Iterator[str]:
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield f"{'  ' * depth}{name}"
+            yield from _tree(value, depth + 1)
+        else:
+            yield f"{'  ' * depth}{name}: {json.dumps(value) if isinstance(value, list | dict) else value}"
+
+
+def _print_file(console: Console, path: Path, lines: int | None) -> None:
+    """The file, or its last lines; on another machine there may be none."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            text = "".join(deque(stream, maxlen=lines))
+    except OSError as error:
+        say(console, f"--- {path}: cannot be read here ({error.strerror})")
+        return
+    say(console, f"--- {path}" + (f", the last {lines} lines" if lines else ""))
+    say(console, text.rstrip("\n"))

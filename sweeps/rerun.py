@@ -1,0 +1,139 @@
+"""Training a finished trial again from its record alone, and telling whether the same came out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sweeps.data_guard import data_fingerprint
+from sweeps.database import Row
+from sweeps.trial import load_run
+from sweeps.view import View
+from syncvis.config import RunConfig, validation_error
+from syncvis.errors import ConfigError, Interrupted
+from syncvis.files import finite, not_written
+
+COMPARED = ("metrics", "per_category", "per_video", "per_video_tracking", "history", "parameters", "steps")
+"""What of a result must come out again; durations, memory and origin need not."""
+MEASURED = "system/"
+"""Of the names of values in a row that differ every time."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the ledger holds of a finished trial.
+
+    Attributes:
+        rows: its metric rows, in order.
+    """
+
+    number: int
+    config: RunConfig
+    result: Row
+    rows: Sequence[Row]
+
+
+def load_record(view: View, row: Row) -> Record:
+    """The record of a trial (a row of :meth:`View.cell`).
+
+    Raises:
+        ConfigError: It is not done, or its config is not one of this version.
+    """
+    result = view.results([row["cell_hash"]]).get(row["cell_hash"])
+    if result is None:
+        problem = f"trial {row['number']} is {row['state'].replace('gave_up', 'given up')}, so nothing can be compared"
+        raise ConfigError(problem, file=view.place, fix="choose a trial that is done")
+    try:
+        config = RunConfig.model_validate_json(row["config"])
+    except ValidationError as error:
+        raise validation_error(error, RunConfig, f"config of trial {row['number']}") from None
+    return Record(row["number"], config, result, list(view.metrics(row["cell_hash"]).values()))
+
+
+def changes_of_place(record: Record, device: str) -> Iterator[str]:
+    """What is not now as it was when the trial ran: source, versions, hardware, threads, data."""
+    import torch
+
+    from syncvis.training.provenance import provenance
+    from syncvis.training.runtime import Runtime
+
+    now = provenance(Runtime(device=device), torch.device(device))
+    result = record.result
+    for name in ("commit", "dirty", "diff"):
+        yield from _change(name, result.get(name), now[name])
+    before, here = result.get("environment") or {}, now["environment"]
+    for name in dict.fromkeys([*before, *here]):
+        yield from _change(name, before.get(name), here.get(name))
+    data = data_fingerprint(record.config.model_dump(mode="json")["data"])
+    if data is not None:
+        yield from _change("data fingerprint", result.get("data_fingerprint"), data)
+
+
+def new_folder(parent: Path, number: int) -> Path:
+    """``parent/<number>-<n>``, which nobody had before.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    for n in count(1):
+        folder = parent / f"{number}-{n}"
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise not_written(folder, error) from None
+    raise AssertionError("unreachable")
+
+
+def train_again(record: Record, folder: Path, run: str, device: str) -> tuple[Row, list[Row]]:
+    """Result and metric rows of a new run of the same config.
+
+    Raises:
+        Interrupted: On Ctrl-C or SIGTERM.
+    """
+    rows: dict[int, Row] = {}
+    try:
+        result = load_run(run, device)(record.config, folder, lambda: False, rows.__setitem__)
+    except Interrupted:
+        raise Interrupted("stopped", file=folder, fix="the same command begins again, in a new folder") from None
+    return result, [rows[line] for line in sorted(rows)]
+
+
+def differences(record: Record, result: Row, rows: Sequence[Row]) -> list[str]:
+    """Where result and rows are not, bit for bit, those of the record."""
+    before = {name: record.result[name] for name in COMPARED if name in record.result}
+    found = [line for name, value in before.items() for line in _differ(name, value, result.get(name))]
+    if len(record.rows) != len(rows):
+        found.append(f"rows: {len(record.rows)}, now {len(rows)}")
+    for number, (stored, now) in enumerate(zip(record.rows, rows, strict=False)):
+        found += _differ(f"row {number} (step {stored.get('step')})", _repeatable(stored), _repeatable(now))
+    return found
+
+
+def _repeatable(row: Row) -> Row:
+    return {name: value for name, value in row.items() if not name.startswith(MEASURED)}
+
+
+def _differ(place: str, before: Any, now: Any) -> Iterator[str]:
+    """A line for each leaf of two JSON trees that differs; text keeps every bit of a number."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for name in dict.fromkeys([*before, *now]):
+            yield from _differ(f"{place} {name}", before.get(name), now.get(name))
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for index, (one, other) in enumerate(zip(before, now, strict=True)):
+            yield from _differ(f"{place} {index}", one, other)
+    elif json.dumps(finite(before)) != json.dumps(finite(now)):
+        yield f"{place}: {before}, now {now}"
+
+
+def _change(name: str, before: Any, now: Any) -> Iterator[str]:
+    if before != now:
+        yield f"{name}: {before} in the record, {now} now"

@@ -1,0 +1,106 @@
+"""rerun, with a run function that trains nothing; with the real one in tests/integration."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from cells import alter
+
+from syncvis.errors import ConfigError, Interrupted
+
+
+@pytest.fixture
+def rerun(sweep, outputs, tmp_path, monkeypatch):
+    """Train trial 1 of ``outputs`` again with the fake run."""
+    monkeypatch.setenv("FAKE_FOLDER", str(tmp_path))
+    return lambda number=1: sweep("rerun", number, "--run", "fake_run:run")
+
+
+def test_the_same_numbers_are_identical_and_lie_in_fresh_folders(rerun, tmp_path):
+    for n in (1, 2):
+        result = rerun()
+        assert result.exit_code == 0
+        assert f"2 steps in outputs/reruns/1-{n}" in result.output
+        assert "identical: all metrics, AP of 0 videos, 3 rows" in result.output
+    assert len((tmp_path / "started").read_text().split()) == 2
+
+
+METRICS = {"AP": 42.0, "AP50": 43.0, "AP75": 41.0, "AR1": 42.0, "AR10": 42.0}
+CHANGES = {
+    "metrics AP: 42.25, now 42.0": {"metrics": METRICS | {"AP": 42.25}},
+    "per_video: {'7': 1.0}, now None": {"per_video": {"7": 1.0}},
+    "history 0 AP: 1.0, now 42.0": {"history": [{"step": 2, "AP": 1.0}]},
+    "steps: 3, now 2": {"steps": 3},
+}
+
+
+@pytest.mark.parametrize(("line", "change"), CHANGES.items(), ids=list(CHANGES))
+def test_another_result_is_told_with_both_numbers(rerun, outputs, line, change):
+    alter(outputs, "UPDATE results SET result = :text", text=json.dumps(change))
+    result = rerun()
+    assert result.exit_code == 1
+    assert result.output.endswith(f"1 differences:\n  {line}\n")
+
+
+def test_every_loss_counts_to_the_last_bit(rerun, outputs):
+    alter(
+        outputs,
+        "UPDATE metrics SET row = :row WHERE line = 1",
+        row='{"step": 2, "loss": 1.0000000000000002, "lr": 0.1}',
+    )
+    assert "row 1 (step 2) loss: 1.0000000000000002, now 1.0" in rerun().output
+    alter(outputs, "DELETE FROM metrics WHERE line = 1")
+    assert "rows: 2, now 3" in rerun().output
+
+
+def test_what_differs_every_time_does_not_count(rerun, outputs):
+    row = '{"step": 1, "loss": 2.0, "lr": 0.1, "system/cpu": 0.5}'
+    alter(outputs, "UPDATE metrics SET row = :row WHERE line = 0", row=row)
+    assert rerun().exit_code == 0
+
+
+def test_only_the_first_differences_are_shown(rerun, outputs):
+    row = {"step": 1, "loss": 2.0, "lr": 0.1} | {f"loss/{n}": 1.0 for n in range(12)}
+    alter(outputs, "UPDATE metrics SET row = :row WHERE line = 0", row=json.dumps(row))
+    output = rerun().output
+    assert "12 differences, the first 10:" in output
+    assert "loss/9: 1.0, now None" in output
+    assert "loss/10" not in output
+
+
+def test_what_an_older_record_does_not_have_is_not_compared(rerun, outputs):
+    stored = next(iter(outputs.view.results().values()))
+    alter(outputs, "UPDATE results SET result = :text", text=json.dumps({"metrics": stored["metrics"]}))
+    assert rerun().exit_code == 0
+
+
+def test_what_is_not_as_it_was_is_warned_of_first(rerun):
+    lines = rerun().output.splitlines()
+    warnings = [line for line in lines if line.startswith("warning: ")]
+    assert lines[: len(warnings)] == warnings
+    assert any(line.startswith("warning: python: 3 in the record, 3.") for line in warnings)
+    assert any(line.startswith("warning: commit: c0ffee in the record") for line in warnings)
+    assert any(line.startswith("warning: threads: None in the record, 1 now") for line in warnings)
+
+
+@pytest.mark.parametrize(("number", "state"), [(2, "given up"), (3, "pruned"), (4, "running"), (5, "planned")])
+def test_only_done_trials_can_be_compared(rerun, number, state, tmp_path):
+    with pytest.raises(ConfigError, match=f"trial {number} is {state}, so nothing can be compared"):
+        rerun(number)
+    assert not (tmp_path / "outputs" / "reruns").exists()
+
+
+def test_a_config_of_another_version_is_refused(rerun, outputs):
+    alter(outputs, 'UPDATE cells SET config = \'{"scale": "smoke", "hyperspace": 1}\' WHERE number = 1')
+    with pytest.raises(ConfigError, match=r"config of trial 1: .*hyperspace"):
+        rerun()
+
+
+def test_an_interrupted_rerun_says_how_to_go_on(rerun, monkeypatch):
+    def interrupted(*_):
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr("fake_run.run", interrupted)
+    with pytest.raises(Interrupted, match=r"reruns/1-1: stopped. Fix: the same command begins again, in a new folder"):
+        rerun()
