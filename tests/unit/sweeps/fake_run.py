@@ -76,7 +76,8 @@ def _stop_if_asked(out: Path, runtime: Runtime) -> None:
 def rows(config: RunConfig, early: bool = False) -> list[dict[str, Any]]:
     ap = average_precision(config)
     evaluated = [{"step": 1, "eval/AP": ap}] if early else []
-    return [{"step": 1, "loss": 2.0}, *evaluated, {"step": 2, "loss": 1.0}, {"step": 2, "eval/AP": ap}]
+    training = [{"step": 1, "loss": 2.0, "lr": 0.1}, {"step": 2, "loss": 1.0, "lr": 0.1}]
+    return [training[0], *evaluated, training[1], {"step": 2, "eval/AP": ap}]
 
 
 def result(config: RunConfig) -> dict[str, Any]:
