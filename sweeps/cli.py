@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from sweeps.commands.dashboard import dashboard
 from sweeps.commands.export import export
 from sweeps.commands.gc import gc
 from sweeps.commands.options import OUT, PATIENCE_SECONDS, Experiments, Out, ScaleOption, Storage
@@ -16,6 +17,8 @@ from sweeps.commands.rerun import rerun
 from sweeps.commands.show import log, show
 from sweeps.commands.status import status
 from sweeps.commands.steer import resume, retry, stop
+from sweeps.commands.work import work
+from sweeps.data_guard import refuse_changed_data
 from sweeps.definition import Study
 from sweeps.enrolment import Change, enrol
 from sweeps.experiment import find_experiments, load_experiment, study_at
@@ -55,12 +58,13 @@ def run(
     for path in find_experiments(experiments or []):
         study = searched(study_at(load_experiment(path, scale), scale), sampler, trials)
         keys.append(enrol(ledger, study, _run_root(out, storage), change))
+    refuse_changed_data(ledger.view, keys)
     if retry:
         ledger.retry(keys)
     raise typer.Exit(Sweep(ledger, keys, options, Console()).run())
 
 
-for command in (status, stop, resume, retry, log, show, rerun, export, gc):
+for command in (work, status, dashboard, stop, resume, retry, log, show, rerun, export, gc):
     app.command()(command)
 
 

@@ -1,0 +1,32 @@
+"""``syncvis sweep work``: more workers for studies that are in a ledger already, on this machine or any other."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sweeps.commands.options import OUT, Out, Storage, keys_of, open_ledger
+from sweeps.runner import Sweep, SweepOptions
+
+
+def work(
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="nk-small, or nk for all its scales.")],
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per GPU or core.")] = None,
+    gpus: Annotated[str | None, typer.Option(help="GPUs to share out: 0,1,2.")] = None,
+    out: Out = OUT,
+    storage: Storage = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Work on what others have planned, until nothing is left; needs no experiment file.
+
+    Data and run folders must be reachable under the paths that the ledger names. The W&B mirror stays with whoever
+    runs the sweep, or with `syncvis sweep sync`.
+
+    Exit code 5: cells were given up; 75: interrupted.
+    """
+    ledger = open_ledger(out, storage)
+    given = tuple(gpus.split(",")) if gpus else ()
+    options = SweepOptions(out, storage, workers, given, wandb="disabled", device=device)
+    raise typer.Exit(Sweep(ledger, keys_of(ledger.view, studies) or [], options, Console()).run())
