@@ -48,13 +48,17 @@ class Place:
     ``storage`` is the URL of another database than the SQLite file ``outputs/ledger.db``.
     """
 
-    def __init__(self, folder: Path, values: int, seeds: int, storage: str | None = None):
+    run = "fake_run:run"
+
+    def __init__(
+        self, folder: Path, values: int, seeds: int, storage: str | None = None, base: dict[str, Any] | None = None
+    ):
         self.folder, self.storage = folder, storage or str(folder / "outputs" / "ledger.db")
         self.ledger = Ledger(self.storage)
         self.view = self.ledger.view
         (folder / "experiments" / "base").mkdir(parents=True)
-        base = {"data": {"root": "data"}, "train": {"steps": 2}}
-        (folder / "experiments" / "base" / "smoke.yaml").write_text(yaml.safe_dump(base))
+        tree = base or {"data": {"root": "data"}, "train": {"steps": 2}}
+        (folder / "experiments" / "base" / "smoke.yaml").write_text(yaml.safe_dump(tree))
         self.processes: list[subprocess.Popen[str]] = []
         self.plan(list(range(1, values + 1)), list(range(seeds)))
 
@@ -83,7 +87,7 @@ class Place:
         return process
 
     def worker(self, lease: float = 60, **environment: str) -> subprocess.Popen[str]:
-        words = ["-m", "sweeps.worker", self.storage, "--run", "fake_run:run"]
+        words = ["-m", "sweeps.worker", self.storage, "--run", self.run]
         return self.start(*words, "--lease", str(lease), "--poll", "0.05", **environment)
 
     def start_sweep(self) -> subprocess.Popen[str]:
