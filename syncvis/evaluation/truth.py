@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncvis.ops import masks
-from syncvis.structures import RLE
+from syncvis.predictions import RLE
 
 
 @dataclass(frozen=True)
