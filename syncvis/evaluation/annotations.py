@@ -12,7 +12,7 @@ from typing import Any
 from syncvis.data.annotations import TrackAnnotation
 from syncvis.errors import DataError, StorageError
 from syncvis.evaluation.truth import GroundTruthTrack, GroundTruthVideo, annotated
-from syncvis.evaluation.tubes import Job, read_tubes
+from syncvis.evaluation.tubes import Job, Tube, read_tubes, tube_of
 from syncvis.ops.masks import MAX_FRAME_PIXELS
 
 _FIX = "use a file in YouTube-VIS format"
@@ -55,7 +55,7 @@ def _with_tubes(videos: list[GroundTruthVideo]) -> list[GroundTruthVideo]:
         for n, video in enumerate(videos)
         for g, track in enumerate(video.tracks)
     ]
-    tubes = dict(read_tubes(jobs, lambda job: None))
+    tubes = dict(read_tubes(jobs, _one_by_one))
     return [
         replace(
             video,
@@ -63,6 +63,13 @@ def _with_tubes(videos: list[GroundTruthVideo]) -> list[GroundTruthVideo]:
         )
         for n, video in enumerate(videos)
     ]
+
+
+def _one_by_one(job: Job[Any]) -> Tube | None:
+    try:
+        return tube_of(job.frames, job.size, str)
+    except DataError:
+        return None
 
 
 def _read(path: Path) -> dict[str, Any]:

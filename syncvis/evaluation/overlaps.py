@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,22 +64,23 @@ def check(video: GroundTruthVideo, tracks: Sequence[Track], num_categories: int)
             fix="cut or scale the video",
         )
     for n, annotated in enumerate(video.tracks):
-        _check_track(video, annotated.label, annotated.segmentations, num_categories, partial(_truth, video, n))
+        if problem := _problem(video, annotated.label, annotated.segmentations, num_categories):
+            raise DataError(problem[0], file=_truth(video, n), fix=problem[1])
     for n, track in enumerate(tracks):
         if not math.isfinite(track.score):
             raise DataError(f"score is {track.score}", file=_found(video, n), fix="give a finite score")
-        _check_track(video, track.label, track.masks, num_categories, partial(_found, video, n))
+        if problem := _problem(video, track.label, track.masks, num_categories):
+            raise DataError(problem[0], file=_found(video, n), fix=problem[1])
 
 
-def _check_track(
-    video: GroundTruthVideo, label: int, frames: Frames, num_categories: int, where: Callable[[], str]
-) -> None:
+def _problem(video: GroundTruthVideo, label: int, frames: Frames, num_categories: int) -> tuple[str, str] | None:
+    """What is wrong with a track, and the fix."""
     if not 0 <= label < num_categories:
-        problem = f"class index {label} is not in 0 .. {num_categories - 1}"
-        raise DataError(problem, file=where(), fix="use the split's categories")
+        return f"class index {label} is not in 0 .. {num_categories - 1}", "use the split's categories"
     if len(frames) != video.length:
-        problem = f"has {len(frames)} frames, the video {video.length}"
-        raise DataError(problem, file=where(), fix="give one mask (or null) for every frame")
+        fix = "give one mask (or null) for every frame"
+        return f"has {len(frames)} frames, the video {video.length}", fix
+    return None
 
 
 def _truth(video: GroundTruthVideo, n: int, t: int | None = None) -> str:
@@ -92,11 +94,11 @@ def _found(video: GroundTruthVideo, n: int, t: int | None = None) -> str:
 def truth_tubes(video: GroundTruthVideo) -> list[Tube]:
     """The annotations; DataError as :func:`found_tubes`."""
     frames = [track.segmentations for track in video.tracks]
-    return [tube for _, tube in _tubes(video, frames, partial(_truth, video))]
+    return [tube for _, tube in sorted(_tubes(video, frames, partial(_truth, video)), key=itemgetter(0))]
 
 
 def found_tubes(video: GroundTruthVideo, tracks: Sequence[Track]) -> Iterator[tuple[int, Tube]]:
-    """The tracks, with their places; masks that have not been read before are read, and checked, few at a time.
+    """The tracks in any order, with their places; masks that nobody has read are read, and checked, few at a time.
 
     Raises:
         DataError: A mask is damaged or of another size than the video.
@@ -119,29 +121,38 @@ def _tubes(
 
 
 class Canvas:
-    """An annotated track as arrays by column: of the first, second ... strip of each column."""
+    """An annotated track by column: the first, second ... strip of each column, and which columns have another."""
 
     def __init__(self, tube: Tube) -> None:
         column, edges = tube.columns, tube.edges
         # A run without pixels may stand behind the last column.
         size, packed = len(tube) * tube.size[1] + 1, edges.view(_packed(edges))[:, 0]
-        self.layers = []
-        while len(column):
+        self._dtype, self._layers, self._more = edges.dtype, [np.zeros(size, packed.dtype)], []
+        self._layers[0][column] = packed
+        while len(rest := np.flatnonzero(column[1:] == column[:-1])):
             # Of the strips of a column the last one stays, the others are for the next layers.
-            self.layers.append(np.zeros(size, packed.dtype))
-            self.layers[-1][column] = packed
-            rest = np.flatnonzero(column[1:] == column[:-1])
             column, packed = column[rest], packed[rest]
+            self._more.append(np.zeros(size, bool))
+            self._more[-1][column] = True
+            self._layers.append(np.zeros(size, packed.dtype))
+            self._layers[-1][column] = packed
 
     def shared(self, tube: Tube) -> NDArray[np.signedinteger]:
         """(S,) the pixels that each strip of a track has in common with this one."""
         column, edges = tube.columns, tube.edges
-        total = np.zeros(len(edges), edges.dtype)
-        nothing = np.zeros((), edges.dtype)
-        for layer in self.layers:
-            smaller = np.minimum(layer.take(column).view(edges.dtype).reshape(-1, 2), edges)
-            total += np.maximum(smaller[:, 0] + smaller[:, 1], nothing)
+        total = self._common(0, column, edges)
+        rest = np.arange(0)
+        for n, more in enumerate(self._more):
+            chosen = np.flatnonzero(more.take(column))
+            column, edges, rest = column[chosen], edges[chosen], rest[chosen] if n else chosen
+            total[rest] += self._common(n + 1, column, edges)
         return total
+
+    def _common(self, layer: int, column: Ints, edges: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
+        smaller = self._layers[layer].take(column).view(self._dtype).reshape(-1, 2)
+        np.minimum(smaller, edges, out=smaller)
+        common = smaller[:, 0] + smaller[:, 1]
+        return np.maximum(common, self._dtype.type(0), out=common)
 
 
 def _packed(edges: NDArray[np.signedinteger]) -> type[np.int32] | type[np.int64]:

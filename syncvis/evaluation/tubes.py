@@ -74,7 +74,9 @@ class Tube(Sequence[RLE | None]):
     @property
     def columns(self) -> Ints:
         """(S,) column of each strip, counted from the first frame: ``t * W + x``."""
-        return np.repeat(np.arange(len(self)) * self.size[1], np.diff(self.first)) + self.x
+        columns = np.repeat(np.arange(len(self.areas)) * self.size[1], self.first[1:] - self.first[:-1])
+        columns += self.x
+        return columns
 
     @property
     def boxes(self) -> Ints:
@@ -82,7 +84,9 @@ class Tube(Sequence[RLE | None]):
         some, starts, large = self.edges.sum(axis=1) > 0, self.first[:-1], np.iinfo(np.int64).max
         left = np.minimum.reduceat(np.where(some, self.x.astype(np.int64), large), starts)
         right = np.maximum.reduceat(np.where(some, self.x + np.int64(1), 0), starts)
-        bottom, top = np.maximum.reduceat(np.where(some[:, None], self.edges.astype(np.int64), -large), starts, axis=0).T
+        bottom, top = np.maximum.reduceat(
+            np.where(some[:, None], self.edges.astype(np.int64), -large), starts, axis=0
+        ).T
         return np.where(self.areas[:, None] > 0, np.stack([left, -top, right, bottom], axis=1), 0)
 
 
