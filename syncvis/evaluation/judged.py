@@ -221,7 +221,7 @@ def _chunks(
         for place, tube in found_tubes(video, tracks):
             if (n, place) in where:
                 chunk[where[n, place]] = tube
-                strips += len(tube.x)
+                strips += len(tube.sheet.edges) * tube.length // len(tube.sheet.areas)
             if strips > _CHUNK_STRIPS:
                 yield np.array(list(chunk)), list(chunk.values())
                 chunk, strips = {}, 0

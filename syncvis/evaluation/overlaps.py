@@ -9,10 +9,10 @@ from functools import partial
 from operator import itemgetter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from syncvis.errors import DataError
-from syncvis.evaluation.matching import THRESHOLDS, Floats, Pairs
+from syncvis.evaluation.matching import THRESHOLDS, Flags, Floats, Pairs
+from syncvis.evaluation.strips import in_common, ranges
 from syncvis.evaluation.truth import GroundTruthVideo
 from syncvis.evaluation.tubes import Job, Tube, check_size, read_tubes, tube_of
 from syncvis.ops import masks
@@ -22,8 +22,6 @@ from syncvis.predictions import RLE, Track
 Frames = Sequence[RLE | None]
 
 MAX_COLUMNS = 2**24
-# Frames of pairs of tracks whose areas are looked at together.
-_CHUNK_FRAMES = 2**17
 
 
 @dataclass(frozen=True)
@@ -120,54 +118,14 @@ def _tubes(
     yield from read_tubes(unread, lambda job: tube_of(job.frames, size, partial(where, job.place)))
 
 
-class Canvas:
-    """An annotated track by column: the first, second ... strip of each column, and which columns have another."""
-
-    def __init__(self, tube: Tube) -> None:
-        column, edges = tube.columns, tube.edges
-        # A run without pixels may stand behind the last column.
-        size, packed = len(tube) * tube.size[1] + 1, edges.view(_packed(edges))[:, 0]
-        self._dtype, self._layers, self._more = edges.dtype, [np.zeros(size, packed.dtype)], []
-        self._layers[0][column] = packed
-        while len(rest := np.flatnonzero(column[1:] == column[:-1])):
-            # Of the strips of a column the last one stays, the others are for the next layers.
-            column, packed = column[rest], packed[rest]
-            self._more.append(np.zeros(size, bool))
-            self._more[-1][column] = True
-            self._layers.append(np.zeros(size, packed.dtype))
-            self._layers[-1][column] = packed
-
-    def shared(self, tube: Tube) -> NDArray[np.signedinteger]:
-        """(S,) the pixels that each strip of a track has in common with this one."""
-        column, edges = tube.columns, tube.edges
-        total = self._common(0, column, edges)
-        rest = np.arange(0)
-        for n, more in enumerate(self._more):
-            chosen = np.flatnonzero(more.take(column))
-            column, edges, rest = column[chosen], edges[chosen], rest[chosen] if n else chosen
-            total[rest] += self._common(n + 1, column, edges)
-        return total
-
-    def _common(self, layer: int, column: Ints, edges: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
-        smaller = self._layers[layer].take(column).view(self._dtype).reshape(-1, 2)
-        np.minimum(smaller, edges, out=smaller)
-        common = smaller[:, 0] + smaller[:, 1]
-        return np.maximum(common, self._dtype.type(0), out=common)
-
-
-def _packed(edges: NDArray[np.signedinteger]) -> type[np.int32] | type[np.int64]:
-    """The integer that holds both numbers of a strip."""
-    return np.int32 if edges.dtype == np.int16 else np.int64
-
-
 def overlap(found: Sequence[Tube], truth: Sequence[Tube], frames: int) -> Overlap:
     """Of all pairs, frame by frame."""
-    shared = np.zeros((len(found), len(truth), frames), np.int64)
-    for g, annotated in enumerate(truth):
-        canvas = Canvas(annotated)
-        for f, tube in enumerate(found):
-            shared[f, g] = np.add.reduceat(canvas.shared(tube), tube.first[:-1], dtype=np.int64)
-    areas = [np.array([tube.areas for tube in tubes], np.int64).reshape(-1, frames) for tubes in (found, truth)]
+    size = len(found), len(truth), frames
+    d, g = np.indices(size[:2]).reshape(2, -1)
+    shared = shared_pixels(Tracks(found), Tracks(truth), d, g).reshape(size)
+    areas = [
+        np.array([t.sheet.areas[t.frames] for t in tubes], np.int64).reshape(-1, frames) for tubes in (found, truth)
+    ]
     return Overlap(shared, *areas)
 
 
@@ -175,11 +133,15 @@ class Tracks:
     """Tubes, and the areas and columns of all their frames, one after the other."""
 
     def __init__(self, tubes: Sequence[Tube]) -> None:
-        self.tubes = tubes
-        self.lengths = np.array([len(tube) for tube in tubes], np.int64)
+        self.sheets = list({id(tube.sheet): tube.sheet for tube in tubes}.values())
+        number = {id(sheet): n for n, sheet in enumerate(self.sheets)}
+        self.sheet = np.array([number[id(tube.sheet)] for tube in tubes], np.int64)
+        self.place = np.array([tube.start for tube in tubes], np.int64)
+        self.lengths = np.array([tube.length for tube in tubes], np.int64)
         self.start = np.cumsum(self.lengths) - self.lengths
-        self.areas = np.concatenate([np.zeros(0, np.int64), *(tube.areas for tube in tubes)])
-        self.left, self.right = np.concatenate([np.zeros((0, 2), np.int64), *(tube.spans for tube in tubes)]).T
+        self.areas = np.concatenate([np.zeros(0, np.int64), *(tube.sheet.areas[tube.frames] for tube in tubes)])
+        none = np.zeros((2, 0), np.int64)
+        self.left, self.right = np.concatenate([none, *(tube.sheet.spans[:, tube.frames] for tube in tubes)], axis=1)
         self.totals = self._sums(self.areas)
 
     def _sums(self, values: Ints) -> Ints:
@@ -198,30 +160,36 @@ def likely_pairs(found: Tracks, truth: Tracks, d: Ints, g: Ints) -> Pairs:
         d: (P,) places in ``found``.
         g: (P,) places in ``truth``.
     """
-    chunk = np.cumsum(found.lengths[d]) // _CHUNK_FRAMES
-    kept = [_may_reach(found, truth, d[chunk == c], g[chunk == c]) for c in np.unique(chunk)]
-    likely = np.flatnonzero(np.concatenate([np.zeros(0, bool), *kept]))
-    likely = likely[np.argsort(g[likely], kind="stable")]
+    likely = _may_reach(found, truth, d, g)
     d, g = d[likely], g[likely]
-    shared = np.zeros(len(d), np.int64)
-    canvas, drawn = None, -1
-    for n, (a, b) in enumerate(zip(d.tolist(), g.tolist(), strict=True)):
-        if canvas is None or b != drawn:
-            canvas, drawn = Canvas(truth.tubes[b]), b
-        shared[n] = canvas.shared(found.tubes[a]).sum(dtype=np.int64)
+    lengths = found.lengths[d]
+    frames = shared_pixels(found, truth, d, g)
+    shared = np.add.reduceat(frames, np.cumsum(lengths) - lengths) if len(d) else frames
     ious = shared / np.maximum(found.totals[d] + truth.totals[g] - shared, 1)
     reached = ious >= THRESHOLDS[0]
     return Pairs(d[reached], g[reached], ious[reached])
 
 
-def _may_reach(found: Tracks, truth: Tracks, d: Ints, g: Ints) -> NDArray[np.bool_]:
+def _may_reach(found: Tracks, truth: Tracks, d: Ints, g: Ints) -> Flags:
     """Which pairs can have an IoU of the least threshold, as far as areas and columns tell."""
     lengths = found.lengths[d]
+    i, j = ranges(found.start[d], lengths), ranges(truth.start[g], lengths)
     begin = np.cumsum(lengths) - lengths
-    t = np.arange(lengths.sum()) - np.repeat(begin, lengths)
-    i, j = t + np.repeat(found.start[d], lengths), t + np.repeat(truth.start[g], lengths)
-    a, b = found.areas[i], truth.areas[j]
     touching = (found.left[i] < truth.right[j]) & (truth.left[j] < found.right[i])
-    most = np.add.reduceat(np.minimum(a, b) * touching, begin)
-    union = np.add.reduceat(a + b, begin) - most
-    return most >= THRESHOLDS[0] * union
+    most = np.add.reduceat(np.minimum(found.areas[i], truth.areas[j]) * touching, begin) if len(d) else lengths
+    return most >= THRESHOLDS[0] * (found.totals[d] + truth.totals[g] - most)
+
+
+def shared_pixels(found: Tracks, truth: Tracks, d: Ints, g: Ints) -> Ints:
+    """The pixels that each pair shares in each frame, pair by pair."""
+    lengths = found.lengths[d]
+    begin = np.cumsum(lengths) - lengths
+    result = np.zeros(lengths.sum(), np.int64)
+    group = found.sheet[d] * len(truth.sheets) + truth.sheet[g]
+    order = np.argsort(group, kind="stable")
+    for pairs in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(d) else []:
+        sheets = found.sheets[found.sheet[d[pairs[0]]]], truth.sheets[truth.sheet[g[pairs[0]]]]
+        places = found.place[d[pairs]], truth.place[g[pairs]]
+        i, j = (ranges(place, lengths[pairs]) for place in places)
+        result[ranges(begin[pairs], lengths[pairs])] = in_common(*sheets, i, j)
+    return result

@@ -15,7 +15,6 @@ from typing import Any, Generic, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from syncvis.errors import DataError
 from syncvis.ops import masks
 from syncvis.ops.run_lengths import Ints, RunPairs, pairs_of, parse_counts
 from syncvis.predictions import RLE
@@ -25,31 +24,65 @@ Place = TypeVar("Place")
 
 # What is parsed at a time: its arrays fit the cache of a core.
 _CHUNK_CHARACTERS = 300_000
+# Columns without a strip that a block may have side by side.
+_MAX_GAP = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """The strips of F frames of one size, in blocks: a block has one strip, perhaps empty, in each of its columns.
+
+    Attributes:
+        size: height and width of the frames; (0, 0) if none has a mask.
+        edges: (C,) the row behind the last of a strip, and minus its first row, as one number; see :func:`numbers`.
+        areas: (F,) pixels.
+        spans: (2, F) the first column of a frame with a pixel and one behind the last, or further outside.
+        first: (F + 1,) the first of the blocks of each frame, and B.
+        x: (B,) the first column of a block.
+        place: (B,) where its strips begin in ``edges``.
+        number: (B,) of its columns.
+    """
+
+    size: Size
+    edges: NDArray[np.signedinteger]
+    areas: Ints
+    spans: Ints
+    first: Ints
+    x: Ints
+    place: Ints
+    number: Ints
+
+    def strips(self, frame: int) -> tuple[Ints, Ints, Ints]:
+        """Column, first row and the row behind the last of each strip of a frame, from left to right."""
+        blocks = slice(self.first[frame], self.first[frame + 1])
+        x = ranges(self.x[blocks], self.number[blocks])
+        bottom, top = numbers(self.edges[ranges(self.place[blocks], self.number[blocks])]).T.astype(np.int64)
+        order = np.lexsort((-top, x))
+        order = order[(bottom + top)[order] > 0]
+        return x[order], -top[order], bottom[order]
+
+
+def ranges(start: Ints, number: Ints) -> Ints:
+    """``start, start + 1 ...``, ``number`` each, one after the other."""
+    end = np.cumsum(number)
+    return np.arange(end[-1] if len(end) else 0) + np.repeat(start - end + number, number)
+
+
+def numbers(edges: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
+    """(C, 2) the row behind the last of each strip, and minus its first; the smaller ones are those of an overlap."""
+    return edges.view(np.int16 if edges.itemsize == 4 else np.int32).reshape(-1, 2)
 
 
 @dataclass(frozen=True, eq=False)
 class Tube(Sequence[RLE | None]):
-    """One track of T frames; reads like a tuple of its masks, None where there is no pixel.
+    """A track: some frames of a sheet; reads like a tuple of masks, None where there is no pixel."""
 
-    Attributes:
-        size: height and width of the frames; (0, 0) of a track without any mask.
-        x: (S,) the column of each strip in its frame, not decreasing within a frame; uint16 or uint32.
-        edges: (S, 2) the row behind its last, and minus its first row; int16 or int32. The smaller of two such numbers
-            is that of the overlap.
-        first: (T + 1,) the first strip of each frame, and S; a frame has at least one strip, perhaps without a pixel.
-        areas: (T,) pixels.
-        spans: (T, 2) the first column with a pixel and one behind the last, or further outside.
-    """
-
-    size: Size
-    x: NDArray[np.unsignedinteger]
-    edges: NDArray[np.signedinteger]
-    first: Ints
-    areas: Ints
-    spans: Ints
+    sheet: Sheet
+    start: int
+    length: int
 
     def __len__(self) -> int:
-        return len(self.areas)
+        return self.length
 
     @overload
     def __getitem__(self, index: int) -> RLE | None: ...
@@ -57,14 +90,14 @@ class Tube(Sequence[RLE | None]):
     def __getitem__(self, index: slice) -> tuple[RLE | None, ...]: ...
     def __getitem__(self, index: int | slice) -> RLE | tuple[RLE | None, ...] | None:
         if isinstance(index, slice):
-            return tuple(self[t] for t in range(*index.indices(len(self))))
-        if not self.areas[index]:
+            return tuple(self[t] for t in range(*index.indices(self.length)))
+        frame = self.start + range(self.length)[index]
+        if not self.sheet.areas[frame]:
             return None
-        strips = slice(*self.first[range(len(self))[index] :][:2])
-        height, width = self.size
-        stops = (self.x[strips].astype(np.int64) * height)[:, None] + self.edges[strips, ::-1] * (-1, 1)
-        lengths = np.diff(np.concatenate([[0], stops.ravel(), [height * width]]))
-        return masks.from_runs(lengths, height, width)
+        height, width = self.sheet.size
+        x, top, bottom = self.sheet.strips(frame)
+        stops = np.stack([x * height + top, x * height + bottom], axis=1).ravel()
+        return masks.from_runs(np.diff(np.concatenate([[0], stops, [height * width]])), height, width)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(_equal, self, other))
@@ -72,22 +105,18 @@ class Tube(Sequence[RLE | None]):
     __hash__ = None  # type: ignore[assignment]
 
     @property
-    def columns(self) -> Ints:
-        """(S,) column of each strip, counted from the first frame: ``t * W + x``."""
-        columns = np.repeat(np.arange(len(self.areas)) * self.size[1], self.first[1:] - self.first[:-1])
-        columns += self.x
-        return columns
+    def frames(self) -> slice:
+        """Of the sheet."""
+        return slice(self.start, self.start + self.length)
 
     @property
     def boxes(self) -> Ints:
         """(T, 4) left, top, right, bottom of each mask, right and bottom behind the last pixel; 0 for an empty one."""
-        some, starts, large = self.edges.sum(axis=1) > 0, self.first[:-1], np.iinfo(np.int64).max
-        left = np.minimum.reduceat(np.where(some, self.x.astype(np.int64), large), starts)
-        right = np.maximum.reduceat(np.where(some, self.x + np.int64(1), 0), starts)
-        bottom, top = np.maximum.reduceat(
-            np.where(some[:, None], self.edges.astype(np.int64), -large), starts, axis=0
-        ).T
-        return np.where(self.areas[:, None] > 0, np.stack([left, -top, right, bottom], axis=1), 0)
+        found = np.zeros((self.length, 4), np.int64)
+        for t in np.flatnonzero(self.sheet.areas[self.frames]):
+            x, top, bottom = self.sheet.strips(self.start + t)
+            found[t] = x[0], top.min(), x[-1] + 1, bottom.max()
+        return found
 
 
 def _equal(mask: RLE | None, other: Any) -> bool:
@@ -148,7 +177,7 @@ def parse(jobs: Sequence[Job[Any]]) -> list[Tube]:
     """Tubes of masks of one size with compressed counts; ValueError, TypeError or KeyError if one is damaged."""
     height, width = jobs[0].size
     if not height:
-        return [without_mask(len(job.frames)) for job in jobs]
+        return _without_mask([len(job.frames) for job in jobs])
     size, empty = [height, width], _empty(height, width)
     rles: list[Any] = [rle or empty for job in jobs for rle in job.frames]
     counts = [rle["counts"] for rle in rles if rle["size"] == size]
@@ -176,36 +205,89 @@ def tube_of(frames: Sequence[RLE | None], size: Size, where: Callable[[int], str
     return cut(pairs_of(runs, pixels), [len(frames)], size)[0]
 
 
-def without_mask(frames: int) -> Tube:
-    """A track of which no frame has a mask."""
-    x, edges, areas = np.zeros(frames, np.uint16), np.zeros((frames, 2), np.int16), np.zeros((frames, 3), np.int64)
-    return Tube((0, 0), x, edges, np.arange(frames + 1), areas[:, 0], areas[:, 1:])
+def _without_mask(lengths: Sequence[int]) -> list[Tube]:
+    first = np.zeros(sum(lengths) + 1, np.int64)
+    none, spans = first[:0], np.zeros((2, len(first) - 1), np.int64)
+    return _tubes(Sheet((0, 0), np.zeros(0, np.int32), first[1:], spans, first, none, none, none), lengths)
+
+
+def _tubes(sheet: Sheet, lengths: Sequence[int]) -> list[Tube]:
+    starts = np.cumsum([0, *lengths[:-1]]).tolist()
+    return [Tube(sheet, start, length) for start, length in zip(starts, lengths, strict=True)]
 
 
 def cut(pairs: RunPairs, lengths: Sequence[int], size: Size) -> list[Tube]:
     """The tubes of tracks of ``lengths`` frames each, from the runs of all their frames."""
-    height, width = size
+    height = size[0]
     start, stop = (np.ascontiguousarray(column) for column in pairs.stops.T)  # division needs them side by side
     column = start // height
     shift = column * height
     top, bottom, first = start - shift, stop - shift, pairs.first
     if (bottom > height).any():
         column, top, bottom, first = _cut_at_columns(column, top, bottom, first, height)
-    column -= np.repeat(np.arange(len(pairs.areas), dtype=column.dtype) * width, np.diff(first))
-    x = column.astype(np.uint16 if width < 2**16 else np.uint32)
-    edges = np.empty((len(x), 2), np.int16 if height < 2**15 else np.int32)
+    edges = np.empty((len(column), 2), np.int16 if height < 2**15 else np.int32)
     edges[:, 0], edges[:, 1] = bottom, -top
-    bounds = np.cumsum([0, *lengths]).tolist()
-    parts = zip(bounds[:-1], bounds[1:], first[bounds[:-1]].tolist(), first[bounds[1:]].tolist(), strict=True)
-    spans = _spans(x, bottom > top, first)
-    return [Tube(size, x[a:b], edges[a:b], first[i : j + 1] - a, pairs.areas[i:j], spans[i:j]) for i, j, a, b in parts]
+    packed = edges.view(np.int32 if height < 2**15 else np.int64)[:, 0]
+    return _tubes(_sheet(column, packed, bottom > top, first, pairs.areas, size), lengths)
 
 
-def _spans(x: NDArray[np.unsignedinteger], some: NDArray[np.bool_], first: Ints) -> Ints:
-    """The last run of ones has no pixel as a rule, and stands behind the last column."""
+def _sheet(
+    column: NDArray[Any], packed: NDArray[Any], some: NDArray[np.bool_], first: Ints, areas: Ints, size: Size
+) -> Sheet:
+    """Of strips in the columns ``frame * W + x``; ``some`` have a pixel."""
+    number, before = np.diff(first), np.arange(len(areas)) * size[1]
+    left, right = _spans(column, some, first)
+    columns = right - left
+    # A frame with few strips far apart has no columns, only other strips.
+    columns[(areas == 0) | (columns > 2 * number + 16)] = 0
+    begin = np.concatenate([[0], np.cumsum(columns)])
+    nowhere = begin[-1]
+    place = column + np.repeat((begin[:-1] - left).astype(column.dtype), number)
     last = first[1:] - 1
-    last -= ~some[last] & (last > first[:-1])
-    return np.stack([x[first[:-1]], x[last] + np.int64(1)], axis=1)
+    place[last[~some[last]]] = nowhere
+    thin = (columns == 0) & (number > 1)
+    other = np.flatnonzero((place[1:] == place[:-1]) & (place[1:] != nowhere))
+    if thin.any():
+        out = np.repeat(thin, number)
+        place[out] = nowhere
+        other = np.sort(np.concatenate([other[~out[other]], np.flatnonzero(out & some)]))
+    frame, x, place_of, number_of, where = _blocks(column[other], np.searchsorted(first, other, side="right") - 1)
+    edges = np.zeros(nowhere + 1 + number_of.sum(), packed.dtype)
+    edges[place] = packed  # of a column the last strip stays
+    edges[nowhere + 1 + where] = packed[other]
+    main = np.arange(len(areas)), left - before, begin[:-1], columns
+    blocks = np.concatenate([main, (frame, x - before[frame], nowhere + 1 + place_of, number_of)], axis=1)
+    blocks = blocks[:, np.argsort(blocks[0], kind="stable")]
+    of_frame = np.searchsorted(blocks[0], np.arange(len(areas) + 1))
+    return Sheet(size, edges, areas, np.stack([left - before, right - before]), of_frame, *blocks[1:])
+
+
+def _blocks(column: NDArray[Any], frame: Ints) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+    """Frame, first column, place and number of columns of blocks of strips, and the place of each strip.
+
+    The first strips of all columns go together, the second ones ..., so that masks that are noise have few blocks.
+    """
+    new = np.flatnonzero(np.diff(column, prepend=-1))
+    rank = np.arange(len(column)) - np.repeat(new, np.diff(new, append=len(column)))
+    order = np.lexsort((column, rank, frame))
+    sorted_column, sorted_frame = column[order].astype(np.int64), frame[order]
+    step = np.diff(sorted_column, prepend=-_MAX_GAP - 2)
+    begin = np.flatnonzero((step < 1) | (step > _MAX_GAP) | (np.diff(sorted_frame, prepend=-1) != 0))
+    end = np.append(begin[1:], len(column))[: len(begin)]
+    x = sorted_column[begin]
+    number = sorted_column[end - 1] + 1 - x
+    place = np.cumsum(number) - number
+    where = np.empty(len(column), np.int64)
+    where[order] = sorted_column + np.repeat(place - x, end - begin)
+    return sorted_frame[begin], x, place, number, where
+
+
+def _spans(column: NDArray[Any], some: NDArray[np.bool_], first: Ints) -> tuple[Ints, Ints]:
+    """The first column of each frame and one behind the last, or a little further."""
+    last = first[1:] - 1
+    last -= ~some[last] & (last > first[:-1])  # as a rule the last one has no pixel, and stands behind all columns
+    left = column[first[:-1]].astype(np.int64)
+    return left, column[last] + np.int64(1)
 
 
 def _cut_at_columns(
@@ -223,8 +305,7 @@ def _cut_at_columns(
 
 def check_size(tube: Tube, size: Size, where: Callable[[int], str]) -> None:
     """DataError if the masks of a tube are not of this size, as for masks one by one."""
-    if tube.size not in (size, (0, 0)):
-        t = int(np.argmax(tube.areas > 0))
-        found = RLE(size=list(tube.size), counts=_empty(*tube.size)["counts"])
-        masks.sized_runs(tube[t] or found, *size, where(t))
-        raise DataError("masks have another size", file=where(t), fix="give masks and video one size")
+    found = tube.sheet.size
+    if found not in (size, (0, 0)):
+        t = int(np.argmax(tube.sheet.areas[tube.frames] > 0))
+        masks.sized_runs(_empty(*found), *size, where(t))
