@@ -184,19 +184,19 @@ def _compare(
     videos: Sequence[tuple[GroundTruthVideo, Sequence[Track]]], truth: _Truth, found: _Found
 ) -> tuple[Floats, Pairs]:
     """Mean areas of the predicted tracks, and the pairs that can be matched."""
-    d, g = _same_class(found, truth)
+    every = _same_class(found, truth)
     areas, parts = np.zeros(len(found.videos)), []
     for where, tubes in _chunks(videos, found):
         tracks = Tracks(tubes)
         areas[where] = tracks.mean_areas()
         place = np.full(len(areas), -1)
         place[where] = np.arange(len(where))
-        now = place[d] >= 0
-        pairs = likely_pairs(tracks, truth.tracks, place[d[now]], g[now])
+        now = place[every[0]] >= 0
+        pairs = likely_pairs(tracks, truth.tracks, place[every[0][now]], every[1][now])
         parts.append(Pairs(where[pairs.found], pairs.truth, pairs.ious))
-    none = np.zeros(0, np.int64)
-    joined = ([none, *(p.found for p in parts)], [none, *(p.truth for p in parts)])
-    return areas, Pairs(*map(np.concatenate, joined), np.concatenate([np.zeros(0), *(p.ious for p in parts)]))
+    d = np.concatenate([np.zeros(0, np.int64), *(p.found for p in parts)])
+    g = np.concatenate([np.zeros(0, np.int64), *(p.truth for p in parts)])
+    return areas, Pairs(d, g, np.concatenate([np.zeros(0), *(p.ious for p in parts)]))
 
 
 def _same_class(found: _Found, truth: _Truth) -> tuple[Ints, Ints]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from syncvis.errors import DataError
 from syncvis.evaluation.matching import THRESHOLDS, Flags, Floats, Pairs
-from syncvis.evaluation.strips import in_common, ranges
+from syncvis.evaluation.strips import in_common
 from syncvis.evaluation.truth import GroundTruthVideo
-from syncvis.evaluation.tubes import Job, Tube, check_size, read_tubes, tube_of
+from syncvis.evaluation.tubes import Job, Tube, check_size, ranges, read_tubes, tube_of
 from syncvis.ops import masks
 from syncvis.ops.run_lengths import Ints
 from syncvis.predictions import RLE, Track

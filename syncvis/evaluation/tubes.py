@@ -70,7 +70,8 @@ def ranges(start: Ints, number: Ints) -> Ints:
 
 def numbers(edges: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
     """(C, 2) the row behind the last of each strip, and minus its first; the smaller ones are those of an overlap."""
-    return edges.view(np.int16 if edges.itemsize == 4 else np.int32).reshape(-1, 2)
+    half: type[np.signedinteger] = np.int16 if edges.itemsize == 4 else np.int32
+    return edges.view(half).reshape(-1, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,7 @@ class Tube(Sequence[RLE | None]):
     def boxes(self) -> Ints:
         """(T, 4) left, top, right, bottom of each mask, right and bottom behind the last pixel; 0 for an empty one."""
         found = np.zeros((self.length, 4), np.int64)
-        for t in np.flatnonzero(self.sheet.areas[self.frames]):
+        for t in np.flatnonzero(self.sheet.areas[self.frames]).tolist():
             x, top, bottom = self.sheet.strips(self.start + t)
             found[t] = x[0], top.min(), x[-1] + 1, bottom.max()
         return found

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-Runs = NDArray[np.int32] | NDArray[np.int64]
+Runs = NDArray[np.signedinteger]
 
 # pycocotools reads at most six characters of five bits a run without overflow, one bit is the sign.
 MAX_CHARACTERS = 6
@@ -75,8 +75,9 @@ def _pairs(lengths: NDArray[np.integer], first: Ints, pixels: int) -> RunPairs:
         raise DamagedRunsError("counts has a negative run")
     masks = len(first) - 1
     # No run is over 2**31, so a sum of int32 that does not fit is negative when it first happens.
-    whole = np.int32 if masks * pixels < 2**31 and lengths.dtype == np.int32 else np.int64
-    stops = np.cumsum(lengths.astype(whole, copy=False), dtype=whole).reshape(-1, 2)
+    small = masks * pixels < 2**31 and lengths.dtype == np.int32
+    whole: type[np.signedinteger] = np.int32 if small else np.int64
+    stops: Runs = np.cumsum(lengths.astype(whole, copy=False), dtype=whole).reshape(-1, 2)
     if stops.min() < 0 or not (stops[first[1:] - 1, 1] == pixels * np.arange(1, masks + 1)).all():
         raise DamagedRunsError(f"counts does not sum to the {pixels} pixels of its size")
     return RunPairs(stops, first, np.add.reduceat(lengths[:, 1], first[:-1], dtype=np.int64))

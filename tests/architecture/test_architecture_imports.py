@@ -119,6 +119,12 @@ def test_planning_and_reporting_start_without_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_results_are_evaluated_without_torch() -> None:
+    code = "import sys, syncvis.cli, syncvis.evaluation.files as f; print(f.evaluate.__name__, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["evaluate", "False"]
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=_ids)
 def test_files_stay_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
