@@ -53,6 +53,8 @@ def check(video: GroundTruthVideo, tracks: Sequence[Track], num_categories: int)
         DataError: A track has the wrong number of frames, a class out of range or a score that is not finite; the
             video is too large.
     """
+    if abs(video.id) >= 2**63:
+        raise DataError(f"the id {str(video.id)[:30]} is over 64 bits", file="ground truth", fix="give it a smaller id")
     columns = video.length * video.width
     if video.height * video.width > masks.MAX_FRAME_PIXELS or not 0 < columns <= MAX_COLUMNS:
         raise DataError(
@@ -130,22 +132,23 @@ def overlap(found: Sequence[Tube], truth: Sequence[Tube], frames: int) -> Overla
 
 
 class Tracks:
-    """Tubes, and the areas and columns of all their frames, one after the other."""
+    """Tubes, and the areas and columns of all frames of their sheets, one after the other."""
 
     def __init__(self, tubes: Sequence[Tube]) -> None:
         self.sheets = list({id(tube.sheet): tube.sheet for tube in tubes}.values())
         number = {id(sheet): n for n, sheet in enumerate(self.sheets)}
-        self.sheet = np.array([number[id(tube.sheet)] for tube in tubes], np.int64)
-        self.place = np.array([tube.start for tube in tubes], np.int64)
-        self.lengths = np.array([tube.length for tube in tubes], np.int64)
-        self.start = np.cumsum(self.lengths) - self.lengths
-        self.areas = np.concatenate([np.zeros(0, np.int64), *(tube.sheet.areas[tube.frames] for tube in tubes)])
+        rows = [(number[id(tube.sheet)], tube.start, tube.length) for tube in tubes]
+        self.sheet, self.place, self.lengths = np.array(rows, np.int64).reshape(-1, 3).T
+        frames = np.cumsum([0, *(len(sheet.areas) for sheet in self.sheets)])
+        self.start = frames[self.sheet] + self.place
+        self.areas = np.concatenate([np.zeros(0, np.int64), *(sheet.areas for sheet in self.sheets)])
         none = np.zeros((2, 0), np.int64)
-        self.left, self.right = np.concatenate([none, *(tube.sheet.spans[:, tube.frames] for tube in tubes)], axis=1)
+        self.left, self.right = np.concatenate([none, *(sheet.spans for sheet in self.sheets)], axis=1)
         self.totals = self._sums(self.areas)
 
     def _sums(self, values: Ints) -> Ints:
-        return np.add.reduceat(values, self.start) if len(self.start) else self.start
+        sums = np.concatenate([[0], np.cumsum(values)])
+        return sums[self.start + self.lengths] - sums[self.start]
 
     def mean_areas(self) -> Floats:
         """(N,) over the frames with a pixel, 0 without one."""

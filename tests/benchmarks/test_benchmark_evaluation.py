@@ -96,7 +96,7 @@ def test_faster_than_a_loop_over_frames(tmp_path: Path) -> None:
     parsing = seconds(lambda: json.loads((tmp_path / "results.json").read_bytes()))
     print(f"\nIoU in a loop {loop:.3f} s, our whole evaluation {ours:.3f} s: {loop / ours:.1f} times")
     print(f"reading and checking {reading:.3f} s, of which JSON is about {parsing:.3f} s")
-    assert loop > 4 * ours
+    assert loop > 10 * ours
 
 
 def seconds_of(videos: int, frames: int, tracks: int) -> float:
