@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -97,3 +99,22 @@ def test_boxes_and_their_overlap_rate() -> None:
         assert boxes.tolist() == [[box_of(frame) for frame in frames] for frames in truth]
         assert occlusion.overlap_rate(boxes) == pytest.approx(painted_rate(np.array(truth)), abs=1e-12)
     assert [occlusion.level(rate) for rate in (0, 0.05, 0.2, 0.9)] == ["none", "slight", "medium", "heavy"]
+
+
+def test_annotations_keep_their_order_whatever_their_form() -> None:
+    rng = np.random.default_rng(3)
+    rectangles = [rles(tube(rng), rng) for _ in range(3)]
+    listed = tuple(rle and {**rle, "counts": masks.runs(rle, "test").tolist()} for rle in rectangles[1])
+    video = GroundTruthVideo(1, HEIGHT, WIDTH, FRAMES, [GroundTruthTrack(0, frames) for frames in rectangles])
+    mixed = [rectangles[0], listed, truth_tubes(video)[2]]
+    again = replace(video, tracks=[GroundTruthTrack(0, frames) for frames in mixed])
+    assert [list(read) for read in truth_tubes(again)] == [list(read) for read in truth_tubes(video)]
+
+
+def test_columns_far_apart_take_no_room_between_them() -> None:
+    frame = np.zeros((4, 20_000), bool)
+    frame[1, [3, 19_990]] = True
+    (read,) = truth_tubes(GroundTruthVideo(1, 4, 20_000, 1, [GroundTruthTrack(0, [masks.encode(frame)])]))
+    assert len(read.sheet.edges) < 10
+    assert read == [masks.encode(frame)]
+    assert overlap([read], [read], 1).shared.tolist() == [[[2]]]
