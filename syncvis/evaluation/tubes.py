@@ -22,8 +22,8 @@ from syncvis.predictions import RLE
 Size = tuple[int, int]
 Place = TypeVar("Place")
 
-# What is parsed at a time: its arrays fit the cache of a core.
-_CHUNK_CHARACTERS = 300_000
+# What is parsed at a time: few enough that the arrays stay near the core, many enough to be compared together.
+_CHUNK_CHARACTERS = 600_000
 # Columns without a strip that a block may have side by side.
 _MAX_GAP = 8
 
