@@ -14,11 +14,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, TypedDict
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from syncvis.predictions import RLE as RLE
+from syncvis.predictions import Track as Track
+from syncvis.predictions import VideoPrediction as VideoPrediction
 
 Level = Literal["frame", "video"]
 Frames = tuple[int, ...]
@@ -305,33 +309,3 @@ class ClipOutput:
     def predictions(self, level: Level) -> list[ClipPredictions]:
         """What one level predicts, layer by layer."""
         return [o.as_clips() for layer in self.layers for o in layer.levels() if o.level == level]
-
-
-class RLE(TypedDict):
-    """A COCO run-length mask: size [height, width] and the compressed counts as text."""
-
-    size: list[int]
-    counts: str
-
-
-@dataclass(frozen=True)
-class Track:
-    """One predicted instance of a video.
-
-    Attributes:
-        label: class index 0 .. K-1 (not the data set's category id).
-        score: confidence in [0, 1].
-        masks: one RLE per frame of the video at the original size, None where the mask is empty.
-    """
-
-    label: int
-    score: float
-    masks: tuple[RLE | None, ...]
-
-
-@dataclass(frozen=True)
-class VideoPrediction:
-    """All tracks of one video, best first."""
-
-    video_id: int
-    tracks: tuple[Track, ...]

@@ -28,6 +28,7 @@ class TrackAnnotation:
         label: class index 0 .. K-1 (not the data set's category id).
         segmentations: one entry per frame, as in a file: None, an RLE or a list of polygons.
         where: the file and key it comes from, for errors.
+        mean_area: pixels in the frames that show it, as far as the file says; it decides the size in an evaluation.
     """
 
     id: int
@@ -37,6 +38,7 @@ class TrackAnnotation:
     width: int
     segmentations: Sequence[Any]
     where: str
+    mean_area: float | None = None
 
     def has_mask(self, t: int) -> bool:
         """Whether the instance is annotated in frame ``t``."""

@@ -8,6 +8,7 @@ tracks are made when they are asked for.
 from __future__ import annotations
 
 import copy
+import math
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class Store:
         self._videos = array("q")
         # One row per track: id, label, is it a crowd, row of its video, start of its masks, place in the JSON.
         self._tracks = array("q")
+        self._mean_areas = array("d")  # of each track, NaN where the file gives none
         self._order, self._first = np.zeros(0, np.int64), np.zeros(1, np.int64)
 
     def add_video(self, video_id: int, height: int, width: int, file_names: Iterable[str]) -> None:
@@ -67,9 +69,17 @@ class Store:
         self._videos.extend((video_id, height, width, len(self._names)))
 
     def add_track(
-        self, track_id: int, label: int, iscrowd: bool, video: int, place: int, masks: Iterable[Packed]
+        self,
+        track_id: int,
+        label: int,
+        iscrowd: bool,
+        video: int,
+        place: int,
+        masks: Iterable[Packed],
+        mean_area: float = math.nan,
     ) -> None:
         """Add a track of the video in row ``video`` with one mask per frame; ``place`` is its index in the JSON."""
+        self._mean_areas.append(mean_area)
         self._tracks.extend((track_id, label, iscrowd, video, len(self._masks), place))
         for kind, packed in masks:
             self._kinds.append(kind)
@@ -86,7 +96,9 @@ class Store:
         table = self.track_table.copy()
         table[:, 1] = np.asarray(labels, np.int64)[table[:, 1]]
         changed = copy.copy(self)
-        changed._tracks = array("q", table[table[:, 1] >= 0].tobytes())
+        kept = table[:, 1] >= 0
+        changed._tracks = array("q", table[kept].tobytes())
+        changed._mean_areas = array("d", np.frombuffer(self._mean_areas)[kept].tobytes())
         changed.close()
         return changed
 
@@ -104,6 +116,7 @@ class Store:
     def nbytes(self) -> int:
         """Bytes of everything that grows with the number of annotations."""
         tables = sum(table.nbytes for table in (self.video_table, self.track_table, self._order, self._first))
+        tables += self._mean_areas.itemsize * len(self._mean_areas)
         return tables + self._names.nbytes + self._masks.nbytes + len(self._kinds)
 
     def video(self, row: int) -> Video:
@@ -118,7 +131,9 @@ class Store:
     def _track(self, row: int, height: int, width: int, length: int) -> TrackAnnotation:
         track_id, label, iscrowd, _, start, place = self.track_table[row].tolist()
         masks = StoredMasks(self, range(start, start + length), height, width)
-        return TrackAnnotation(track_id, label, bool(iscrowd), height, width, masks, f"{self._where}[{place}]")
+        where, area = f"{self._where}[{place}]", self._mean_areas[row]
+        known = None if math.isnan(area) else area
+        return TrackAnnotation(track_id, label, bool(iscrowd), height, width, masks, where, known)
 
     def segmentation(self, index: int, height: int, width: int) -> Any:
         """The mask at one place of all masks, as in a JSON file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -174,7 +175,7 @@ def _read_tracks(file: JsonFile, store: Store, rows: Mapping[int, int], labels: 
         label = reference(entry, "category_id", labels, file.source, key)
         track_id = get(entry, "id", int, file.source, key)
         masks = _read_masks(entry, lengths[row], sizes[row], file.source, key)
-        store.add_track(track_id, label, bool(entry.get("iscrowd", 0)), row, place, masks)
+        store.add_track(track_id, label, bool(entry.get("iscrowd", 0)), row, place, masks, _mean_area(entry))
     check_tracks(store, file.source)
 
 
@@ -185,3 +186,12 @@ def _read_masks(entry: Json, length: int, size: tuple[int, int], source: Path, k
         fix = "give one mask, or null, per frame"
         raise DataError(problem, file=source, key=f"{key}.segmentations", fix=fix)
     return (pack(s, *size, source, f"{key}.segmentations[{t}]") for t, s in enumerate(segmentations))
+
+
+def _mean_area(entry: Json) -> float:
+    """Of the frames that show the instance; NaN where ``areas`` is left out or no list of pixels."""
+    areas = entry.get("areas")
+    if not isinstance(areas, list) or any(type(area) not in (int, float, type(None)) for area in areas):
+        return math.nan
+    seen = [area for area in areas if area]
+    return float(np.mean(seen)) if seen else 0.0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from syncvis.data.ytvis import TrackAnnotation
+from syncvis.data.annotations import TrackAnnotation
 from syncvis.errors import DataError, StorageError
 from syncvis.evaluation.truth import GroundTruthTrack, GroundTruthVideo, annotated
+from syncvis.evaluation.tubes import Job, Tube, read_tubes, tube_of
 from syncvis.ops.masks import MAX_FRAME_PIXELS
 
 _FIX = "use a file in YouTube-VIS format"
@@ -43,7 +44,32 @@ def read_truth(path: str | Path) -> Truth:
         key = f"annotations[{n}]"
         tracks[_reference(entry, "video_id", videos, path, key)].append((key, entry))
     read = [_video(entry, f"videos[{n}]", tracks[i], labels, path) for n, (i, entry) in enumerate(videos.items())]
-    return Truth(list(categories), [str(entry.get("name", i)) for i, entry in categories.items()], read)
+    names = [str(entry.get("name", i)) for i, entry in categories.items()]
+    return Truth(list(categories), names, _with_tubes(read))
+
+
+def _with_tubes(videos: list[GroundTruthVideo]) -> list[GroundTruthVideo]:
+    """Their masks read at once; damaged ones stay as they are, for the evaluation to name."""
+    jobs = [
+        Job((n, g), track.segmentations, (video.height, video.width))
+        for n, video in enumerate(videos)
+        for g, track in enumerate(video.tracks)
+    ]
+    tubes = dict(read_tubes(jobs, _one_by_one))
+    return [
+        replace(
+            video,
+            tracks=[replace(t, segmentations=tubes.get((n, g), t.segmentations)) for g, t in enumerate(video.tracks)],
+        )
+        for n, video in enumerate(videos)
+    ]
+
+
+def _one_by_one(job: Job[Any]) -> Tube | None:
+    try:
+        return tube_of(job.frames, job.size, str)
+    except DataError:
+        return None
 
 
 def _read(path: Path) -> dict[str, Any]:

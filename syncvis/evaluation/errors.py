@@ -17,13 +17,15 @@ wrong tracks are left out, missed instances are not looked for.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from syncvis.evaluation.matching import Flags, Floats, Matches, curve
+from syncvis.evaluation.judged import Judged
+from syncvis.evaluation.matching import Flags, Floats, Ranked
 from syncvis.evaluation.overlaps import Overlap
 from syncvis.evaluation.summary import mean
 
@@ -54,36 +56,26 @@ class Fault:
     wanted: int = -1
 
 
-@dataclass(frozen=True)
-class Judged:
-    """One class in one video: its matches, and the place of their tracks and instances in the video."""
-
-    matches: Matches
-    tracks: Ints
-    instances: Ints
-
-
-def faults(video_id: int, overlap: Overlap, labels: Ints, crowds: Flags, judged: Mapping[int, Judged]) -> list[Fault]:
+def faults(video_id: int, overlap: Overlap, labels: Ints, crowds: Flags, judged: Judged) -> list[Fault]:
     """Of one video.
 
     Args:
         overlap: of all pairs, whatever their classes.
         labels: (G,) classes of the annotations.
         crowds: (G,) annotations that are left out.
-        judged: by class.
+        judged: of the video.
     """
     ious = np.where(crowds, 0.0, overlap.tube_ious())
-    found = {int(j.instances[g]) for j in judged.values() for g in j.matches.found[0] if g >= 0}
+    found = set(judged.found[judged.found >= 0].tolist())
     result: list[Fault] = []
     near: set[int] = set()
-    for label, one in judged.items():
-        for d in np.flatnonzero(~one.matches.hits[0, 0] & ~one.matches.ignored[0, 0]):
-            kind, g = _kind(one.tracks[d], ious[one.tracks[d]], labels == label, overlap)
-            instance = (video_id, g) if g is not None and g not in found else None
-            near |= set() if g is None else {g}
-            result.append(
-                Fault(kind, label, float(one.matches.scores[d]), instance, -1 if g is None else int(labels[g]))
-            )
+    for d in np.flatnonzero(~judged.hits[0, 0] & ~judged.ignored[0, 0]):
+        track, label = judged.places[d], int(judged.labels[d])
+        kind, g = _kind(track, ious[track], labels == label, overlap)
+        instance = (video_id, g) if g is not None and g not in found else None
+        near |= set() if g is None else {g}
+        wanted = -1 if g is None else int(labels[g])
+        result.append(Fault(kind, label, float(judged.scores[d]), instance, wanted))
     missed = [g for g in np.flatnonzero(~crowds).tolist() if g not in found | near]
     return result + [Fault("miss", int(labels[g]), 0.0) for g in missed]
 
@@ -107,46 +99,39 @@ def _iou_where_touching(overlap: Overlap, track: int, instance: int) -> float:
     return float(shared.sum() / max(both - shared.sum(), 1))
 
 
-def gains(found: Sequence[Fault], matches: Mapping[int, Sequence[Matches]]) -> dict[str, dict[str, float]]:
+def gains(found: Sequence[Fault], judged: Judged) -> dict[str, dict[str, float]]:
     """Of each kind the number and the AP50, in percent, that would be gained without it.
 
     Args:
         found: faults of all videos.
-        matches: by class, of all videos.
+        judged: all videos.
     """
-    now = _ap50(found, matches, "")
-    return {
-        kind: {
-            "count": float(sum(fault.kind == kind for fault in found)),
-            "AP50": 100 * (_ap50(found, matches, kind) - now),
-        }
-        for kind in KINDS
-    }
+    now, number = _ap50(found, judged, ""), Counter(fault.kind for fault in found)
+    return {k: {"count": float(number[k]), "AP50": 100 * (_ap50(found, judged, k) - now)} for k in KINDS}
 
 
-def _ap50(found: Sequence[Fault], matches: Mapping[int, Sequence[Matches]], mended: str) -> float:
+def _ap50(found: Sequence[Fault], judged: Judged, mended: str) -> float:
     """Mean over the classes as if there were no errors of the kind ``mended``."""
-    wrong: dict[int, list[float]] = {label: [] for label in matches}
-    right = {label: [_right(m) for m in of_label] for label, of_label in matches.items()}
-    instances = {label: int(sum(m.instances[0] for m in of_label)) for label, of_label in matches.items()}
+    hits = np.flatnonzero(judged.hits[0, 0] & ~judged.ignored[0, 0])
+    right = list(zip(judged.labels[hits].tolist(), judged.scores[hits].tolist(), strict=True))
+    wrong: list[tuple[int, float]] = []
+    instances = Counter(judged.truth_labels[judged.wanted[0]].tolist())
     done: set[Instance] = set()
     for fault in sorted(found, key=lambda fault: -fault.score):
         if fault.kind == "miss":
             instances[fault.label] -= mended == "miss"
         elif fault.kind != mended:
-            wrong[fault.label].append(fault.score)
+            wrong.append((fault.label, fault.score))
         elif fault.instance is not None and fault.instance not in done:
             done.add(fault.instance)
-            right[fault.wanted].append(np.array([fault.score]))
-    return mean(np.array([_ap(np.concatenate([*right[k], []]), wrong[k], instances[k]) for k in matches]))
+            right.append((fault.wanted, fault.score))
+    return _mean_ap(right, wrong, instances)
 
 
-def _right(matches: Matches) -> Floats:
-    return matches.scores[matches.hits[0, 0] & ~matches.ignored[0, 0]]
-
-
-def _ap(right: Floats, wrong: Sequence[float], instances: int) -> float:
-    scores = np.concatenate([right, wrong])
-    hits = (np.arange(len(scores)) < len(right))[None, None]
-    one = Matches(scores, hits, np.zeros_like(hits), np.array([instances]), np.zeros((1, 0), np.int64))
-    return mean(curve([one], len(scores)).precision)
+def _mean_ap(right: list[tuple[int, float]], wrong: list[tuple[int, float]], instances: Mapping[int, int]) -> float:
+    labels, scores = np.array([*right, *wrong], float).reshape(-1, 2).T
+    order = np.lexsort((-scores, labels))
+    groups, number = np.zeros(len(order), np.int64) + labels[order].astype(np.int64), max([-1, *labels, *instances]) + 1
+    hits = (order < len(right))[None, None]
+    wanted = np.array([[instances.get(label, 0)] for label in range(int(number))], np.int64).reshape(-1, 1)
+    return mean(Ranked(groups, hits, np.zeros_like(hits), np.zeros_like(groups), wanted).precision())

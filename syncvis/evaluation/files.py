@@ -6,7 +6,7 @@ from pathlib import Path
 
 from syncvis.errors import DataError
 from syncvis.evaluation.annotations import read_truth
-from syncvis.evaluation.results import load_results, read_results
+from syncvis.evaluation.results import read_results
 from syncvis.evaluation.summary import Evaluation
 from syncvis.evaluation.ytvis import evaluate
 
@@ -20,14 +20,11 @@ def evaluate_files(truth: Path, results: Path, details: bool = False) -> tuple[E
     """
     annotated = read_truth(truth)
     left_out: list[str] = []
-    predictions = load_results(results, annotated.category_ids, left_out)
+    predictions = read_results(results, annotated.category_ids, left_out)
     try:
         return evaluate(annotated.videos, predictions, annotated.names, details), left_out
     except DataError as error:
-        of_truth = str(error.file).startswith("ground truth")
-        if not of_truth:
-            read_results(results, annotated.category_ids, [])  # names the row if it is a mask that is damaged
-        source = truth if of_truth else results
+        source = truth if str(error.file).startswith("ground truth") else results
         raise DataError(error.problem, file=source, key=str(error.file), fix=error.fix) from None
 
 

@@ -1,6 +1,7 @@
 """Which predicted track finds which annotated one, and average precision of that: COCO's rules, on arrays.
 
-Shape letters: A area ranges, L IoU thresholds, D predicted tracks, G annotated ones, R = 101 recall levels.
+Shape letters: A area ranges, L IoU thresholds, D predicted tracks, G annotated ones, P pairs of the two, M groups of
+tracks that a precision is asked of.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
@@ -20,128 +22,170 @@ MOST_TRACKS = 100  # of one class in one video
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """The tracks of one class in one video.
+class Pairs:
+    """Pairs of a predicted and an annotated track of one class and video, with an IoU of at least 0.5.
 
     Attributes:
-        scores: (D,) best first, at most :data:`MOST_TRACKS`.
-        areas: (D,) mean pixels of a track where it is seen.
-        ious: (D, G).
-        truth_areas: (G,) likewise.
+        found: (P,) place of the predicted one.
+        truth: (P,) place of the annotated one.
+        ious: (P,).
+    """
+
+    found: Ints
+    truth: Ints
+    ious: Floats
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """Annotated tracks.
+
+    Attributes:
+        areas: (G,) mean pixels where it is seen.
         crowds: (G,) annotated as a crowd: neither found nor missed, whatever matches it is ignored.
         countable: (G,) False for an annotation with id 0, which the official evaluator takes for "not matched".
     """
 
-    scores: Floats
     areas: Floats
-    ious: Floats
-    truth_areas: Floats
     crowds: Flags
     countable: Flags
+
+    def ignored(self, ranges: Sequence[tuple[float, float]]) -> Flags:
+        """(A, G) crowds and those outside each area range."""
+        return self.crowds | _outside(self.areas, ranges)
+
+
+def _outside(areas: Floats, ranges: Sequence[tuple[float, float]]) -> Flags:
+    least, most = np.array(ranges, float).T[:, :, None]
+    return (areas < least) | (areas > most)
 
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of the tracks of one class in one video.
+    """What became of predicted tracks.
 
     Attributes:
-        scores: (D,) best first.
         hits: (A, L, D) the track has found an annotated one.
         ignored: (A, L, D) the track counts neither as right nor as wrong.
-        instances: (A,) annotated tracks to find.
-        found: (L, D) the annotated track that was found in the first area range, -1 for none.
+        found: (D,) the annotated track that was found in the first area range at the first threshold, -1 for none.
     """
 
-    scores: Floats
     hits: Flags
     ignored: Flags
-    instances: NDArray[np.int64]
-    found: NDArray[np.int64]
-
-    def first_range(self) -> Matches:
-        """The same for the first area range alone."""
-        return Matches(self.scores, self.hits[:1], self.ignored[:1], self.instances[:1], self.found)
+    found: Ints
 
 
-def match(tracks: Candidates, ranges: Sequence[tuple[float, float]]) -> Matches:
+def match(
+    areas: Floats, groups: Ints, pairs: Pairs, truth: Annotated, ranges: Sequence[tuple[float, float]]
+) -> Matches:
     """Give each track, best first, the free annotated one of the highest IoU; of equal ones the last.
 
     An annotated track outside the area range, or a crowd, is ignored: it is taken only if no other one can be.
+
+    Args:
+        areas: (D,) mean pixels of the predicted tracks where they are seen.
+        groups: (D,) the group, that is class and video, of each; a group lies together, its best track first.
     """
-    least, most = np.array(ranges, float).T[:, :, None]
-    ignored_truth = tracks.crowds | (tracks.truth_areas < least) | (tracks.truth_areas > most)  # (A, G)
-    instances = (~ignored_truth).sum(axis=1)
-    outside = ((tracks.areas < least) | (tracks.areas > most))[:, None]
-    if tracks.ious.max(initial=0) < THRESHOLDS[0]:
-        shape = (len(ranges), len(THRESHOLDS), len(tracks.scores))
-        ignored = np.broadcast_to(outside, shape)
-        return Matches(tracks.scores, np.zeros(shape, bool), ignored, instances, np.full(shape[1:], -1))
-    chosen = _choose(tracks.ious, tracks.crowds, ignored_truth)  # (A, L, D)
-    hits = (chosen >= 0) & tracks.countable[chosen]
-    matched_ignored = ignored_truth[np.arange(len(ranges))[:, None, None], chosen] & (chosen >= 0)
-    return Matches(tracks.scores, hits, matched_ignored | (~hits & outside), instances, chosen[0])
+    ignored = truth.ignored(ranges)
+    chosen = _choose(len(areas), groups, pairs, truth.crowds, ignored)
+    some = chosen >= 0
+    hits = some & np.append(truth.countable, False)[chosen]
+    matched_ignored = np.take_along_axis(np.pad(ignored, ((0, 0), (0, 1)))[:, None], chosen, axis=2)
+    outside = _outside(areas, ranges)[:, None]
+    return Matches(hits, matched_ignored | (~hits & outside), chosen[0, 0])
 
 
-def _choose(ious: Floats, crowds: Flags, ignored: Flags) -> NDArray[np.int64]:
+def _choose(tracks: int, groups: Ints, pairs: Pairs, crowds: Flags, ignored: Flags) -> Ints:
     """(A, L, D) the annotated track of each predicted one, -1 for none."""
-    shape = (len(ignored), len(THRESHOLDS), len(ious))
-    chosen = np.full(shape, -1)
+    chosen = np.full((len(ignored), len(THRESHOLDS), tracks), -1)
     limits = np.minimum(THRESHOLDS, 1 - 1e-10)
-    free = np.ones((*shape[:2], len(crowds)), bool)
-    range_, threshold = np.ogrid[: shape[0], : shape[1]]
-    regular = ~ignored[:, None]
-    for d in np.flatnonzero(ious.max(axis=1, initial=0) >= limits[0]):
-        # Reversed, so that of equal ones argmax takes the last.
-        iou = ious[d, ::-1]
-        open_ = (free & (iou[::-1] >= limits[:, None]))[..., ::-1]
-        first = np.where(open_ & regular[..., ::-1], iou, -1.0)
-        wanted = np.where((first >= 0).any(axis=2, keepdims=True), first, np.where(open_, iou, -1.0))
-        best = wanted.argmax(axis=2)
-        some = wanted[range_, threshold, best] >= 0
-        best = len(crowds) - 1 - best
-        chosen[..., d] = np.where(some, best, -1)
-        free[range_, threshold, best] &= ~some | crowds[best]
+    free = np.ones((*chosen.shape[:2], len(crowds)), bool)
+    order = np.lexsort((pairs.truth, pairs.ious, pairs.found))
+    found, truth, ious = pairs.found[order], pairs.truth[order], pairs.ious[order]
+    rounds = _rounds(found, groups)
+    for turn in range(int(rounds.max(initial=-1)) + 1):
+        now = np.flatnonzero(rounds == turn)
+        place, g = np.arange(len(now)), truth[now]
+        open_ = free[:, :, g] & (ious[now] >= limits[:, None])
+        # The last of the open ones, and of the others only where none is regular.
+        rank = np.where(open_, (place + len(now) * ~ignored[:, g])[:, None], -1)
+        starts = np.flatnonzero(np.diff(found[now], prepend=-1))
+        best = np.maximum.reduceat(rank, starts, axis=2)
+        taken = np.where(best >= 0, g[best % len(now)], -1)
+        chosen[:, :, found[now[starts]]] = taken
+        area, threshold, n = np.nonzero((taken >= 0) & ~crowds[taken])
+        free[area, threshold, taken[area, threshold, n]] = False
     return chosen
 
 
+def _rounds(found: Ints, groups: Ints) -> Ints:
+    """(P,) how many tracks of its group come, with a pair, before that of each pair."""
+    new = np.diff(found, prepend=-1) != 0
+    number = np.cumsum(new) - 1
+    group = groups[found]
+    begins = np.flatnonzero(np.diff(group, prepend=-1))
+    return number - np.repeat(number[begins], np.diff(begins, append=len(found)))
+
+
 @dataclass(frozen=True)
-class Curve:
-    """precision (A, L, R) at each recall level and recall (A, L) reached; NaN in ranges without instance."""
+class Ranked:
+    """Tracks of M groups, group by group, the best of each first.
 
-    precision: Floats
-    recall: Floats
-
-
-def curve(matches: Sequence[Matches], most: int = MOST_TRACKS) -> Curve:
-    """Of one class over several videos, with the best ``most`` tracks of each.
-
-    Of equal scores the track of the earlier video counts as the better one.
+    Attributes:
+        groups: (D,) the group of each track.
+        hits: (A, L, D).
+        ignored: (A, L, D).
+        ranks: (D,) how many tracks of its class and video are better.
+        instances: (M, A) annotated tracks to find.
     """
-    instances = np.sum([m.instances for m in matches], axis=0)[:, None]
-    order = np.argsort(-np.concatenate([m.scores[:most] for m in matches]), kind="stable")
-    hits = np.concatenate([m.hits[..., :most] for m in matches], axis=2)[..., order]
-    counted = ~np.concatenate([m.ignored[..., :most] for m in matches], axis=2)[..., order]
-    right = np.cumsum(hits & counted, axis=2).astype(float)
-    wrong = np.cumsum(~hits & counted, axis=2).astype(float)
-    undefined = np.where(instances > 0, 0.0, np.nan)
-    recalls = right / np.maximum(instances, 1)[..., None]
-    precisions = right / (wrong + right + np.spacing(1))
-    highest = np.maximum.accumulate(precisions[..., ::-1], axis=2)[..., ::-1]
-    precision = _at_recalls(recalls, highest) + undefined[..., None]
-    return Curve(precision, (recalls[..., -1] if len(order) else np.zeros(recalls.shape[:2])) + undefined)
+
+    groups: Ints
+    hits: Flags
+    ignored: Flags
+    ranks: Ints
+    instances: Ints
+
+    def precision(self) -> Floats:
+        """(M, A, L) mean over 101 recall levels; NaN without instance."""
+        counted = np.cumsum(~self.ignored, axis=2, dtype=np.int32)
+        area, threshold, track = np.nonzero(self.hits & ~self.ignored)
+        group = self.groups[track]
+        row = (area * self.hits.shape[1] + threshold) * len(self.instances) + group
+        before = np.pad(counted, ((0, 0), (0, 0), (1, 0)))[area, threshold, np.searchsorted(self.groups, group)]
+        first = np.flatnonzero(np.diff(row, prepend=-1))
+        right = np.arange(1, len(row) + 1) - np.repeat(first, np.diff(first, append=len(row)))
+        precision = right / (counted[area, threshold, track] - before + np.spacing(1))
+        levels = _levels(right, self.instances[group, area])
+        sums = np.bincount(row, _highest_behind(precision, row) * levels, self._rows)
+        return self._where_defined(sums / len(RECALLS))
+
+    def recall(self, most: int) -> Floats:
+        """(M, A, L) share of the instances that the best ``most`` tracks of each video find; NaN without instance."""
+        best = self.ranks < most
+        area, threshold, track = np.nonzero((self.hits & ~self.ignored)[:, :, best])
+        row = (area * self.hits.shape[1] + threshold) * len(self.instances) + self.groups[best][track]
+        return self._where_defined(np.bincount(row, minlength=self._rows)) / np.maximum(self.instances, 1)[..., None]
+
+    @property
+    def _rows(self) -> int:
+        return self.instances.size * self.hits.shape[1]
+
+    def _where_defined(self, sums: NDArray[np.number]) -> Floats:
+        """(A * L * M,) -> (M, A, L)."""
+        table = sums.reshape(*self.hits.shape[:2], -1).transpose(2, 0, 1)
+        return np.where(self.instances[..., None] > 0, table, np.nan)
 
 
-def recall(matches: Sequence[Matches], most: int) -> Floats:
-    """(A, L) share of the instances that the best ``most`` tracks of each video find; NaN without instance."""
-    instances = np.sum([m.instances for m in matches], axis=0)[:, None]
-    right = np.sum([(m.hits & ~m.ignored)[..., :most].sum(axis=2) for m in matches], axis=0)
-    return np.divide(right, instances, out=np.full(right.shape, np.nan), where=instances > 0)
+def _levels(right: Ints, instances: Ints) -> Ints:
+    """How many recall levels are first reached with the ``right``-th hit."""
+    reached = np.searchsorted(RECALLS, right / instances, side="right")
+    return reached - np.where(right > 1, np.searchsorted(RECALLS, (right - 1) / instances, side="right"), 0)
 
 
-def _at_recalls(recalls: Floats, precisions: Floats) -> Floats:
-    """(A, L, R) precision where each recall level is first reached, 0 where it never is."""
-    reached = np.concatenate([precisions, np.zeros((*precisions.shape[:2], 1))], axis=2)
-    result = np.empty((*recalls.shape[:2], len(RECALLS)))
-    for place in np.ndindex(*recalls.shape[:2]):
-        result[place] = reached[place][np.searchsorted(recalls[place], RECALLS, side="left")]
-    return result
+def _highest_behind(values: Floats, row: Ints) -> Floats:
+    """The highest of each value and those behind it in its row."""
+    highest, step = values.copy(), 1
+    while step < len(row) and (same := row[step:] == row[:-step]).any():
+        highest[:-step] = np.where(same, np.maximum(highest[:-step], highest[step:]), highest[:-step])
+        step *= 2
+    return highest

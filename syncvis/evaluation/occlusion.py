@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from syncvis.evaluation.tubes import Strips
-
 # Upper bounds of the levels.
 LEVELS = {"none": 0.0, "slight": 0.1, "medium": 0.3, "heavy": 1.0}
 
@@ -20,26 +18,11 @@ def level(rate: float) -> str:
     return next(name for name, most in LEVELS.items() if rate <= most)
 
 
-def boxes(strips: Strips, width: int) -> NDArray[np.int64]:
-    """(N, T, 4) left, top, right, bottom of each mask, right and bottom behind the last pixel; 0 for an empty one."""
-    some = strips.bottom > strips.top
-    starts, large = strips.first[:-1], np.iinfo(strips.top.dtype).max
-    x = strips.column % width
-    corners = [
-        np.minimum.reduceat(np.where(some, x, large), starts),
-        np.minimum.reduceat(np.where(some, strips.top, large), starts),
-        np.maximum.reduceat(np.where(some, x + 1, 0), starts),
-        np.maximum.reduceat(np.where(some, strips.bottom, 0), starts),
-    ]
-    found = np.stack(corners, axis=1).reshape(*strips.areas.shape, 4).astype(np.int64)
-    return np.where(strips.areas[..., None] > 0, found, 0)
-
-
 def overlap_rate(found: NDArray[np.int64]) -> float:
     """Mean overlap rate of a video; 0 if no frame has an instance.
 
     Args:
-        found: (N, T, 4) boxes, as :func:`boxes` gives them.
+        found: (N, T, 4) boxes, as :attr:`syncvis.evaluation.tubes.Tube.boxes` gives them.
     """
     rates = [_frame_rate(frame[frame[:, 2] > frame[:, 0]]) for frame in found.transpose(1, 0, 2)]
     seen = [rate for rate in rates if rate is not None]

@@ -11,17 +11,19 @@ import json
 import math
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from syncvis.errors import DataError
 from syncvis.evaluation.json_rows import json_rows
+from syncvis.evaluation.tubes import Job, Tube, read_tubes, tube_of
 from syncvis.files import write_atomically
 from syncvis.ops import masks
-from syncvis.ops.run_lengths import parse_counts
-from syncvis.structures import RLE, Track, VideoPrediction
+from syncvis.predictions import RLE, Track, VideoPrediction
 
 
 def write_results(path: str | Path, predictions: Iterable[VideoPrediction], category_ids: Sequence[int]) -> None:
@@ -88,7 +90,7 @@ def read_results(
     """Read all tracks, video by video in the order of their ids, best track first.
 
     A video without a track is not in the file and not in the answer. The file is read row by row; what is held are
-    compressed masks.
+    checked run lengths, see :class:`syncvis.evaluation.tubes.Tube`.
 
     Args:
         category_ids: The data set's category id of each class index.
@@ -100,37 +102,43 @@ def read_results(
             names the row, counted from 0, and the key.
         StorageError: The file cannot be read.
     """
-    return _read(Path(path), category_ids, left_out, _parse_frames)
-
-
-def load_results(
-    path: str | Path, category_ids: Sequence[int], left_out: list[str] | None = None
-) -> list[VideoPrediction]:
-    """As :func:`read_results`, but masks are left as they are, for an evaluation, which checks every one itself."""
-    return _read(Path(path), category_ids, left_out, lambda frames, where: tuple(frames))
-
-
-def _read(
-    path: Path,
-    category_ids: Sequence[int],
-    left_out: list[str] | None,
-    parse: Callable[[list[Any], str], tuple[RLE | None, ...]],
-) -> list[VideoPrediction]:
-    labels = {category_id: label for label, category_id in enumerate(category_ids)}
-    by_video: dict[int, list[Track]] = {}
+    path = Path(path)
+    by_video: defaultdict[int, list[tuple[float, int, Track]]] = defaultdict(list)
     with _no_collection():
-        for n, row in enumerate(json_rows(path)):
-            place = f"row {n}"
-            if left_out is not None and _of_other_category(row, labels):
-                left_out.append(f"{place}: category_id {row['category_id']}")
-                continue
-            video_id, label, score, frames = _parse_row(row, labels, path, place)
-            track = Track(label, score, parse(frames, f"{path}: {place}: segmentations"))
-            by_video.setdefault(video_id, []).append(track)
+        for row, tube in _tubes(path, category_ids, left_out):
+            by_video[row.video_id].append((-row.score, row.number, Track(row.label, row.score, tube)))
     return [
-        VideoPrediction(video_id, tuple(sorted(by_video[video_id], key=lambda track: -track.score)))
+        VideoPrediction(video_id, tuple(track for *_, track in sorted(by_video[video_id], key=itemgetter(0, 1))))
         for video_id in sorted(by_video)
     ]
+
+
+class _Row(NamedTuple):
+    """A row of the file without its masks."""
+
+    number: int
+    video_id: int
+    label: int
+    score: float
+
+
+def _tubes(path: Path, category_ids: Sequence[int], left_out: list[str] | None) -> Iterator[tuple[_Row, Tube]]:
+    jobs = _jobs(path, category_ids, left_out)
+    return read_tubes(jobs, lambda job: _read_one_by_one(job.frames, f"{path}: row {job.place.number}: segmentations"))
+
+
+def _jobs(path: Path, category_ids: Sequence[int], left_out: list[str] | None) -> Iterator[Job[_Row]]:
+    labels = {category_id: label for label, category_id in enumerate(category_ids)}
+    for n, row in enumerate(json_rows(path)):
+        place = f"row {n}"
+        if left_out is not None and _of_other_category(row, labels):
+            left_out.append(f"{place}: category_id {row['category_id']}")
+            continue
+        video_id, label, score, frames = _parse_row(row, labels, path, place)
+        seen = next((t for t, rle in enumerate(frames) if rle), None)
+        where = f"{path}: {place}: segmentations[{seen}]"
+        size = (0, 0) if seen is None else masks.check_size(frames[seen], where)
+        yield Job(_Row(n, video_id, label, score), frames, size)
 
 
 @contextmanager
@@ -166,38 +174,16 @@ def _parse_row(row: Any, labels: dict[int, int], path: Path, place: str) -> tupl
     return video_id, labels[category_id], float(score), frames
 
 
-def _parse_frames(frames: list[Any], where: str) -> tuple[RLE | None, ...]:
-    try:
-        return _parse_alike(frames)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        DataError,
-    ):  # another form of counts, or damage: mask by mask, which names it
-        checked = tuple(None if rle is None else _parse_mask(rle, f"{where}[{t}]") for t, rle in enumerate(frames))
-    if len({tuple(rle["size"]) for rle in checked if rle is not None}) > 1:
+def _read_one_by_one(frames: Sequence[RLE | None], where: str) -> Tube:
+    """Masks of which one is damaged or has its counts in another form."""
+    for t, rle in enumerate(frames):
+        if rle:
+            masks.runs(rle, f"{where}[{t}]")
+    sizes = {tuple(rle["size"]) for rle in frames if rle}
+    if len(sizes) > 1:
         raise DataError("masks have different sizes", file=where, fix="give all masks the size of the video")
-    return checked
-
-
-def _parse_alike(frames: list[Any]) -> tuple[RLE | None, ...]:
-    """Masks of one size with compressed counts, all at once; ValueError, TypeError or KeyError for any others."""
-    rles = [rle for rle in frames if rle is not None]
-    if not rles:
-        return tuple(frames)
-    size = list(rles[0]["size"])
-    height, width = masks.check_size(rles[0], "row")
-    if any([rle["size"] != size for rle in rles]):  # noqa: C419 (a generator takes twice the time)
-        raise ValueError
-    parse_counts([rle["counts"] for rle in rles], height * width)
-    return tuple([None if rle is None else RLE(size=size, counts=rle["counts"]) for rle in frames])
-
-
-def _parse_mask(rle: Any, where: str) -> RLE:
-    lengths = masks.runs(rle, where)
-    height, width = rle["size"]
-    return masks.from_runs(lengths, height, width)
+    height, width = sizes.pop()
+    return tube_of(frames, (height, width), lambda t: f"{where}[{t}]")
 
 
 def _wrong(key: str, value: Any, wanted: str, path: Path, place: str) -> DataError:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 
-from syncvis.evaluation.matching import THRESHOLDS, Curve, Floats
+from syncvis.evaluation.matching import THRESHOLDS, Floats
 
 Key = TypeVar("Key")
 
@@ -83,18 +83,17 @@ class Evaluation:
         return found
 
 
-def official(curves: Sequence[Curve], recalls: Mapping[int, Sequence[Floats]]) -> dict[str, float]:
+def official(precision: Floats, recall: Mapping[int, Floats]) -> dict[str, float]:
     """The twelve numbers, 0 to 1, NaN where undefined.
 
     Args:
-        curves: of each class; the area ranges are all, small, medium and large.
-        recalls: for 1, 10 and 100 tracks, recall (4, L) of each class.
+        precision: (K, A, L) of each class; the area ranges are all, small, medium and large.
+        recall: for 1, 10 and 100 tracks, (K, A, L).
     """
-    precision = np.stack([c.precision for c in curves], axis=2)  # (A, L, K, R)
-    recall = {most: np.stack(values, axis=2) for most, values in recalls.items()}  # (A, L, K)
     at = {name: int(np.argmin(abs(THRESHOLDS - iou))) for name, iou in (("AP50", 0.5), ("AP75", 0.75))}
-    values = [precision[0], *(precision[0, place] for place in at.values()), *precision[1:4]]
-    values += [recall[most][0] for most in (1, 10, 100)] + list(recall[100][1:4])
+    values = [precision[:, 0], *(precision[:, 0, place] for place in at.values())]
+    values += [precision[:, a] for a in (1, 2, 3)]
+    values += [recall[most][:, 0] for most in (1, 10, 100)] + [recall[100][:, a] for a in (1, 2, 3)]
     return {name: mean(value) for name, value in zip(OFFICIAL, values, strict=True)}
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from syncvis.evaluation.matching import Flags
 from syncvis.evaluation.overlaps import Overlap
@@ -75,6 +74,8 @@ def identities(overlap: Overlap, scores: NDArray[np.float64], crowds: Flags) -> 
 
 def _pairs(ious: NDArray[np.float64]) -> list[tuple[int, int]]:
     """(track, instance) of one frame."""
+    from scipy.optimize import linear_sum_assignment  # no part of a plain evaluation
+
     rows, columns = linear_sum_assignment(np.where(ious >= MIN_IOU, ious, 0.0), maximize=True)
     return [(int(f), int(g)) for f, g in zip(rows, columns, strict=True) if ious[f, g] >= MIN_IOU]
 

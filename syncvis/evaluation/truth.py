@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncvis.ops import masks
-from syncvis.structures import RLE
+from syncvis.predictions import RLE
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class AnnotatedTrack(Protocol):
     def iscrowd(self) -> bool: ...
     @property
     def segmentations(self) -> Sequence[Any]: ...
+    @property
+    def mean_area(self) -> float | None: ...
     def mask(self, t: int, /) -> NDArray[np.bool_]: ...
 
 
@@ -92,13 +94,14 @@ def ground_truth(dataset: AnnotatedDataset) -> list[GroundTruthVideo]:
 def annotated(
     track: AnnotatedTrack, areas: Sequence[float | None] | None = None, annotation_id: int = 1
 ) -> GroundTruthTrack:
-    """One instance, its polygons as RLEs.
+    """One instance, its polygons as RLEs; without ``areas`` its size is its ``mean_area``, if that is known.
 
     Raises:
         DataError: A polygon is damaged.
     """
     frames = [_frame(track, t, segmentation) for t, segmentation in enumerate(track.segmentations)]
-    return GroundTruthTrack(track.label, frames, bool(track.iscrowd), areas, annotation_id)
+    known = [track.mean_area] if areas is None and track.mean_area is not None else areas
+    return GroundTruthTrack(track.label, frames, bool(track.iscrowd), known, annotation_id)
 
 
 def _frame(track: AnnotatedTrack, t: int, segmentation: Any) -> RLE | None:

@@ -1,4 +1,4 @@
-"""Overlaps of the tracks of one video, frame by frame, on run lengths: no mask is ever decoded to pixels.
+"""Tracks as run lengths that are read and checked once: no mask is ever decoded to pixels.
 
 A run of ones is cut into vertical strips, each in one column of one frame. Two masks share, in each column, the
 overlaps of their strips, so an intersection is a sum of ``min(bottoms) - max(tops)`` over columns.
@@ -6,77 +6,294 @@ overlaps of their strips, so an intersection is a sum of ``min(bottoms) - max(to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from syncvis.ops.run_lengths import Ints, RunPairs
+from syncvis.ops import masks
+from syncvis.ops.run_lengths import Ints, RunPairs, pairs_of, parse_counts
+from syncvis.predictions import RLE
 
-Counts = NDArray[np.int32]
+Size = tuple[int, int]
+Place = TypeVar("Place")
+
+# What is parsed at a time: few enough that the arrays stay near the core, many enough to be compared together.
+_CHUNK_CHARACTERS = 600_000
+# Columns without a strip that a block may have side by side.
+_MAX_GAP = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """The strips of F frames of one size, in blocks: a block has one strip, perhaps empty, in each of its columns.
+
+    Attributes:
+        size: height and width of the frames; (0, 0) if none has a mask.
+        edges: (C,) the row behind the last of a strip, and minus its first row, as one number; see :func:`numbers`.
+        areas: (F,) pixels.
+        spans: (2, F) the first column of a frame with a pixel and one behind the last, or further outside.
+        first: (F + 1,) the first of the blocks of each frame, and B.
+        x: (B,) the first column of a block.
+        place: (B,) where its strips begin in ``edges``.
+        number: (B,) of its columns.
+    """
+
+    size: Size
+    edges: NDArray[np.signedinteger]
+    areas: Ints
+    spans: Ints
+    first: Ints
+    x: Ints
+    place: Ints
+    number: Ints
+
+    def strips(self, frame: int) -> tuple[Ints, Ints, Ints]:
+        """Column, first row and the row behind the last of each strip of a frame, from left to right."""
+        blocks = slice(self.first[frame], self.first[frame + 1])
+        x = ranges(self.x[blocks], self.number[blocks])
+        bottom, top = numbers(self.edges[ranges(self.place[blocks], self.number[blocks])]).T.astype(np.int64)
+        order = np.lexsort((-top, x))
+        order = order[(bottom + top)[order] > 0]
+        return x[order], -top[order], bottom[order]
+
+
+def ranges(start: Ints, number: Ints) -> Ints:
+    """``start, start + 1 ...``, ``number`` each, one after the other."""
+    end = np.cumsum(number)
+    return np.arange(end[-1] if len(end) else 0) + np.repeat(start - end + number, number)
+
+
+def numbers(edges: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
+    """(C, 2) the row behind the last of each strip, and minus its first; the smaller ones are those of an overlap."""
+    half: type[np.signedinteger] = np.int16 if edges.itemsize == 4 else np.int32
+    return edges.view(half).reshape(-1, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Tube(Sequence[RLE | None]):
+    """A track: some frames of a sheet; reads like a tuple of masks, None where there is no pixel."""
+
+    sheet: Sheet
+    start: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> RLE | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[RLE | None, ...]: ...
+    def __getitem__(self, index: int | slice) -> RLE | tuple[RLE | None, ...] | None:
+        if isinstance(index, slice):
+            return tuple(self[t] for t in range(*index.indices(self.length)))
+        frame = self.start + range(self.length)[index]
+        if not self.sheet.areas[frame]:
+            return None
+        height, width = self.sheet.size
+        x, top, bottom = self.sheet.strips(frame)
+        stops = np.stack([x * height + top, x * height + bottom], axis=1).ravel()
+        return masks.from_runs(np.diff(np.concatenate([[0], stops, [height * width]])), height, width)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(_equal, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def frames(self) -> slice:
+        """Of the sheet."""
+        return slice(self.start, self.start + self.length)
+
+    @property
+    def boxes(self) -> Ints:
+        """(T, 4) left, top, right, bottom of each mask, right and bottom behind the last pixel; 0 for an empty one."""
+        found = np.zeros((self.length, 4), np.int64)
+        for t in np.flatnonzero(self.sheet.areas[self.frames]).tolist():
+            x, top, bottom = self.sheet.strips(self.start + t)
+            found[t] = x[0], top.min(), x[-1] + 1, bottom.max()
+        return found
+
+
+def _equal(mask: RLE | None, other: Any) -> bool:
+    return mask == other
 
 
 @dataclass(frozen=True)
-class Strips:
-    """The ones of N tracks of T frames, H x W each.
+class Job(Generic[Place]):
+    """Masks of a track to read, one per frame, and where they belong."""
 
-    Attributes:
-        column: (S,) column of each strip, counted from the first frame of its track: ``t * W + x``; not decreasing
-            within a track.
-        top, bottom: (S,) its first row, and the one behind its last.
-        first: (N * T + 1,) the first strip of each frame of each track, and S.
-        areas: (N, T) pixels.
+    place: Place
+    frames: Sequence[RLE | None]
+    size: Size
+
+
+def read_tubes(
+    jobs: Iterable[Job[Place]], damaged: Callable[[Job[Place]], Tube | None]
+) -> Iterator[tuple[Place, Tube]]:
+    """Read and check the masks of all tracks, those of one size together; the order within a size stays.
+
+    Args:
+        damaged: takes what is not of the usual form, that is compressed counts and the size of the job, and gives
+            the tube, or raises, or gives None to leave the track out.
     """
-
-    column: Ints
-    top: Counts
-    bottom: Counts
-    first: Ints
-    areas: Ints
-
-    def __len__(self) -> int:
-        return len(self.areas)
-
-    def select(self, rows: Ints) -> Strips:
-        """Some of the tracks, in increasing order; neighbours are not copied."""
-        frames = self.areas.shape[1]
-        if rows[-1] - rows[0] + 1 == len(rows):
-            return self._tracks(rows[0], rows[-1] + 1)
-        return join([self._tracks(row, row + 1) for row in rows], frames)
-
-    def _tracks(self, start: int, stop: int) -> Strips:
-        frames = self.areas.shape[1]
-        bounds = self.first[start * frames : stop * frames + 1]
-        part = slice(bounds[0], bounds[-1])
-        first = bounds - bounds[0]
-        return Strips(self.column[part], self.top[part], self.bottom[part], first, self.areas[start:stop])
+    waiting: defaultdict[Size, list[Job[Place]]] = defaultdict(list)
+    characters: defaultdict[Size, int] = defaultdict(int)
+    for job in jobs:
+        waiting[job.size].append(job)
+        characters[job.size] += _characters(job.frames)
+        if characters[job.size] > _CHUNK_CHARACTERS:
+            characters[job.size] = 0
+            yield from _read_alike(waiting.pop(job.size), damaged)
+    for rest in waiting.values():
+        yield from _read_alike(rest, damaged)
 
 
-def cut(pairs: RunPairs, frames: int, height: int, width: int) -> Strips:
-    """Strips of N tracks from the runs of their N * T frames of ``height`` x ``width`` pixels, track by track."""
-    total = len(pairs.areas) * height * width
-    start, stop = (column.astype(_whole(total)) for column in pairs.stops.T)  # division needs them side by side
+def _characters(frames: Sequence[Any]) -> int:
+    """About how many there are, as far as every eighth frame tells."""
+    sizes = [len(c) for r in frames[::8] if isinstance(r, dict) and isinstance(c := r.get("counts"), str | list)]
+    return len(frames) * max(sizes, default=1)
+
+
+def _read_alike(jobs: list[Job[Place]], damaged: Callable[[Job[Place]], Tube | None]) -> Iterator[tuple[Place, Tube]]:
+    places = [job.place for job in jobs]
+    try:
+        yield from zip(places, parse(jobs), strict=True)
+    except (ValueError, TypeError, KeyError):  # one by one, to find which
+        for job in jobs:
+            try:
+                tube: Tube | None = parse([job])[0]
+            except (ValueError, TypeError, KeyError):
+                tube = damaged(job)
+            if tube is not None:
+                yield job.place, tube
+
+
+def parse(jobs: Sequence[Job[Any]]) -> list[Tube]:
+    """Tubes of masks of one size with compressed counts; ValueError, TypeError or KeyError if one is damaged."""
+    height, width = jobs[0].size
+    if not height:
+        return _without_mask([len(job.frames) for job in jobs])
+    size, empty = [height, width], _empty(height, width)
+    rles: list[Any] = [rle or empty for job in jobs for rle in job.frames]
+    counts = [rle["counts"] for rle in rles if rle["size"] == size]
+    if len(counts) < len(rles):
+        raise ValueError("a mask has another size")
+    return cut(parse_counts(counts, height * width), [len(job.frames) for job in jobs], jobs[0].size)
+
+
+@lru_cache
+def _empty(height: int, width: int) -> RLE:
+    return masks.from_runs(np.array([height * width]), height, width)
+
+
+def tube_of(frames: Sequence[RLE | None], size: Size, where: Callable[[int], str]) -> Tube:
+    """The same of one track, mask by mask and with counts of any form.
+
+    Args:
+        where: what errors call the mask of a frame.
+
+    Raises:
+        DataError: A mask is damaged or of another size.
+    """
+    pixels = size[0] * size[1]
+    runs = [masks.sized_runs(rle, *size, where(t)) if rle else np.array([pixels]) for t, rle in enumerate(frames)]
+    return cut(pairs_of(runs, pixels), [len(frames)], size)[0]
+
+
+def _without_mask(lengths: Sequence[int]) -> list[Tube]:
+    first = np.zeros(sum(lengths) + 1, np.int64)
+    none, spans = first[:0], np.zeros((2, len(first) - 1), np.int64)
+    return _tubes(Sheet((0, 0), np.zeros(0, np.int32), first[1:], spans, first, none, none, none), lengths)
+
+
+def _tubes(sheet: Sheet, lengths: Sequence[int]) -> list[Tube]:
+    starts = np.cumsum([0, *lengths[:-1]]).tolist()
+    return [Tube(sheet, start, length) for start, length in zip(starts, lengths, strict=True)]
+
+
+def cut(pairs: RunPairs, lengths: Sequence[int], size: Size) -> list[Tube]:
+    """The tubes of tracks of ``lengths`` frames each, from the runs of all their frames."""
+    height = size[0]
+    start, stop = (np.ascontiguousarray(column) for column in pairs.stops.T)  # division needs them side by side
     column = start // height
     shift = column * height
-    top, bottom = start - shift, stop - shift
-    first = pairs.first
+    top, bottom, first = start - shift, stop - shift, pairs.first
     if (bottom > height).any():
         column, top, bottom, first = _cut_at_columns(column, top, bottom, first, height)
-    of_track = np.diff(first[::frames])
-    if len(of_track) > 1:
-        column -= np.repeat(np.arange(len(of_track), dtype=column.dtype) * (frames * width), of_track)
-    return Strips(column.astype(np.intp), top, bottom, first, pairs.areas.reshape(-1, frames))
+    edges = np.empty((len(column), 2), np.int16 if height < 2**15 else np.int32)
+    edges[:, 0], edges[:, 1] = bottom, -top
+    packed = edges.view(np.int32 if height < 2**15 else np.int64)[:, 0]
+    return _tubes(_sheet(column, packed, bottom > top, first, pairs.areas, size), lengths)
 
 
-def _whole(largest: int) -> type[np.int32]:
-    """The integers that hold numbers up to ``largest``."""
-    return np.int32 if largest < 2**31 else np.int64  # type: ignore[return-value]
+def _sheet(
+    column: NDArray[Any], packed: NDArray[Any], some: NDArray[np.bool_], first: Ints, areas: Ints, size: Size
+) -> Sheet:
+    """Of strips in the columns ``frame * W + x``; ``some`` have a pixel."""
+    number, before = np.diff(first), np.arange(len(areas)) * size[1]
+    left, right = _spans(column, some, first)
+    columns = right - left
+    # A frame with few strips far apart has no columns, only other strips.
+    columns[(areas == 0) | (columns > 2 * number + 16)] = 0
+    begin = np.concatenate([[0], np.cumsum(columns)])
+    nowhere = begin[-1]
+    place = column + np.repeat((begin[:-1] - left).astype(column.dtype), number)
+    last = first[1:] - 1
+    place[last[~some[last]]] = nowhere
+    thin = (columns == 0) & (number > 1)
+    other = np.flatnonzero((place[1:] == place[:-1]) & (place[1:] != nowhere))
+    if thin.any():
+        out = np.repeat(thin, number)
+        place[out] = nowhere
+        other = np.sort(np.concatenate([other[~out[other]], np.flatnonzero(out & some)]))
+    frame, x, place_of, number_of, where = _blocks(column[other], np.searchsorted(first, other, side="right") - 1)
+    edges = np.zeros(nowhere + 1 + number_of.sum(), packed.dtype)
+    edges[place] = packed  # of a column the last strip stays
+    edges[nowhere + 1 + where] = packed[other]
+    main = np.arange(len(areas)), left - before, begin[:-1], columns
+    blocks = np.concatenate([main, (frame, x - before[frame], nowhere + 1 + place_of, number_of)], axis=1)
+    blocks = blocks[:, np.argsort(blocks[0], kind="stable")]
+    of_frame = np.searchsorted(blocks[0], np.arange(len(areas) + 1))
+    return Sheet(size, edges, areas, np.stack([left - before, right - before]), of_frame, *blocks[1:])
+
+
+def _blocks(column: NDArray[Any], frame: Ints) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+    """Frame, first column, place and number of columns of blocks of strips, and the place of each strip.
+
+    The first strips of all columns go together, the second ones ..., so that masks that are noise have few blocks.
+    """
+    new = np.flatnonzero(np.diff(column, prepend=-1))
+    rank = np.arange(len(column)) - np.repeat(new, np.diff(new, append=len(column)))
+    order = np.lexsort((column, rank, frame))
+    sorted_column, sorted_frame = column[order].astype(np.int64), frame[order]
+    step = np.diff(sorted_column, prepend=-_MAX_GAP - 2)
+    begin = np.flatnonzero((step < 1) | (step > _MAX_GAP) | (np.diff(sorted_frame, prepend=-1) != 0))
+    end = np.append(begin[1:], len(column))[: len(begin)]
+    x = sorted_column[begin]
+    number = sorted_column[end - 1] + 1 - x
+    place = np.cumsum(number) - number
+    where = np.empty(len(column), np.int64)
+    where[order] = sorted_column + np.repeat(place - x, end - begin)
+    return sorted_frame[begin], x, place, number, where
+
+
+def _spans(column: NDArray[Any], some: NDArray[np.bool_], first: Ints) -> tuple[Ints, Ints]:
+    """The first column of each frame and one behind the last, or a little further."""
+    last = first[1:] - 1
+    last -= ~some[last] & (last > first[:-1])  # as a rule the last one has no pixel, and stands behind all columns
+    left = column[first[:-1]].astype(np.int64)
+    return left, column[last] + np.int64(1)
 
 
 def _cut_at_columns(
-    column: Counts, top: Counts, bottom: Counts, first: Ints, height: int
-) -> tuple[Counts, Counts, Counts, Ints]:
+    column: NDArray[Any], top: NDArray[Any], bottom: NDArray[Any], first: Ints, height: int
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Ints]:
     """Cut runs that go on in the next column; keeps one, perhaps empty, strip for a run without pixels."""
     number = np.maximum((bottom + (height - 1)) // height, 1)
     begins = np.concatenate([[0], np.cumsum(number)])
@@ -87,69 +304,9 @@ def _cut_at_columns(
     return column[run] + later, top, bottom, begins[first]
 
 
-def intersections(found: Strips, truth: Strips, columns: int) -> Ints:
-    """(F, T) pixels that each track of ``found`` shares with the only one of ``truth`` in each frame.
-
-    Args:
-        columns: T * W.
-    """
-    shared = np.zeros(found.areas.shape, np.int64)
-    for top, bottom in _layers(truth, columns):
-        overlap = np.minimum(found.bottom, bottom.take(found.column))
-        overlap -= np.maximum(found.top, top.take(found.column))
-        np.maximum(overlap, 0, out=overlap)
-        # Each frame has at least one strip.
-        shared += np.add.reduceat(overlap, found.first[:-1], dtype=np.int64).reshape(shared.shape)
-    return shared
-
-
-def _layers(track: Strips, columns: int) -> Iterator[tuple[Counts, Counts]]:
-    """Top and bottom of the first, second ... strip in each of the columns; both 0 where there is none."""
-    there = track.bottom > track.top
-    column, tops, bottoms = track.column[there], track.top[there], track.bottom[there]
-    layers = [slice(None)] if _all_differ(column) else _ranked(column)
-    for chosen in layers:
-        # A run without pixels may stand behind the last column.
-        top, bottom = np.zeros(columns + 1, tops.dtype), np.zeros(columns + 1, tops.dtype)
-        top[column[chosen]] = tops[chosen]
-        bottom[column[chosen]] = bottoms[chosen]
-        yield top, bottom
-
-
-def _all_differ(column: Ints) -> bool:
-    return not (column[1:] == column[:-1]).any()
-
-
-def _ranked(column: Ints) -> Iterator[NDArray[np.bool_]]:
-    """Which strips are the first, second ... of their column; columns do not decrease."""
-    new = np.flatnonzero(np.diff(column, prepend=-1))
-    rank = np.arange(len(column)) - np.repeat(new, np.diff(new, append=len(column)))
-    return (rank == layer for layer in range(int(rank.max()) + 1))
-
-
-def tube_ious(shared: Ints, found: Ints, truth: Ints) -> NDArray[np.float64]:
-    """(F, G) intersection over union of tubes, 0 where both are empty.
-
-    Args:
-        shared: (F, G) pixels.
-        found: (F,) pixels of the tracks.
-        truth: (G,) likewise.
-    """
-    union = found[:, None] + truth[None, :] - shared
-    return shared / np.maximum(union, 1)
-
-
-def join(parts: Sequence[Strips], frames: int) -> Strips:
-    """The tracks of all parts, in order."""
-    if len(parts) == 1:
-        return parts[0]
-    none = np.zeros(0, np.int32)
-    sizes = np.cumsum([0, *(len(part.column) for part in parts)])
-    first = [part.first[:-1] + size for part, size in zip(parts, sizes[:-1], strict=True)]
-    return Strips(
-        np.concatenate([none, *(part.column for part in parts)]),
-        np.concatenate([none, *(part.top for part in parts)]),
-        np.concatenate([none, *(part.bottom for part in parts)]),
-        np.concatenate([*first, sizes[-1:]]).astype(np.int64),
-        np.concatenate([np.zeros((0, frames), np.int64), *(part.areas for part in parts)]),
-    )
+def check_size(tube: Tube, size: Size, where: Callable[[int], str]) -> None:
+    """DataError if the masks of a tube are not of this size, as for masks one by one."""
+    found = tube.sheet.size
+    if found not in (size, (0, 0)):
+        t = int(np.argmax(tube.sheet.areas[tube.frames] > 0))
+        masks.sized_runs(_empty(*found), *size, where(t))

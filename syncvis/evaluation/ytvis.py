@@ -7,19 +7,20 @@ keeps scores and which track has found what.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import TypeVar
 
 import numpy as np
 
 from syncvis.errors import DataError
-from syncvis.evaluation import errors, matching, occlusion, tracking
-from syncvis.evaluation.errors import Fault, Judged
-from syncvis.evaluation.matching import Candidates, Floats, Matches
-from syncvis.evaluation.overlaps import Overlap, compare, truth_boxes
+from syncvis.evaluation import errors, occlusion, tracking
+from syncvis.evaluation.errors import Fault
+from syncvis.evaluation.judged import Judged, judge
+from syncvis.evaluation.overlaps import check, found_tubes, overlap, truth_tubes
 from syncvis.evaluation.summary import Details, Evaluation, defined, mean, official
 from syncvis.evaluation.truth import GroundTruthTrack, GroundTruthVideo, ground_truth
-from syncvis.structures import Track, VideoPrediction
+from syncvis.predictions import Track, VideoPrediction
 
 __all__ = ["Evaluation", "Evaluator", "GroundTruthTrack", "GroundTruthVideo", "evaluate", "ground_truth"]
 
@@ -32,6 +33,9 @@ AREA_RANGES = {
 }
 MAX_TRACKS = (1, 10, 100)
 LENGTHS = {"1-16": 16, "17-32": 32, "33-64": 64, "65-": 2**63}  # frames of a video, at most
+
+# Of tracks that are compared at once.
+_BATCH_FRAMES = 50_000
 
 Item = TypeVar("Item")
 
@@ -62,9 +66,25 @@ def evaluate(
             fix="evaluate predictions of the same split",
         )
     evaluator = Evaluator(categories, details)
-    for video in ground_truth:
-        evaluator.add(video, predicted.get(video.id))
+    for videos in _batches(ground_truth, predicted, 1 if details else _BATCH_FRAMES):
+        evaluator.add_all([(video, predicted.get(video.id)) for video in videos])
     return evaluator.result()
+
+
+def _batches(
+    videos: Sequence[GroundTruthVideo], predicted: Mapping[int, VideoPrediction], most: int
+) -> Iterator[list[GroundTruthVideo]]:
+    """Videos that together have about ``most`` frames of tracks."""
+    batch, frames = [], 0
+    for video in videos:
+        batch.append(video)
+        tracks = predicted[video.id].tracks if video.id in predicted else ()
+        frames += video.length * (len(video.tracks) + len(tracks))
+        if frames >= most:
+            yield batch
+            batch, frames = [], 0
+    if batch:
+        yield batch
 
 
 def _unique(by_id: dict[int, Item], items: Sequence[Item], source: str) -> dict[int, Item]:
@@ -83,7 +103,8 @@ class Evaluator:
 
     def __init__(self, categories: Sequence[str], details: bool = False) -> None:
         self.categories, self.details = list(categories), details
-        self._matches: dict[int, dict[int, Matches]] = {}  # of each video, of each class
+        self._seen: set[int] = set()
+        self._judged: list[Judged] = []
         self._without: list[int] = []
         self._lengths: dict[int, str] = {}
         self._occlusions: dict[int, str] = {}
@@ -96,27 +117,37 @@ class Evaluator:
         Raises:
             DataError: As :func:`evaluate`.
         """
-        if video.id in self._matches:
-            raise DataError("a video is given twice", file="ground truth", fix="give every video once")
-        if prediction is None:
-            self._without.append(video.id)
-        tracks = () if prediction is None else prediction.tracks
-        overlap = compare(video, tracks, len(self.categories), self.details)
-        judged = _judge(video, tracks, overlap)
-        self._matches[video.id] = {label: one.matches for label, one in judged.items()}
-        if self.details:
-            self._add_details(video, tracks, overlap, judged)
+        self.add_all([(video, prediction)])
 
-    def _add_details(
-        self, video: GroundTruthVideo, tracks: Sequence[Track], overlap: Overlap, judged: Mapping[int, Judged]
-    ) -> None:
+    def add_all(self, videos: Sequence[tuple[GroundTruthVideo, VideoPrediction | None]]) -> None:
+        """The same for some videos at once, which is faster."""
+        for video, prediction in videos:
+            if video.id in self._seen:
+                raise DataError("a video is given twice", file="ground truth", fix="give every video once")
+            self._seen.add(video.id)
+            if prediction is None:
+                self._without.append(video.id)
+        both = [(video, () if prediction is None else prediction.tracks) for video, prediction in videos]
+        for video, tracks in both:
+            check(video, tracks, len(self.categories))
+        judged = judge(both, list(AREA_RANGES.values()))
+        self._judged.append(judged)
+        if self.details:
+            for video, tracks in both:
+                self._add_details(video, tracks, judged.of_video(video.id))
+
+    def _add_details(self, video: GroundTruthVideo, tracks: Sequence[Track], judged: Judged) -> None:
         labels = np.array([track.label for track in video.tracks], np.int64)
         crowds = np.array([track.iscrowd for track in video.tracks], bool)
         scores = np.array([track.score for track in tracks], float)
+        truth = truth_tubes(video)
+        found = [tube for _, tube in sorted(found_tubes(video, tracks), key=itemgetter(0))]
+        every = overlap(found, truth, video.length)
+        boxes = np.array([tube.boxes for tube in truth], np.int64).reshape(-1, video.length, 4)
         self._lengths[video.id] = next(name for name, most in LENGTHS.items() if video.length <= most)
-        self._occlusions[video.id] = occlusion.level(occlusion.overlap_rate(truth_boxes(video)[~crowds]))
-        self._faults += errors.faults(video.id, overlap, labels, crowds, judged)
-        self._identities.append(tracking.identities(overlap, scores, crowds))
+        self._occlusions[video.id] = occlusion.level(occlusion.overlap_rate(boxes[~crowds]))
+        self._faults += errors.faults(video.id, every, labels, crowds, judged)
+        self._identities.append(tracking.identities(every, scores, crowds))
 
     def merge(self, other: Evaluator) -> None:
         """Take over the videos of another evaluator with the same categories, such as that of another process.
@@ -124,9 +155,10 @@ class Evaluator:
         Raises:
             DataError: Both have seen the same video.
         """
-        if self._matches.keys() & other._matches.keys():
+        if self._seen & other._seen:
             raise DataError("a video is given twice", file="ground truth", fix="give every video once")
-        self._matches |= other._matches
+        self._seen |= other._seen
+        self._judged += other._judged
         self._lengths |= other._lengths
         self._occlusions |= other._occlusions
         self._without += other._without
@@ -135,90 +167,29 @@ class Evaluator:
 
     def result(self) -> Evaluation:
         """The metrics of all videos so far."""
-        by_class = [self._of_class(label, self._matches) for label in range(len(self.categories))]
-        curves = [matching.curve(matches or [_nothing()]) for matches in by_class]
-        recalls = {most: [matching.recall(m or [_nothing()], most) for m in by_class] for most in MAX_TRACKS}
-        values = official(curves, recalls)
-        per_category = {name: 100 * mean(c.precision[0]) for name, c in zip(self.categories, curves, strict=True)}
+        judged = Judged.join(self._judged, len(AREA_RANGES))
+        precision, recalls = judged.by_class(len(self.categories), MAX_TRACKS)
+        values = official(precision, recalls)
+        per_category = {name: 100 * float(p[0].mean()) for name, p in zip(self.categories, precision, strict=True)}
         return Evaluation(
             metrics={name: 100 * values[name] for name in ("AP", "AP50", "AP75", "AR1", "AR10")},
             per_category=defined(per_category),
-            per_video=defined({video_id: 100 * self._ap([video_id]) for video_id in sorted(self._matches)}),
+            per_video={video_id: 100 * ap for video_id, ap in judged.by_video().items()},
             per_size={name: 100 * values["AP" + name[0]] for name in AREA_RANGES if name != "all"},
             without_prediction=tuple(sorted(self._without)),
             official={name: -1.0 if np.isnan(value) else value for name, value in values.items()},
-            details=self._details() if self.details else None,
+            details=self._details(judged) if self.details else None,
         )
 
-    def _of_class(self, label: int, videos: Iterable[int]) -> list[Matches]:
-        """In the order of the video ids, which decides between equal scores."""
-        return [self._matches[v][label] for v in sorted(videos) if label in self._matches[v]]
-
-    def _ap(self, videos: Sequence[int]) -> float:
-        """AP of some videos, 0 to 1: the mean over the categories with an instance in them."""
-        labels = sorted({label for v in videos for label in self._matches[v]})
-        of_labels = [[m.first_range() for m in self._of_class(label, videos)] for label in labels]
-        precisions = [_precision(matches) for matches in of_labels if sum(m.instances[0] for m in matches)]
-        return mean(np.array(precisions))
-
-    def _details(self) -> Details:
-        matches = {label: self._of_class(label, self._matches) for label in range(len(self.categories))}
+    def _details(self, judged: Judged) -> Details:
         return Details(
-            per_length=self._ap_by(self._lengths, LENGTHS),
-            per_occlusion=self._ap_by(self._occlusions, occlusion.LEVELS),
-            errors=errors.gains(self._faults, {label: found for label, found in matches.items() if found}),
+            per_length=self._ap_by(judged, self._lengths, LENGTHS),
+            per_occlusion=self._ap_by(judged, self._occlusions, occlusion.LEVELS),
+            errors=errors.gains(self._faults, judged),
             tracking=tracking.total(self._identities).rates(),
         )
 
-    def _ap_by(self, group_of: Mapping[int, str], names: Iterable[str]) -> dict[str, float]:
+    def _ap_by(self, judged: Judged, group_of: Mapping[int, str], names: Iterable[str]) -> dict[str, float]:
         groups = {name: [video for video, group in group_of.items() if group == name] for name in names}
-        return defined({name: 100 * self._ap(videos) for name, videos in groups.items()})
-
-
-def _precision(matches: Sequence[Matches]) -> float:
-    """Mean over thresholds and recall levels of one class that has an instance."""
-    if not any(m.hits.any() for m in matches):
-        return 0.0
-    return mean(matching.curve(matches).precision)
-
-
-def _nothing() -> Matches:
-    none = np.zeros((len(AREA_RANGES), len(matching.THRESHOLDS), 0), bool)
-    return Matches(np.zeros(0), none, none, np.zeros(len(AREA_RANGES), np.int64), np.zeros(none.shape[1:], np.int64))
-
-
-def _judge(video: GroundTruthVideo, tracks: Sequence[Track], overlap: Overlap) -> dict[int, Judged]:
-    """The matches of every class that occurs in the video."""
-    labels = np.array([track.label for track in tracks], int)
-    truth_labels = np.array([track.label for track in video.tracks], int)
-    scores = np.array([track.score for track in tracks], float)
-    order = np.argsort(-scores, kind="stable")
-    areas, truth_areas = _mean_areas(overlap.found), _truth_areas(video, overlap)
-    crowds = np.array([track.iscrowd for track in video.tracks], bool)
-    countable = np.array([track.id != 0 for track in video.tracks], bool)
-    ious = overlap.tube_ious()
-    judged = {}
-    for label in sorted({*labels.tolist(), *truth_labels.tolist()}):
-        own = order[labels[order] == label][: matching.MOST_TRACKS]
-        there = np.flatnonzero(truth_labels == label)
-        candidates = Candidates(
-            scores[own], areas[own], ious[np.ix_(own, there)], truth_areas[there], crowds[there], countable[there]
-        )
-        judged[label] = Judged(matching.match(candidates, list(AREA_RANGES.values())), own, there)
-    return judged
-
-
-def _mean_areas(areas: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Floats:
-    """(N, T) -> (N,) mean over the frames with a pixel, 0 without one."""
-    means: Floats = areas.sum(axis=1) / np.maximum((areas > 0).sum(axis=1), 1)
-    return means
-
-
-def _truth_areas(video: GroundTruthVideo, overlap: Overlap) -> Floats:
-    """(G,) likewise, of the areas that the file gives, if it does."""
-    means = _mean_areas(overlap.truth)
-    for g, track in enumerate(video.tracks):
-        if track.areas is not None:
-            seen = [area for area in track.areas if area]
-            means[g] = np.mean(seen) if seen else 0.0
-    return means
+        aps = {n: judged.of_videos(v).by_class(len(self.categories), ())[0][:, 0] for n, v in groups.items()}
+        return defined({name: 100 * mean(ap) for name, ap in aps.items()})

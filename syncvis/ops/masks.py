@@ -15,7 +15,7 @@ from pycocotools import mask as coco
 
 from syncvis.errors import DataError
 from syncvis.ops.run_lengths import DamagedRunsError, parse_counts
-from syncvis.structures import RLE
+from syncvis.predictions import RLE
 
 Runs = NDArray[np.int64]
 

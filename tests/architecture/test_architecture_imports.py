@@ -19,8 +19,8 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 # Lowest first: a part of syncvis imports only what stands before it.
 ORDER = (
-    "errors", "structures", "config", "files", "distributed", "visualization", "ops", "models", "losses", "data",
-    "evaluation", "sync", "methods", "training", "interop", "data_cli", "cli", "__main__",
+    "errors", "predictions", "structures", "config", "files", "distributed", "visualization", "ops", "models", "losses",
+    "data", "evaluation", "sync", "methods", "training", "interop", "data_cli", "cli", "__main__",
 )  # fmt: skip
 
 MAX_LINES = 400
@@ -118,6 +118,12 @@ def test_planning_and_reporting_start_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+def test_results_are_evaluated_without_torch() -> None:
+    code = "import sys, syncvis.cli, syncvis.evaluation.files as f; print(f.evaluate.__name__, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["evaluate", "False"]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_ids)

@@ -12,11 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from syncvis.cli import app
+from syncvis.data.ytvis import VideoDataset
 from syncvis.errors import DataError, StorageError
 from syncvis.evaluation.annotations import read_truth
 from syncvis.evaluation.files import evaluate_files
 from syncvis.evaluation.json_rows import json_rows
-from syncvis.evaluation.results import write_results
+from syncvis.evaluation.results import read_results, write_results
+from syncvis.evaluation.ytvis import evaluate, ground_truth
 from syncvis.ops import masks
 from syncvis.structures import Track, VideoPrediction
 
@@ -68,6 +70,20 @@ def test_areas_ids_and_polygons_of_the_file_are_read(tmp_path: Path) -> None:
     assert (video.height, video.width, video.length) == (6, 8, 2)
     assert (track.label, track.id, track.areas) == (1, 1, [9, None])
     assert track.segmentations[1] == masks.encode(SQUARE)
+
+
+def test_the_data_sets_reader_takes_the_sizes_of_the_file(tmp_path: Path) -> None:
+    changed = tree()
+    changed["annotations"][0]["areas"] = [200.0**2, None]
+    truth, results = written(tmp_path, changed, [row()])
+    (tmp_path / "JPEGImages").mkdir()
+    dataset = VideoDataset.load(tmp_path, "gt.json")
+    predictions = read_results(results, [category.id for category in dataset.categories])
+    evaluation = evaluate(ground_truth(dataset), predictions, [category.name for category in dataset.categories])
+    assert evaluation.official == evaluate_files(truth, results)[0].official
+    assert evaluation.official["ARm"] >= 0 > evaluation.official["ARs"]
+    kept = dataset.relabelled(dataset.categories[1:], [-1, 0])
+    assert kept.videos[0].tracks[0].mean_area == 200.0**2
 
 
 def change(place: tuple[Any, ...], value: Any) -> dict[str, Any]:

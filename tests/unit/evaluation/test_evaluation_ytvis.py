@@ -466,6 +466,7 @@ def test_ground_truth_takes_rles_polygons_and_gaps() -> None:
         label=2,
         iscrowd=0,
         segmentations=(rle, [[2.0, 1.0, 5.0, 1.0, 5.0, 4.0, 2.0, 4.0]], None, []),
+        mean_area=None,
         mask=lambda t: square,
     )
     video = ReadVideo(id=5, height=6, width=7, file_names=("a", "b", "c", "d"), tracks=(track,))
