@@ -19,7 +19,8 @@ from cells import NK, alter, claim_of, finish, sweep_often, take
 
 from sweeps.commands import status as status_module
 from sweeps.database import attempts, cells, members
-from sweeps.experiment import load_experiment, plan_cells
+from sweeps.enrolment import enrol
+from sweeps.experiment import load_experiment, plan_cells, study_at
 from sweeps.ledger import Ledger
 from sweeps.view import StudyKey
 from syncvis.errors import ConfigError, StorageError
@@ -101,6 +102,20 @@ def test_plan_takes_rates_of_cells_alike_but_not_of_others(sweep, two_experiment
     both = sweep("plan", "other", "frames", "--scale", "smoke").output
     assert "left: 6.00 hours of one worker" in both
     assert "and 4 cells that were not measured" in both
+
+
+def test_plan_of_a_search_counts_what_it_will_still_choose(sweep, write_experiment, tmp_path):
+    path = write_experiment("nk", search={"sampler": "random", "trials": 7}, seeds=[0])
+    study, ledger = study_at(load_experiment(path, "smoke"), "smoke"), Ledger(tmp_path / "outputs" / "ledger.db")
+    before = next(line for line in lines_of(sweep("plan", "nk", "--scale", "smoke").output) if line[:1] == ["nk-smoke"])
+    assert before[1:] == ["7", "7", "0", "0", "0", "7", "not measured", "not measured"]
+    enrol(ledger, study, tmp_path / "outputs" / "runs")
+    for position, value in enumerate([2, 10]):
+        ledger.append(NK, study.cell({"Nk": value}, 0, position))
+    finish(ledger)
+    alter(ledger, "UPDATE attempts SET started = 0, ended = 7200")
+    line = next(line for line in lines_of(sweep("plan", "nk", "--scale", "smoke").output) if line[:1] == ["nk-smoke"])
+    assert line[1:] == ["7", "7", "1", "0", "0", "6", "3.6e+03 (0)", "12.00"]
 
 
 def test_status_shows_states_running_trials_and_failures_without_any_file(sweep, outputs, tmp_path):
