@@ -106,6 +106,11 @@ def found_tubes(video: GroundTruthVideo, tracks: Sequence[Track]) -> Iterator[tu
     return _tubes(video, [track.masks for track in tracks], partial(_found, video))
 
 
+def all_tubes(video: GroundTruthVideo, tracks: Sequence[Track]) -> list[Tube]:
+    """All of :func:`found_tubes`, in the order of the tracks."""
+    return [tube for _, tube in sorted(found_tubes(video, tracks), key=itemgetter(0))]
+
+
 def _tubes(
     video: GroundTruthVideo, tracks: Sequence[Frames], where: Callable[[int, int], str]
 ) -> Iterator[tuple[int, Tube]]:

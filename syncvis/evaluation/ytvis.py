@@ -8,7 +8,6 @@ keeps scores and which track has found what.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from operator import itemgetter
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +16,7 @@ from syncvis.errors import DataError
 from syncvis.evaluation import errors, occlusion, tracking
 from syncvis.evaluation.errors import Fault
 from syncvis.evaluation.judged import Judged, judge
-from syncvis.evaluation.overlaps import check, found_tubes, overlap, truth_tubes
+from syncvis.evaluation.overlaps import all_tubes, check, overlap, truth_tubes
 from syncvis.evaluation.summary import Details, Evaluation, defined, mean, official
 from syncvis.evaluation.truth import GroundTruthTrack, GroundTruthVideo, ground_truth
 from syncvis.predictions import Track, VideoPrediction
@@ -141,8 +140,7 @@ class Evaluator:
         crowds = np.array([track.iscrowd for track in video.tracks], bool)
         scores = np.array([track.score for track in tracks], float)
         truth = truth_tubes(video)
-        found = [tube for _, tube in sorted(found_tubes(video, tracks), key=itemgetter(0))]
-        every = overlap(found, truth, video.length)
+        every = overlap(all_tubes(video, tracks), truth, video.length)
         boxes = np.array([tube.boxes for tube in truth], np.int64).reshape(-1, video.length, 4)
         self._lengths[video.id] = next(name for name, most in LENGTHS.items() if video.length <= most)
         self._occlusions[video.id] = occlusion.level(occlusion.overlap_rate(boxes[~crowds]))

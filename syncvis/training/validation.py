@@ -14,7 +14,7 @@ from syncvis.data.ytvis import Video, VideoDataset
 from syncvis.distributed import any_process, gather, rank, world_size
 from syncvis.errors import Interrupted
 from syncvis.evaluation import tracking
-from syncvis.evaluation.overlaps import compare
+from syncvis.evaluation.overlaps import all_tubes, overlap, truth_tubes
 from syncvis.evaluation.tracking import Identities
 from syncvis.evaluation.ytvis import Evaluation, Evaluator, GroundTruthVideo, ground_truth
 from syncvis.methods.base import Method
@@ -109,7 +109,7 @@ def predict_one(
 def _identities(truth: GroundTruthVideo, prediction: VideoPrediction) -> Identities:
     """Of the confident tracks alone, which are few."""
     tracks = [track for track in prediction.tracks if track.score >= tracking.MIN_SCORE]
-    labels = max([0, *(track.label for track in tracks), *(track.label for track in truth.tracks)]) + 1
+    every = overlap(all_tubes(truth, tracks), truth_tubes(truth), truth.length)
     crowds = np.array([track.iscrowd for track in truth.tracks], bool)
     scores = np.array([track.score for track in tracks], float)
-    return tracking.identities(compare(truth, tracks, labels, all_pairs=True), scores, crowds)
+    return tracking.identities(every, scores, crowds)

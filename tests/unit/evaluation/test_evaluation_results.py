@@ -72,7 +72,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match=r"results\.json: cannot be written \(No space left on device\)"):
+    with pytest.raises(StorageError, match=r"results\.json: cannot be written \(the disk is full\)"):
         write_results(path, [], CATEGORY_IDS)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["results.json"]
