@@ -15,7 +15,8 @@ from rich.table import Table
 from sweeps.experiment import Cell, Scale, find_experiments, load_experiment, plan_cells
 from sweeps.ledger import Ledger
 from sweeps.runner import Sweep, SweepOptions
-from sweeps.tracking import Mode
+from sweeps.tracking.commands import sync
+from sweeps.tracking.environment import Mode
 from sweeps.view import StudyKey
 from sweeps.worker import STORAGE_VARIABLE
 from syncvis.files import write_text
@@ -24,6 +25,7 @@ PATIENCE_SECONDS = 10.0
 """How long a command waits for a database; workers wait longer."""
 
 app = typer.Typer(help="Run experiments as sweeps of many cells.", no_args_is_help=True)
+app.command()(sync)
 
 
 Names = Annotated[

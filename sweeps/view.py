@@ -109,10 +109,13 @@ class View:
         query = query if hashes is None else query.where(results.c.cell_hash.in_(hashes))
         return {row["cell_hash"]: json.loads(row["result"]) for row in self._database.read(query)}
 
-    def metrics(self, cell_hash: str, after: int = -1) -> dict[int, Row]:
-        """Line number -> row of a cell's metrics, in order; only lines greater than ``after``."""
+    def metrics(
+        self, cell_hash: str, after: int = -1, attempt: int | None = None, limit: int | None = None
+    ) -> dict[int, Row]:
+        """Line number -> row of a cell's metrics, in order; only lines greater than ``after``, and of one attempt."""
         query = sa.select(metrics.c.line, metrics.c.row).where(metrics.c.cell_hash == cell_hash)
-        found = self._database.read(query.where(metrics.c.line > after).order_by(metrics.c.line))
+        query = query if attempt is None else query.where(metrics.c.attempt == attempt)
+        found = self._database.read(query.where(metrics.c.line > after).order_by(metrics.c.line).limit(limit))
         return {row["line"]: json.loads(row["row"]) for row in found}
 
     def last_metrics(self, cell_hash: str, number: int = 50) -> list[Row]:
@@ -131,6 +134,23 @@ class View:
         query = sa.select(attempts, cells.c.number).join_from(attempts, cells).where(among(keys))
         query = query if number is None else query.where(cells.c.number == number)
         return self._database.read(query.order_by(cells.c.number, attempts.c.attempt))
+
+    def ended(self, keys: Keys = None, since: float = 0.0) -> list[Row]:
+        """Hash, number, attempt, state and time of the cells that ended then or later (seconds since 1970)."""
+        columns = cells.c.cell_hash, cells.c.number, cells.c.attempt, cells.c.state, cells.c.finished
+        query = sa.select(*columns).where(cells.c.finished >= since, among(keys))
+        return self._database.read(query.order_by(cells.c.number))
+
+    def cell_of(self, cell_hash: str) -> Row:
+        """All columns of one cell, by its hash."""
+        (row,) = self._database.read(sa.select(cells).where(cells.c.cell_hash == cell_hash))
+        return row
+
+    def memberships(self, cell_hash: str) -> list[tuple[StudyKey, Row]]:
+        """The studies that have the cell, and the labels of its axes there."""
+        query = sa.select(members).where(members.c.cell_hash == cell_hash)
+        found = self._database.read(query.order_by(members.c.experiment, members.c.scale))
+        return [(StudyKey(row["experiment"], row["scale"]), json.loads(row["axes"])) for row in found]
 
     def is_stopping(self, keys: Keys = None) -> bool:
         """Whether all of these studies were asked to stop."""
