@@ -22,6 +22,8 @@ from sweeps.worker import STORAGE_VARIABLE
 
 POLL_SECONDS = 2.0
 ORPHAN_SECONDS = 3.0
+MAX_RUNS, RENEW = 2000, 3
+"""After so many runs a new process goes on (this one ends with the code): wandb keeps some memory of each."""
 PATIENCE_SECONDS = 10.0
 """How long to wait for the ledger; after that, a new process tries."""
 
@@ -31,13 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pulse, finish = _own_output(), _finish_asked()
     with only_mirror(options.folder) as alone:
         if alone:
-            _mirror(options, pulse, finish)
-            return 0
+            return _mirror(options, pulse, finish)
     print(f"{options.folder}: another process mirrors to it", flush=True)
     return 1
 
 
-def _mirror(options: argparse.Namespace, pulse: int, finish: threading.Event) -> None:
+def _mirror(options: argparse.Namespace, pulse: int, finish: threading.Event) -> int:
     view = Ledger(os.environ[STORAGE_VARIABLE], PATIENCE_SECONDS, is_open=True).view
     keys = [StudyKey.parse(name) for name in options.studies] if options.studies else None
     mirror = Mirror(view, options.folder, options.mode, keys, options.artifacts, lambda end: _say(pulse, end))
@@ -45,11 +46,12 @@ def _mirror(options: argparse.Namespace, pulse: int, finish: threading.Event) ->
         last_time = finish.is_set()
         more = mirror.step()
         _say(pulse, False)
-        if last_time and not more:
+        if (last_time and not more) or mirror.completed >= MAX_RUNS:
             break
         if not more:
             finish.wait(POLL_SECONDS)
     mirror.close()
+    return 0 if last_time and not more else RENEW
 
 
 def _parser() -> argparse.ArgumentParser:

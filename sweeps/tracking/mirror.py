@@ -54,7 +54,7 @@ class Mirror:
         self._open: dict[str, WandbRun] = {}
         self._ended: deque[Row] = deque()
         self._queued: set[tuple[str, int]] = set()
-        self._since = 0.0
+        self._since, self.completed = 0.0, 0
         self._drop_incomplete()
 
     def step(self) -> bool:
@@ -108,6 +108,7 @@ class Mirror:
         self._copy(run, cell_hash)
         folder = run.complete(row, self._view.results([cell_hash]).get(cell_hash), self._weights)
         self._notes.add("complete", cell_hash, folder=folder, uploaded=self._mode == "online")
+        self.completed += 1
         self._alive(True)
 
     def _copy(self, run: WandbRun, cell_hash: str, attempt: int | None = None) -> None:
