@@ -16,12 +16,12 @@ from pathlib import Path
 from sweeps.ledger import Ledger
 from sweeps.tracking.mirror import Mirror
 from sweeps.tracking.notes import only_mirror
+from sweeps.tracking.process import POLL_SECONDS
 from sweeps.tracking.processes import end_service_of
 from sweeps.view import StudyKey
 from sweeps.worker import STORAGE_VARIABLE
 
-POLL_SECONDS = 2.0
-ORPHAN_SECONDS = 3.0
+ORPHAN_SECONDS = 2.0
 MAX_RUNS, RENEW = 2000, 3
 """After so many runs a new process goes on (this one ends with the code): wandb keeps some memory of each."""
 PATIENCE_SECONDS = 10.0
@@ -49,7 +49,7 @@ def _mirror(options: argparse.Namespace, pulse: int, finish: threading.Event) ->
         if (last_time and not more) or mirror.completed >= MAX_RUNS:
             break
         if not more:
-            finish.wait(POLL_SECONDS)
+            finish.wait(options.poll)
     mirror.close()
     return 0 if last_time and not more else RENEW
 
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--mode", choices=("offline", "online"), default="offline")
     parser.add_argument("--studies", nargs="*", help="names such as nk-small; default: all")
+    parser.add_argument("--poll", type=float, default=POLL_SECONDS, help="seconds between two looks at the ledger")
     parser.add_argument("--artifacts", action="store_true")
     return parser
 

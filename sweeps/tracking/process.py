@@ -24,6 +24,7 @@ MAX_PAUSE_SECONDS = 300.0
 LAST_TRIES = 2
 """How often in a row it may fail without completing a run once it was told to finish."""
 LOOK_SECONDS = 0.2
+POLL_SECONDS = 2.0
 
 
 class MirrorProcess:
@@ -33,6 +34,7 @@ class MirrorProcess:
         storage: SQLite file or URL of the ledger, handed on in the environment.
         folder: ``outputs/wandb``; what goes wrong is in ``mirror.log`` there.
         silence: seconds; see ``SILENCE_SECONDS``.
+        poll: seconds between two looks at the ledger.
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class MirrorProcess:
         keys: Sequence[StudyKey] | None,
         artifacts: bool = False,
         silence: float | None = None,
+        poll: float = POLL_SECONDS,
     ):
-        words = [sys.executable, "-m", "sweeps.tracking", str(folder), "--mode", mode]
+        words = [sys.executable, "-m", "sweeps.tracking", str(folder), "--mode", mode, "--poll", str(poll)]
         words += ["--artifacts"] * artifacts + (["--studies", *(key.name for key in keys)] if keys else [])
         self._command, self._folder = words, folder
         self._environment = {**wandb_environment(folder, mode), STORAGE_VARIABLE: storage}
@@ -61,8 +64,9 @@ class MirrorProcess:
         self._thread.join()
 
     def _tend(self) -> None:
-        failures = 0
-        while not self._kill.is_set():
+        failures = last_tries = 0
+        while not self._kill.is_set() and last_tries < LAST_TRIES:
+            is_last = self._finish.is_set()
             try:
                 code, progress = self._live()
             except OSError as error:  # no process, no folder, no room for the log
@@ -71,12 +75,9 @@ class MirrorProcess:
             if code == 0:
                 return
             failures = 1 if progress else failures + 1
-            if self._finish.is_set():
-                if failures >= LAST_TRIES:
-                    return
-                self._kill.wait(0.1)
-            else:
-                self._finish.wait(min(2.0**failures, MAX_PAUSE_SECONDS))
+            last_tries = 0 if progress else last_tries + is_last
+            if not is_last:
+                self._finish.wait(min(2.0 ** (failures - 1), MAX_PAUSE_SECONDS))
 
     def _live(self) -> tuple[int, bool]:
         """One life of the process: how it ended, and whether it completed a run."""

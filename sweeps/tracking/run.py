@@ -150,11 +150,11 @@ class WandbRun:
     def _read_back(self, code: int) -> None:
         """wandb says nothing when its service died or the disk is full, so the file itself is asked."""
         deadline = time.monotonic() + FINISH_SECONDS
-        while (found := self._found()) != (self.steps, code):
-            if time.monotonic() > deadline:
-                steps, end = found
-                raise IncompleteError(f"{self._file}: {len(steps)} of {len(self.steps)} steps, exit code {end}")
-            time.sleep(0.01)
+        while (found := self._found())[1] is None and time.monotonic() < deadline:
+            time.sleep(0.01)  # the end of the file comes a little after that of the run
+        steps, end = found
+        if found != (self.steps, code):
+            raise IncompleteError(f"{self._file}: {len(steps)} of {len(self.steps)} steps, exit code {end}")
 
     def _found(self) -> tuple[list[int], int | None]:
         try:

@@ -43,7 +43,7 @@ def test_a_running_trial_is_followed_through_a_second_attempt(trials):
     trials.ledger.release(first)
     second = trials.claim(0)
     trials.record(second, 6, scale=2.0)  # the lines from 6 on are still the first attempt's
-    time.sleep(2.5)
+    time.sleep(1.0)
     trials.record(second, 6, 6, scale=2.0)
     trials.finish(second)
     mirror.close(30)
@@ -53,7 +53,7 @@ def test_a_running_trial_is_followed_through_a_second_attempt(trials):
 
 
 def test_kills_at_any_moment_lose_and_double_nothing(trials):
-    trials.done(12, rows=300)
+    trials.done(8, rows=250)
     dice, mirror = random.Random(0), trials.mirror()
     for _ in range(3):
         (pid,) = wait_for(lambda: mirror_pids(trials.wandb))
@@ -63,7 +63,7 @@ def test_kills_at_any_moment_lose_and_double_nothing(trials):
         wait_for(lambda pid=pid: pid not in mirror_pids(trials.wandb))
     mirror.close(40)
     assert trials.waiting() == 0
-    trials.assert_mirrored(12)
+    trials.assert_mirrored(8)
     assert_nothing_left(trials)
 
 
@@ -133,7 +133,7 @@ def mounted(trials):
 @pytest.mark.parametrize("options", ["size=200k", "ro"])
 def test_a_full_or_read_only_disk_ends_in_bounded_time_and_is_caught_up_later(trials, mounted, options):
     mounted(options)
-    trials.done(3, rows=900)
+    trials.done(2, rows=1500)
     started = time.monotonic()
     trials.mirror().close(25)
     assert time.monotonic() - started < 26
@@ -141,10 +141,10 @@ def test_a_full_or_read_only_disk_ends_in_bounded_time_and_is_caught_up_later(tr
     assert_nothing_left(trials)
     subprocess.run(["umount", "-l", str(trials.wandb)], check=True)
     trials.mirror_all()
-    trials.assert_mirrored(3)
+    trials.assert_mirrored(2)
 
 
 def test_what_trains_and_what_plans_does_not_import_wandb():
-    code = "import sys, sweeps.trial, sweeps.worker, sweeps.runner, sweeps.cli; print({'wandb', 'numpy'} & set(sys.modules))"
+    code = "import sys, sweeps.trial, sweeps.worker, sweeps.cli; print({'wandb', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
