@@ -33,7 +33,7 @@ ENVIRONMENT = {"HOME": "/where/alice", "USER": "alice", "MY_TOKEN": "abcdef12", 
     [
         ("/where/alice/data/ytvis 2021", "ytvis 2021"),
         ("/where/alice", "***"),
-        ("C:\\Users\\alice\\set", "set"),
+        ("C:\\Sets\\alice\\set", "set"),
         ("../sets/ytvis/", "ytvis"),
         ("~bob", "***"),
         ("s3://user:abcdef12@host/bucket/w.pt", "w.pt"),
