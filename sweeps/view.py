@@ -136,7 +136,7 @@ class View:
         return self._database.read(query.order_by(cells.c.number, attempts.c.attempt))
 
     def ended(self, keys: Keys = None, since: float = 0.0) -> list[Row]:
-        """Hash, number, attempt, state and time of the cells that ended then or later (seconds since 1970), in order."""
+        """Hash, number, attempt, state, time of the cells that ended then or later (seconds since 1970), so ordered."""
         columns = cells.c.cell_hash, cells.c.number, cells.c.attempt, cells.c.state, cells.c.finished
         query = sa.select(*columns).where(cells.c.finished >= since, among(keys))
         return self._database.read(query.order_by(cells.c.finished, cells.c.number))

@@ -16,7 +16,7 @@ from sweeps.tracking.media import IDENTITY, pictures, video_table
 from sweeps.tracking.public import Public
 from sweeps.tracking.wandb_file import steps_and_end
 
-FINISH_SECONDS = 5.0
+FINISH_SECONDS = 2.0
 FACTS = ("commit", "dirty", "diff", "environment", "data_fingerprint", "parameters", "peak_memory_mb")
 EXIT_CODES = {"done": 0, "pruned": 0, "gave_up": 1}
 
@@ -60,7 +60,7 @@ class Birth:
             group=self.studies[0] if self.studies else None,
             tags=self.tags,
             config=dict(self.config),
-            settings=_settings(wandb),
+            settings=_settings(wandb, 20 if self.mode == "online" else 10),
         )
 
 
@@ -176,7 +176,7 @@ class WandbRun:
         return folder.name
 
 
-def _settings(wandb: Any) -> Any:
+def _settings(wandb: Any, init_seconds: int) -> Any:
     """Nothing about the machine, and nothing that costs time in a start."""
     return wandb.Settings(
         x_save_requirements=False,
@@ -192,7 +192,7 @@ def _settings(wandb: Any) -> Any:
         save_code=False,
         symlink=False,
         host="",
-        init_timeout=20,
+        init_timeout=init_seconds,
         console="off",
         silent=True,
     )

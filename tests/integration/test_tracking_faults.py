@@ -70,7 +70,7 @@ def test_kills_at_any_moment_lose_and_double_nothing(trials):
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_dead_or_frozen_service_is_replaced(trials, sign):
     trials.claim(6)
-    mirror = trials.mirror(silence=4.0)
+    mirror = trials.mirror(silence=3.0)
     (core,) = wait_for(lambda: core_pids(trials.wandb))
     wait_for(lambda: list(trials.wandb.glob("offline-run-*")))
     os.kill(core, sign)
@@ -133,7 +133,7 @@ def mounted(trials):
 @pytest.mark.parametrize("options", ["size=200k", "ro"])
 def test_a_full_or_read_only_disk_ends_in_bounded_time_and_is_caught_up_later(trials, mounted, options):
     mounted(options)
-    trials.done(2, rows=1500)
+    trials.done(2, rows=1000)
     started = time.monotonic()
     trials.mirror().close(25)
     assert time.monotonic() - started < 26
