@@ -33,7 +33,8 @@ def reason_to_prune(ledger: Ledger, claim: Claim) -> str | None:
 
     A cell that several studies share goes on as long as one of them wants it.
     """
-    owners = ledger.view.studies(ledger.view.owners(claim.cell_hash)).values()
+    keys = [key for key, _ in ledger.view.memberships(claim.cell_hash)]
+    owners = ledger.view.studies(keys).values()
     reasons = [_reason(ledger.view, stored, claim.cell_hash) for stored in owners]
     return reasons[0] if reasons and all(reasons) else None
 

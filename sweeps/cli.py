@@ -25,7 +25,8 @@ from sweeps.experiment import find_experiments, load_experiment, study_at
 from sweeps.ledger import Ledger
 from sweeps.runner import Sweep, SweepOptions
 from sweeps.space import SamplerName, Search
-from sweeps.tracking import Mode
+from sweeps.tracking.commands import sync
+from sweeps.tracking.environment import Mode
 
 app = typer.Typer(help="Run experiments as sweeps of many cells.", no_args_is_help=True)
 app.command()(plan)
@@ -40,6 +41,7 @@ def run(
     out: Out = OUT,
     storage: Storage = None,
     wandb: Annotated[Mode, typer.Option(help="W&B mirror.")] = "offline",
+    artifacts: Annotated[bool, typer.Option("--artifacts", help="Give W&B the weights, too.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     sampler: Annotated[SamplerName | None, typer.Option(help="Choose cells by it; default: the experiment's.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Cells that a sampler may choose.")] = None,
@@ -51,7 +53,8 @@ def run(
 
     Exit code 5: cells were given up; 75: interrupted.
     """
-    options = SweepOptions(out, storage, workers, tuple(gpus.split(",")) if gpus else (), wandb, device)
+    given = tuple(gpus.split(",")) if gpus else ()
+    options = SweepOptions(out, storage, workers, given, wandb, device, artifacts=artifacts)
     ledger = Ledger(options.ledger, PATIENCE_SECONDS)
     change: Change = "replace" if replace else "extend" if extend else "none"
     keys = []
@@ -64,7 +67,7 @@ def run(
     raise typer.Exit(Sweep(ledger, keys, options, Console()).run())
 
 
-for command in (work, status, dashboard, stop, resume, retry, log, show, rerun, export, gc):
+for command in (work, status, dashboard, sync, stop, resume, retry, log, show, rerun, export, gc):
     app.command()(command)
 
 

@@ -21,7 +21,7 @@ from sweeps.database import PATIENCE_SECONDS, Database, Row, attempts, cells, me
 from sweeps.experiment import Cell
 from sweeps.failpoints import failpoint
 from sweeps.identity import died_here, kill_here
-from sweeps.view import Keys, StudyKey, View, among
+from sweeps.view import Keys, StudyKey, View, among, exists_for_each_cell
 
 MAX_FAILURES = 3
 # Higher than for errors: a process may be killed through no fault of its cell, and the next one resumes the cell.
@@ -91,6 +91,7 @@ class Ledger:
             row |= {"size": size, "run_root": str(run_root), "stopping": False}
             connection.execute(studies.insert().values(**row, created=found["created"] if found else now))
             _add_cells(connection, key, planned or [], str(run_root), now)
+            self._database.gather_statistics(connection)
 
         self._database.run(work)
 
@@ -302,7 +303,8 @@ def _running() -> sa.Select[Any]:
 def _first_planned(keys: Keys) -> sa.Select[Any]:
     """The planned cell with the lowest number of a study that goes on."""
     goes_on = sa.and_(members.c.experiment == studies.c.experiment, members.c.scale == studies.c.scale)
-    wanted = sa.exists().where(members.c.cell_hash == cells.c.cell_hash, goes_on, sa.not_(studies.c.stopping))
+    mine = sa.and_(members.c.cell_hash == cells.c.cell_hash, goes_on, sa.not_(studies.c.stopping))
+    wanted = exists_for_each_cell(sa.select(sa.literal(1)).select_from(members, studies).where(mine))
     query = sa.select(cells).where(cells.c.state == "planned", wanted, among(keys))
     return query.order_by(cells.c.number).limit(1).with_for_update(skip_locked=True)
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sweeps import tracking
 from sweeps.database import psycopg_url
 from sweeps.ledger import Ledger
 from sweeps.pool import Pool, WorkerOptions
 from sweeps.progress import ENDED, Watcher, names_of, progress_of
+from sweeps.tracking.environment import LOG, Mode
+from sweeps.tracking.notes import number_waiting
+from sweeps.tracking.process import MirrorProcess
 from sweeps.trial import LEASE_SECONDS, RUN
 from sweeps.view import StudyKey
 from sweeps.worker import POLL_SECONDS
@@ -38,6 +40,7 @@ class SweepOptions:
         workers: processes on this machine; None for one per GPU, or per core where no GPU is named.
         gpus: what each worker may use, as for CUDA_VISIBLE_DEVICES.
         run: "module:function" that trains a cell.
+        artifacts: give W&B a reference to the weights of every done cell.
         wandb_seconds: how long the W&B mirror may take to catch up at the end.
     """
 
@@ -45,12 +48,13 @@ class SweepOptions:
     storage: str | None = None
     workers: int | None = None
     gpus: tuple[str, ...] = ()
-    wandb: tracking.Mode = "offline"
+    wandb: Mode = "offline"
     device: str = "cpu"
     run: str = RUN
     lease: float = LEASE_SECONDS
     poll: float = POLL_SECONDS
     wandb_seconds: float = 60.0
+    artifacts: bool = False
 
     @property
     def ledger(self) -> str:
@@ -154,21 +158,20 @@ class Sweep:
         if options.wandb == "disabled" or not (self._waiting() or self._something_left()):
             yield
             return
-        process = tracking.start_mirror(options.ledger, options.wandb_folder, options.wandb, self._keys)
+        mirror = MirrorProcess(options.ledger, options.wandb_folder, options.wandb, self._keys, options.artifacts)
         seconds = STOPPED_WANDB_SECONDS
         try:
             yield
             seconds = options.wandb_seconds
         finally:
-            tracking.end_mirror(process, seconds)
+            mirror.close(seconds)
             waiting = self._waiting()
             if waiting:
-                log = options.wandb_folder / "mirror.log"
+                log = options.wandb_folder / LOG
                 self._say_once(f"warning: W&B lacks {waiting} finished runs (see {log}); the next sweep copies them")
 
     def _waiting(self) -> int:
-        done = self._view.cells(self._keys, ["done"])
-        return sum(tracking.is_waiting(Path(row["run_dir"])) for row in done)
+        return number_waiting(self._view, self._options.wandb_folder, self._keys)
 
     def _report(self) -> int:
         """Print what was done, what was given up and why, and where everything is."""

@@ -82,11 +82,6 @@ class View:
                 found[key] = StoredStudy(key, definition, row["size"], row["run_root"], row["stopping"])
         return found
 
-    def owners(self, cell_hash: str) -> list[StudyKey]:
-        """The studies that have this cell."""
-        query = sa.select(members.c.experiment, members.c.scale).where(members.c.cell_hash == cell_hash)
-        return [StudyKey(row["experiment"], row["scale"]) for row in self._database.read(query)]
-
     def read(self, query: sa.Select[Any]) -> list[Row]:
         """Rows of any other question on the ledger's tables, with its patience and errors."""
         return self._database.read(query)
@@ -146,10 +141,13 @@ class View:
         query = query if hashes is None else query.where(results.c.cell_hash.in_(hashes))
         return {row["cell_hash"]: json.loads(row["result"]) for row in self._database.read(query)}
 
-    def metrics(self, cell_hash: str, after: int = -1) -> dict[int, Row]:
-        """Line number -> row of a cell's metrics, in order; only lines greater than ``after``."""
+    def metrics(
+        self, cell_hash: str, after: int = -1, attempt: int | None = None, limit: int | None = None
+    ) -> dict[int, Row]:
+        """Line number -> row of a cell's metrics, in order; only lines greater than ``after``, and of one attempt."""
         query = sa.select(metrics.c.line, metrics.c.row).where(metrics.c.cell_hash == cell_hash)
-        found = self._database.read(query.where(metrics.c.line > after).order_by(metrics.c.line))
+        query = query if attempt is None else query.where(metrics.c.attempt == attempt)
+        found = self._database.read(query.where(metrics.c.line > after).order_by(metrics.c.line).limit(limit))
         return {row["line"]: json.loads(row["row"]) for row in found}
 
     def final_values(self, key: StudyKey) -> dict[str, float]:
@@ -182,16 +180,28 @@ class View:
         found = self._database.read(query.where(members.c.cell_hash.in_(hashes)).order_by(members.c.experiment.desc()))
         return {row["cell_hash"]: (row["experiment"], json.loads(row["axes"])) for row in found}
 
-    def memberships(self, cell_hash: str) -> list[Row]:
-        """The studies of a cell: ``experiment``, ``scale``, ``position`` and ``axes`` (a dict)."""
-        query = sa.select(members).where(members.c.cell_hash == cell_hash).order_by(members.c.experiment)
-        return [{**row, "axes": json.loads(row["axes"])} for row in self._database.read(query)]
-
     def attempts(self, keys: Keys = None, number: int | None = None) -> list[Row]:
         """Every claim of the cells, or of the one with this trial number: worker, times, outcome, error."""
         query = sa.select(attempts, cells.c.number).join_from(attempts, cells).where(among(keys))
         query = query if number is None else query.where(cells.c.number == number)
         return self._database.read(query.order_by(cells.c.number, attempts.c.attempt))
+
+    def ended(self, keys: Keys = None, since: float = 0.0) -> list[Row]:
+        """Hash, number, attempt, state, time of the cells that ended then or later (seconds since 1970), so ordered."""
+        columns = cells.c.cell_hash, cells.c.number, cells.c.attempt, cells.c.state, cells.c.finished
+        query = sa.select(*columns).where(cells.c.finished >= since, among(keys))
+        return self._database.read(query.order_by(cells.c.finished, cells.c.number))
+
+    def cell_of(self, cell_hash: str) -> Row:
+        """All columns of one cell, by its hash."""
+        (row,) = self._database.read(sa.select(cells).where(cells.c.cell_hash == cell_hash))
+        return row
+
+    def memberships(self, cell_hash: str) -> list[tuple[StudyKey, Row]]:
+        """The studies that have the cell, and the labels of its axes there."""
+        query = sa.select(members).where(members.c.cell_hash == cell_hash)
+        found = self._database.read(query.order_by(members.c.experiment, members.c.scale))
+        return [(StudyKey(row["experiment"], row["scale"]), json.loads(row["axes"])) for row in found]
 
     def is_stopping(self, keys: Keys = None) -> bool:
         """Whether all of these studies were asked to stop."""
@@ -203,7 +213,16 @@ def among(keys: Keys) -> sa.ColumnElement[bool]:
     """The condition that a cell belongs to one of these studies."""
     if keys is None:
         return sa.true()
-    return sa.exists().where(members.c.cell_hash == cells.c.cell_hash, _is_one_of(keys))
+    mine = sa.and_(members.c.cell_hash == cells.c.cell_hash, _is_one_of(keys))
+    return exists_for_each_cell(sa.select(sa.literal(1)).select_from(members).where(mine))
+
+
+def exists_for_each_cell(query: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    """Whether a question about a cell has an answer, asked cell by cell.
+
+    Without the offset PostgreSQL answers it for all cells at once, even where one planned cell is looked for.
+    """
+    return sa.exists(query.correlate(cells).offset(0))
 
 
 def _is_one_of(keys: Sequence[StudyKey]) -> sa.ColumnElement[bool]:

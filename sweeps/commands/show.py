@@ -59,7 +59,7 @@ def record(view: View, number: int) -> Row:
     """Everything that the ledger holds of a trial, with the config as a tree."""
     row = trial_of(view, number)
     result = view.results([row["cell_hash"]]).get(row["cell_hash"])
-    studies = {f"{found['experiment']}-{found['scale']}": found["axes"] for found in view.memberships(row["cell_hash"])}
+    studies = {key.name: axes for key, axes in view.memberships(row["cell_hash"])}
     return {
         **{name: value for name, value in row.items() if name not in ("config", "lease_until")},
         "studies": studies,
