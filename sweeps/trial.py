@@ -48,12 +48,14 @@ class Order:
     Attributes:
         ledger: SQLite file or URL.
         run: "module:function" that trains a cell.
+        processes: how many train it together, see :mod:`sweeps.ranks`.
     """
 
     ledger: str
     claim: Claim
     run: str = RUN
     device: str = "cpu"
+    processes: int = 1
 
 
 def main(order: Order) -> None:

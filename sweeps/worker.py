@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
-from pathlib import Path
 
 from sweeps import trial
 from sweeps.identity import this_process
@@ -39,7 +38,8 @@ class Worker:
         stopped: Whether this worker should end.
         keys: The studies whose cells it may take; None for all.
         grow: Asked when nothing is planned: add a cell to a study that is searched; whether it did.
-        limit: End after so many cells; None works until nothing is left.
+        limit: End after so many cells, or as soon as none is planned; None works until nothing is left.
+        processes: How many train one trial together.
     """
 
     ledger: Ledger
@@ -52,6 +52,7 @@ class Worker:
     lease_seconds: float = LEASE_SECONDS
     poll_seconds: float = POLL_SECONDS
     limit: int | None = None
+    processes: int = 1
 
     def work(self) -> None:
         """Run cells until none is left; waits for cells that others run, in case their process dies.
@@ -68,7 +69,7 @@ class Worker:
                 if taken == self.limit:
                     return
             elif not self.grow():
-                if self.ledger.view.is_over(self.keys):
+                if self.limit is not None or self.ledger.view.is_over(self.keys):
                     return
                 pause.wait(self.poll_seconds)
         raise Interrupted("the worker was told to stop")
@@ -77,7 +78,7 @@ class Worker:
         return self.stopped() or self.ledger.view.is_stopping(self.keys)
 
     def _have_run(self, claim: Claim) -> None:
-        process = _start(Order(self.place, claim, self.run, self.device))
+        process = _start(Order(self.place, claim, self.run, self.device, self.processes))
         asked = False
         try:
             while process.is_alive():
@@ -117,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--lease", type=float, default=LEASE_SECONDS, help="seconds of silence before others take over")
     parser.add_argument("--poll", type=float, default=POLL_SECONDS, help="seconds between two looks")
+    parser.add_argument("--limit", type=int, help="end after so many cells, or as soon as none is planned")
+    parser.add_argument("--processes", type=int, default=1, help="how many train one trial together")
     parser.add_argument("--parent", type=int, help="stop once this process id is no longer the parent")
     options = parser.parse_args(arguments)
     asked = stop_signal()
@@ -136,6 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             device=options.device,
             lease_seconds=options.lease,
             poll_seconds=options.poll,
+            limit=options.limit,
+            processes=options.processes,
         ).work()
     except WorkbenchError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -2,7 +2,8 @@
 
 What it does depends on the config only: AP is a function of Nk and the seed. Files in ``FAKE_FOLDER`` steer the rest:
 every start of a cell leaves a line in ``started``, ``seconds`` holds its duration, ``fail-<Nk>`` makes it fail, and
-``kill-<Nk>`` (then removed) kills its process.
+``kill-<Nk>`` (then removed) kills its process. A run that is stopped leaves the number of its ticks in ``checkpoint``;
+the next one of the cell leaves a line in ``resumed`` and goes on from there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import yaml
 
 from syncvis.config import RunConfig
 from syncvis.errors import DataError, Interrupted
+
+TICK_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -55,18 +58,26 @@ def run(config: RunConfig, out: Path, runtime: Runtime) -> Result:
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     seconds = float((folder / "seconds").read_text()) if (folder / "seconds").exists() else 0.0
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    for tick in range(_first_tick(config, out, folder), round(seconds / TICK_SECONDS)):
         if runtime.should_stop and runtime.should_stop():
-            (out / "checkpoint").touch()
+            (out / "checkpoint").write_text(str(tick))
             raise Interrupted("stopped")
-        time.sleep(0.01)
+        time.sleep(TICK_SECONDS)
     ap = average_precision(config)
     rows = [{"step": 1, "loss": 2.0, "lr": 0.1}, {"step": 2, "loss": 1.0, "lr": 0.1}, {"step": 2, "eval/AP": ap}]
     for line, row in enumerate(rows):
         if runtime.on_row:
             runtime.on_row(line, row)
     return Result(_result(config, ap))
+
+
+def _first_tick(config: RunConfig, out: Path, folder: Path) -> int:
+    if not (out / "checkpoint").exists():
+        return 0
+    tick = int((out / "checkpoint").read_text())
+    with (folder / "resumed").open("a") as file:
+        file.write(f"{config.cell_hash} {tick}\n")
+    return tick
 
 
 def _result(config: RunConfig, ap: float) -> dict[str, Any]:
