@@ -23,7 +23,8 @@ from syncvis.errors import ConfigError, Interrupted, MissingDependencyError
 if TYPE_CHECKING:
     import ray
 
-LOOPBACK = "127.0.0.1"
+# Makes Ray take the loopback address for its own; as an argument of ray.init it would be replaced by the machine's.
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 MAX_RETRIES = 3
 """How often Ray itself starts a task again whose node or process is lost."""
 
@@ -64,7 +65,7 @@ class RayTasks:
         ledger: Ledger,
         keys: Sequence[StudyKey],
     ):
-        self._ray = _ray()
+        self._ray = _ray(settings.address)
         self._ledger, self._keys, self._log = ledger, list(keys), options.logs / "ray.log"
         self._deaths = Deaths(lambda: ledger.view.number_of_claims(keys))
         self._tasks: list[ray.ObjectRef[tuple[int, str]]] = []
@@ -155,9 +156,11 @@ def run_one(worker: RemoteWorker) -> tuple[int, str]:
     return process.returncode, output[-2000:]
 
 
-def _ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+def _ray(address: str | None) -> Any:
+    """The package, told before its import that a cluster of our own can only be reached from this machine."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    if address is None:
+        os.environ[LOOPBACK] = "0"
     try:
         import ray
     except ImportError:
@@ -167,7 +170,7 @@ def _ray() -> Any:
 
 
 def _connect(ray: Any, address: str | None) -> None:
-    own = {"address": "local", "_node_ip_address": LOOPBACK, "include_dashboard": False}
+    own = {"address": "local", "include_dashboard": False}
     with _sigterm_kept():
         try:
             ray.init(**({"address": address} if address else own), log_to_driver=False, logging_level="warning")

@@ -30,6 +30,8 @@ MAX_TIMEOUTS = 1000
 """How often one job may reach its time limit and be queued again: as often as it takes."""
 PREEMPTED_SECONDS = 600.0
 """A job that is PREEMPTED for so long will not be queued again."""
+ENDING_SECONDS = 30.0
+"""How long jobs may take to notice that nothing is left."""
 POLL_SECONDS = 0.2
 
 
@@ -146,6 +148,7 @@ class SlurmJobs:
         self._deaths = Deaths(lambda: ledger.view.number_of_claims(keys))
         self._preempted: dict[str, float] = {}
         self._stopping = False
+        self._over_since: float | None = None
         self._jobs = self._submit(size)
 
     @property
@@ -157,7 +160,7 @@ class SlurmJobs:
         ended = [job for job in self._jobs if self._has_ended(job)]
         self._jobs = [job for job in self._jobs if job not in ended]
         if self._ledger.view.is_over(self._keys):
-            return False
+            return self._wind_up()
         lost = [job for job in ended if self._died(job)]
         if lost:
             self._jobs += self._submit(len(lost))
@@ -175,15 +178,25 @@ class SlurmJobs:
             return
         self._stopping = True
         self._ledger.stop(self._keys)
-        for job in self._jobs:
-            if job.state == "PENDING":
-                job.cancel(check=False)
+        self._cancel_waiting()
 
     def kill(self) -> None:
         for job in self._jobs:
             if not self._has_ended(job):
                 job.cancel(check=False)
         self._worker.storage.unlink(missing_ok=True)
+
+    def _wind_up(self) -> bool:
+        """Let jobs end by themselves when all cells are done, for a while."""
+        if self._over_since is None:
+            self._over_since = time.monotonic()
+            self._cancel_waiting()
+        return self.alive() and time.monotonic() - self._over_since < ENDING_SECONDS
+
+    def _cancel_waiting(self) -> None:
+        for job in self._jobs:
+            if job.state in ("PENDING", "REQUEUED"):
+                job.cancel(check=False)
 
     def _submit(self, number: int) -> list[submitit.Job[int]]:
         with self._executor.batch():

@@ -1,3 +1,4 @@
+# ruff: noqa: F811 (fixtures are imported, and named again by the tests)
 """SLURM jobs through submitit's local executor, which starts the same jobs as processes of this machine."""
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_sweep_processes import OPTIONS, Place, ends, place  # noqa: F401
+from test_sweep_processes import OPTIONS, Place, ends, place
 
 from sweeps.ledger import Ledger
 
@@ -57,7 +58,7 @@ def wait_until_started(place: Place, number: int) -> None:
 
 
 @pytest.mark.parametrize("place", [(2, 1)], indirect=True)
-def test_a_preempted_job_is_queued_again_and_goes_on_with_its_cell(place: Place) -> None:  # noqa: F811
+def test_a_preempted_job_is_queued_again_and_goes_on_with_its_cell(place: Place) -> None:
     place.add()
     place.set("seconds", 1.5)
     sweep = place.start("-c", SWEEP, "1")
@@ -76,7 +77,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on_with_its_cell(place: Place)
     assert outcomes == [(1, "released"), (1, "done"), (2, "done")]
 
 
-def test_ctrl_c_stops_all_jobs_after_a_checkpoint_and_leaves_nothing(place: Place) -> None:  # noqa: F811
+def test_ctrl_c_stops_all_jobs_after_a_checkpoint_and_leaves_nothing(place: Place) -> None:
     place.add()
     place.set("seconds", 30)
     sweep = place.start("-c", SWEEP, "2")
@@ -90,11 +91,12 @@ def test_ctrl_c_stops_all_jobs_after_a_checkpoint_and_leaves_nothing(place: Plac
 
 
 @pytest.mark.parametrize("place", [(1, 1)], indirect=True)
-def test_the_password_of_the_ledger_is_in_no_file_of_a_job(place: Place, postgres: Any) -> None:  # noqa: F811
-    place.ledger = Ledger(postgres.database())
+def test_the_password_of_the_ledger_is_in_no_file_of_a_job(place: Place, postgres: Any) -> None:
+    url = postgres.database()
+    place.ledger = Ledger(url)
     place.view = place.ledger.view
     place.add()
-    ends(place.start("-c", SWEEP, "1", STORAGE=postgres.database()))
+    ends(place.start("-c", SWEEP, "1", STORAGE=url))
     place.assert_all_done()
     files = [path for path in (place.folder / "outputs").rglob("*") if path.is_file()]
     kinds = {path.name.rpartition("_")[2] for path in files}
