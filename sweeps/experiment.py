@@ -1,63 +1,84 @@
-"""Experiment files: one YAML is one table or figure; here it becomes an ordered list of cells."""
+"""Experiment files: one YAML is one table, figure or search; here it becomes a study."""
 
 from __future__ import annotations
 
 import difflib
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError, model_validator
 
-from syncvis.config import (
-    Natural,
-    RunConfig,
-    Section,
-    read_tree,
-    read_yaml,
-    resolve,
-    set_dotted,
-    validation_error,
-)
+from sweeps.definition import Cell, Study
+from sweeps.space import Dimension, HyperbandSettings, Label, Point, Range, Search, describe
+from syncvis.config import Natural, Section, read_tree, read_yaml, validation_error
 from syncvis.errors import ConfigError
+
+# Cell, Label and describe belong to planning for whoever plans.
+__all__ = [
+    "SCALES",
+    "Cell",
+    "Experiment",
+    "Label",
+    "Scale",
+    "base_file",
+    "definition",
+    "describe",
+    "find_experiments",
+    "load_experiment",
+    "plan_cells",
+    "study_at",
+]
 
 Scale = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
 Metric = Literal["AP", "AP50", "AP75", "AR1", "AR10"]
-Label = bool | int | float | str | None
-Changes = dict[str, Any]
 T = TypeVar("T")
 
 
-class Axis(Section):
-    """One thing that is varied: a key with ``values``, or named ``variants`` (name -> dotted key -> value).
+def _form(given: Any) -> str:
+    return "per scale" if isinstance(given, Mapping) and given and set(given) <= set(SCALES) else "once"
 
-    Either may be given once, or per scale: ``{smoke: ..., small: ...}``. A value replaces whatever stood at
+
+OnceOrPerScale = Annotated[
+    Annotated[T, Tag("once")] | Annotated[dict[Scale, T], Tag("per scale")],
+    Discriminator(_form),
+]
+
+
+class Axis(Section):
+    """One thing that is varied: a key with ``values`` or a ``range``, or named ``variants`` (name -> key -> value).
+
+    Each may be given once, or per scale: ``{smoke: ..., small: ...}``. A value replaces whatever stood at
     its key: ``sync: {momentum: 0.1}`` leaves the other keys of that section at their defaults, and
-    ``sync: null`` removes the section.
+    ``sync: null`` removes the section. A range is for a search only.
+
+    ``when`` (axis above -> label or labels) leaves the axis out at all other points: there is no Nk without sync.
     """
 
     key: str | None = None
-    values: list[Label] | dict[Scale, list[Label]] | None = None
-    variants: dict[str, dict[str, Any]] | None = None
+    values: OnceOrPerScale[list[Label]] | None = None
+    range: OnceOrPerScale[Range] | None = None
+    variants: OnceOrPerScale[dict[str, dict[str, Any]]] | None = None
+    when: dict[str, Label | list[Label]] = Field(default={})
 
     @model_validator(mode="after")
     def _one_kind(self) -> Axis:
-        by_value = self.key is not None and self.values is not None and self.variants is None
-        by_name = self.variants is not None and self.key is None and self.values is None
-        if not by_value and not by_name:
-            raise ValueError("give either 'key' and 'values', or 'variants'")
+        kinds = [kind for kind in ("values", "range", "variants") if getattr(self, kind) is not None]
+        if len(kinds) != 1 or (self.key is None) != (kinds == ["variants"]):
+            raise ValueError("give either 'key' and 'values', or 'key' and 'range', or 'variants'")
         return self
 
-    def points(self, scale: str) -> list[tuple[Label, Changes]]:
-        """Label and changes of every point; empty where the axis has none for this scale."""
-        if self.variants is not None:
-            per_scale = set(self.variants) <= set(SCALES)
-            variants = self.variants.get(scale, {}) if per_scale else self.variants
-            return list(variants.items())
-        return [(value, {str(self.key): value}) for value in _at_scale(self.values or [], scale)]
+    def at(self, name: str, scale: str) -> Dimension:
+        """The axis at one scale; without points where it has none there."""
+        when = {axis: tuple(labels if isinstance(labels, list) else [labels]) for axis, labels in self.when.items()}
+        if self.range is not None:
+            return Dimension(name=name, when=when, key=self.key, range=_at_scale(self.range, scale))
+        values = [(value, {str(self.key): value}) for value in _at_scale(self.values, scale) or ()]
+        pairs = values or list((_at_scale(self.variants, scale) or {}).items())
+        points = [Point(label=label, changes=tuple(changes.items())) for label, changes in pairs]
+        return Dimension(name=name, when=when, points=tuple(points))
 
 
 class Table(Section):
@@ -83,7 +104,8 @@ class Experiment(Section):
     paper_ref: str
     base: str = Field(description="run config, relative to this file; {scale} is filled in")
     axes: dict[str, Axis] = Field(min_length=1)
-    seeds: list[Natural] | dict[Scale, list[Natural]]
+    seeds: OnceOrPerScale[list[Natural]]
+    search: OnceOrPerScale[Search] | None = Field(None, description="cells are chosen one by one; null: the whole grid")
     metrics: list[Metric] = Field(default=["AP", "AP50", "AP75"], min_length=1)
     claims: list[str] = Field(default=[])
     reference: str | None = None
@@ -109,25 +131,6 @@ class Experiment(Section):
         return self
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One training run of an experiment.
-
-    Attributes:
-        axes: axis name -> label of its point, in the order of the file.
-        hash: identity of the resolved config; equal cells of several experiments share it.
-        position: place in the plan, from 0.
-    """
-
-    experiment: str
-    scale: str
-    axes: dict[str, Label]
-    seed: int
-    config: RunConfig
-    hash: str
-    position: int
-
-
 def load_experiment(path: str | Path, scale: str | None = None) -> Experiment:
     """Read an experiment file; with a ``scale``, also check that it can be run at that scale.
 
@@ -142,15 +145,16 @@ def load_experiment(path: str | Path, scale: str | None = None) -> Experiment:
     experiment._path = path
     if experiment.id != path.stem:
         raise _error(experiment, "id", f"{experiment.id!r} is not the file's name", f"write id: {path.stem}")
+    _check_conditions(experiment)
     if scale is not None:
-        base_file(experiment, scale)
-        _points(experiment, scale)
-        _seeds(experiment, scale)
+        study_at(experiment, scale)
     return experiment
 
 
 def find_experiments(names: Sequence[str], folder: str | Path = "experiments") -> list[Path]:
-    """Files of experiments given by path or by id; all of ``folder`` where none is given.
+    """Files of experiments given by path or by id; where none is given, all of ``folder`` but its searches.
+
+    A search has no end that follows from its axes, so it is only run by name.
 
     Raises:
         ConfigError: There is no such experiment (with the nearest id), or two have the same id.
@@ -158,7 +162,10 @@ def find_experiments(names: Sequence[str], folder: str | Path = "experiments") -
     known = {path.stem: path for path in sorted(Path(folder).glob("*.yaml"))}
     if not names and not known:
         raise ConfigError("holds no experiment", file=folder, fix="give the path of an experiment file")
-    paths = [_find(name, known, folder) for name in dict.fromkeys(names or known)]
+    names = names or [name for name, path in known.items() if "search" not in read_yaml(path)]
+    if not names:
+        raise ConfigError("holds searches only", file=folder, fix=f"name one of {', '.join(known)}")
+    paths = [_find(name, known, folder) for name in dict.fromkeys(names)]
     by_stem: dict[str, Path] = {}
     for path in paths:
         if path.resolve() != by_stem.setdefault(path.stem, path).resolve():
@@ -193,57 +200,86 @@ def base_file(experiment: Experiment, scale: str) -> Path:
     raise _error(experiment, "base", problem, fix)
 
 
-def plan_cells(experiment: Experiment, scale: str) -> list[Cell]:
-    """All cells at one scale: the product of the axes in file order, seeds outermost.
-
-    Points that resolve to the same run config are one cell, under the first label.
+def study_at(experiment: Experiment, scale: str) -> Study:
+    """The experiment at one scale, with everything resolved.
 
     Raises:
-        ConfigError: No base, values or seeds for this scale, a point listed twice, or an invalid config.
+        ConfigError: No base, values or seeds for this scale, a point listed twice, or a pruner that cannot work.
     """
     base = {**read_tree(base_file(experiment, scale)), "scale": scale}
-    axes = _points(experiment, scale)
-    cells: dict[str, Cell] = {}
-    for seed in _seeds(experiment, scale):
-        for point in itertools.product(*axes.values()):
-            labels = {axis: label for axis, (label, _) in zip(axes, point, strict=True)}
-            tree = _apply({**base, "seed": seed}, [changes for _, changes in point])
-            config = resolve(tree, f"{experiment.path}: {describe(labels)}")
-            cell = Cell(experiment.id, scale, labels, seed, config, config.cell_hash, len(cells))
-            cells.setdefault(cell.hash, cell)
-    return list(cells.values())
+    study = Study(
+        name=f"{experiment.id}-{scale}",
+        experiment=experiment.id,
+        scale=scale,
+        source=str(experiment.path),
+        title=experiment.title,
+        question=experiment.question,
+        claims=tuple(experiment.claims),
+        axes=tuple(_dimensions(experiment, scale)),
+        seeds=tuple(_seeds(experiment, scale)),
+        base=base,
+        search=_search(experiment, scale),
+    )
+    _check_pruner(experiment, study)
+    return study
 
 
-def describe(axes: Mapping[str, Label]) -> str:
-    """``Nk=10, method=SyncVIS``."""
-    return ", ".join(f"{axis}={label}" for axis, label in axes.items())
+def definition(experiment: Experiment, scale: str) -> dict[str, Any]:
+    """:func:`study_at` as JSON; ``sweeps.definition.from_definition`` reads it back anywhere."""
+    return study_at(experiment, scale).model_dump(mode="json")
 
 
-def _apply(tree: dict[str, Any], all_changes: Sequence[Changes]) -> dict[str, Any]:
-    for changes in all_changes:
-        for key, value in changes.items():
-            tree = set_dotted(tree, key, value)
-    return tree
+def plan_cells(experiment: Experiment, scale: str) -> list[Cell]:
+    """The whole grid at one scale, see :meth:`Study.cells`.
+
+    Raises:
+        ConfigError: See :func:`study_at`; also an axis that is a range, or an invalid config.
+    """
+    return study_at(experiment, scale).cells()
 
 
-def _at_scale(given: list[T] | dict[Scale, list[T]], scale: str) -> list[T]:
-    if isinstance(given, list):
-        return given
-    return next((values for name, values in given.items() if name == scale), [])
+def _at_scale(given: T | dict[Scale, T] | None, scale: str) -> T | None:
+    if _form(given) == "per scale":
+        return next((value for name, value in given.items() if name == scale), None)  # type: ignore[union-attr]
+    return given  # type: ignore[return-value]
 
 
-def _points(experiment: Experiment, scale: str) -> dict[str, list[tuple[Label, Changes]]]:
-    axes = {}
-    for name, axis in experiment.axes.items():
-        points, key = axis.points(scale), f"axes.{name}"
-        if not points:
+def _dimensions(experiment: Experiment, scale: str) -> list[Dimension]:
+    dimensions = [axis.at(name, scale) for name, axis in experiment.axes.items()]
+    for axis in dimensions:
+        key = f"axes.{axis.name}"
+        if not axis.points and axis.range is None:
             raise _error(experiment, key, f"has no point at scale {scale!r}", f"add {scale!r} to its points")
-        for (first, one), (second, other) in itertools.combinations(points, 2):
-            if one == other:
-                problem = f"the points {first!r} and {second!r} are the same"
+        for one, other in itertools.combinations(axis.points, 2):
+            if dict(one.changes) == dict(other.changes):
+                problem = f"the points {one.label!r} and {other.label!r} are the same"
                 raise _error(experiment, key, problem, "remove one of them")
-        axes[name] = points
-    return axes
+    return dimensions
+
+
+def _check_conditions(experiment: Experiment) -> None:
+    """Every ``when`` names an axis above it, and labels which that one has at some scale."""
+    for place, (name, axis) in enumerate(experiment.axes.items()):
+        above = list(experiment.axes)[:place]
+        for other, labels in axis.at(name, SCALES[0]).when.items():
+            key = f"axes.{name}.when.{other}"
+            if other not in above:
+                problem = f"{other!r} is no axis above {name!r}"
+                fix = f"name one of {', '.join(above)}, or move the axis down" if above else "move the axis down"
+                raise _error(experiment, key, problem, fix)
+            shapes = [experiment.axes[other].at(other, scale) for scale in SCALES]
+            for label in labels:
+                if all(shape.changes(label) is None for shape in shapes):
+                    known = dict.fromkeys(str(point.label) for shape in shapes for point in shape.points)
+                    fix = f"take one of {', '.join(known)}" if known else "take a value of its range"
+                    raise _error(experiment, key, f"{other!r} has no point {label!r}", fix)
+
+
+def _check_pruner(experiment: Experiment, study: Study) -> None:
+    pruner = study.search.pruner if study.search else None
+    if isinstance(pruner, HyperbandSettings) and (pruner.min_resource or 0) > study.base_config().train.steps:
+        problem, fix = "is more than the base's train.steps", "give the step of the first evaluation"
+        raise _error(experiment, "search.pruner.min_resource", problem, fix)
 
 
 def _seeds(experiment: Experiment, scale: str) -> list[int]:
@@ -253,6 +289,13 @@ def _seeds(experiment: Experiment, scale: str) -> list[int]:
     if len(set(seeds)) < len(seeds):
         raise _error(experiment, "seeds", f"one is listed twice in {seeds}", "remove one of them")
     return seeds
+
+
+def _search(experiment: Experiment, scale: str) -> Search | None:
+    search = _at_scale(experiment.search, scale)
+    if search is None and experiment.search is not None:
+        raise _error(experiment, "search", f"there is none for scale {scale!r}", f"add {scale}: {{trials: 20}}")
+    return search
 
 
 def _error(experiment: Experiment, key: str, problem: str, fix: str) -> ConfigError:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import math
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from syncvis.errors import StorageError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+
+def write_atomically(path: Path, write: Callable[[Path], object], keep: Path | None = None) -> None:
     """Call ``write`` on a temporary neighbour, flush it to the disk and move it over ``path``.
+
+    Args:
+        keep: name that the old file moves to, once the new one is whole.
 
     Raises:
         StorageError: The folder cannot be written to; the old file is then untouched.
@@ -22,10 +31,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
         temporary.replace(path)
     except OSError as error:
-        problem = f"cannot be written ({error.strerror})"
-        raise StorageError(problem, file=path, fix="free disk space or choose another place") from None
+        raise not_written(path, error) from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -39,3 +49,81 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace the content of a file; missing folders are made."""
     write_atomically(path, lambda temporary: temporary.write_bytes(data))
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line in one write, so that lines of several processes do not mix.
+
+    Raises:
+        StorageError: It was not written, or only a part of it.
+    """
+    data = (line + "\n").encode()
+    try:
+        with path.open("ab", buffering=0) as stream:
+            if stream.write(data) < len(data):  # a full disk takes a part and says nothing
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise not_written(path, error) from None
+
+
+def not_written(path: Path, error: OSError) -> StorageError:
+    """What the user is told of a failed write."""
+    full = error.errno in FULL
+    problem = "the disk is full" if full else error.strerror or type(error).__name__
+    fix = "free disk space and run the same command again" if full else "choose another place or mend its rights"
+    return StorageError(f"cannot be written ({problem})", file=path, fix=fix)
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder, and a file in it that is removed again.
+
+    Raises:
+        StorageError: It cannot be made, or nothing can be written into it.
+    """
+    probe = folder / f".probe.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise not_written(folder, error) from None
+
+
+def require_space(folder: Path, size: int, purpose: str) -> None:
+    """Raises StorageError if the disk of a folder has less than ``size`` bytes left, needed for the ``purpose``."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        problem = f"the disk has {_mib(free)} left, and {purpose} need {_mib(size)}"
+        raise StorageError(problem, file=folder, fix="free disk space or choose another place")
+
+
+def remove_litter(folder: Path) -> None:
+    """Remove the temporary files that killed writers left in a folder: those of no process, or of this one."""
+    for path in folder.glob(".*.tmp"):
+        owner = path.name.split(".")[-2]
+        if owner.isdigit() and (int(owner) == os.getpid() or not _alive(int(owner))):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def finite(tree: Any) -> Any:
+    """JSON data with null for NaN and infinities, which JSON does not have and strict readers refuse."""
+    if isinstance(tree, dict):
+        return {key: finite(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

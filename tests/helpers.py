@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,6 +52,12 @@ def tiny_config(changes: Mapping[str, Any] | None = None, root: str | Path = "un
     for key, value in (changes or {}).items():
         tree = set_dotted(tree, key, value)
     return resolve(tree, "tiny")
+
+
+def logged_rows(out: Path) -> list[dict[str, float]]:
+    """The rows of metrics.jsonl without what differs from one run of a config to the next."""
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if not k.startswith("system/")} for line in lines]
 
 
 def tiny_model(changes: Mapping[str, Any] | None = None, noise: float = 0.1, seed: int = 0) -> Mask2FormerVIS:

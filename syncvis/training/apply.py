@@ -18,7 +18,7 @@ from syncvis.methods import build
 from syncvis.methods.base import Method
 from syncvis.training.checkpoint import load_weights
 from syncvis.training.overlays import write_overlay
-from syncvis.training.run import Validation, predict_one
+from syncvis.training.validation import Validation, predict_one
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
-"""Checkpoints and weights: written whole or not at all; every read says what is wrong and where."""
+"""Weights: written whole or not at all; every read says what is wrong and where."""
 
 from __future__ import annotations
 
-import pickle
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -30,34 +29,6 @@ OPTIONAL_PARTS = ("decoder.sync.", ".class_embed.")
 """Parts that may start fresh: the exchange, and class heads of another number of classes."""
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Store tensors and plain types, whole or not at all."""
-    write_atomically(path, lambda temporary: torch.save(dict(state), temporary))
-
-
-def load_checkpoint(path: Path, cell_hash: str) -> dict[str, Any]:
-    """Read a resume point of this very run.
-
-    Raises:
-        StorageError: The file is damaged, or was written by a run with another config.
-    """
-    try:
-        state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError, TypeError) as error:
-        raise StorageError(
-            f"is not a whole checkpoint ({type(error).__name__})",
-            file=path,
-            fix="delete it to start this run again",
-        ) from None
-    if state.get("cell_hash") != cell_hash:
-        raise StorageError(
-            f"belongs to run {state.get('cell_hash')}, not to {cell_hash}",
-            file=path,
-            fix="choose another --out",
-        )
-    return state
-
-
 def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> None:
     """Write a state dict as safetensors."""
     save_tensors(path, model.state_dict(), metadata)
@@ -66,7 +37,15 @@ def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> N
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors by name as safetensors, whole or not at all."""
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda temporary: save_file(contiguous, temporary, metadata=dict(metadata)))
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(contiguous, temporary, metadata=dict(metadata))
+        except SafetensorError as error:  # it hides what the disk said, but for the number
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) if number else error from None
+
+    write_atomically(path, write)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

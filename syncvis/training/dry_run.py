@@ -23,7 +23,8 @@ from syncvis.training.cost import (
     shape_model,
 )
 from syncvis.training.meter import ForwardCost
-from syncvis.training.run import SIZE_DIVISOR, load_splits
+from syncvis.training.run import load_splits
+from syncvis.training.validation import SIZE_DIVISOR
 
 CLASSES = {"ytvis_2019": 40, "ytvis_2021": 40, "ytvis_2022": 40, "ovis": 25}
 """K of the benchmarks (syncvis/data/reference/dataset_stats.csv names the pages; 2022 has the classes of 2021)."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,11 +15,13 @@ from torch import nn
 from syncvis.config import RunConfig, TrainConfig
 from syncvis.distributed import any_process, rank, share_buffers, wait_for_all
 from syncvis.errors import Interrupted, NonFiniteLossError
-from syncvis.files import write_text
+from syncvis.files import remove_litter
 from syncvis.methods.base import Method
 from syncvis.structures import ClipBatch
-from syncvis.training.checkpoint import load_checkpoint, save_checkpoint
+from syncvis.training.log import Listener, MetricsLog
+from syncvis.training.resume import exists, load_checkpoint, put_back, save_checkpoint
 from syncvis.training.step import Row, StepOutcome, TrainingStep
+from syncvis.training.system import SystemMeter
 
 MAX_SKIPPED = 50
 """Steps in a row that fp16 may lose to overflow: the loss scale is halved each time, and 2**50 is beyond any."""
@@ -31,32 +31,15 @@ MAX_SKIPPED = 50
 class Progress:
     """How far a run has come: steps, evaluations and the seconds spent in them, over all times it was continued.
 
-    ``skipped`` counts the steps in a row, up to now, that fp16 lost to overflow.
+    ``skipped`` counts the steps in a row, up to now, that fp16 lost to overflow; ``rows`` the lines of the log.
     """
 
     step: int = 0
     skipped: int = 0
+    rows: int = 0
     history: list[Row] = field(default_factory=list)
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
-
-
-class MetricsLog:
-    """metrics.jsonl: one JSON object a line, each written whole; rows beyond a resume point are dropped."""
-
-    def __init__(self, path: Path, resume_step: int) -> None:
-        self.path = path
-        kept = [line for line in self._lines() if json.loads(line)["step"] <= resume_step]
-        write_text(path, "".join(kept))
-
-    def write(self, row: Row) -> None:
-        with self.path.open("ab", buffering=0) as stream:
-            stream.write((json.dumps(row) + "\n").encode())
-
-    def _lines(self) -> list[str]:
-        if not self.path.exists():
-            return []
-        return [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
 
 
 def train(
@@ -67,7 +50,7 @@ def train(
     out: Path,
     device: torch.device,
     should_stop: Callable[[], bool],
-    on_row: Callable[[Row], None],
+    listener: Listener,
 ) -> Progress:
     """Train ``model`` in place to ``config.train.steps``, from ``out/checkpoint.pt`` if that is there.
 
@@ -77,25 +60,27 @@ def train(
         batches: (start, stop) -> the batches of these steps with their step, in order; one per pass.
         evaluate: metrics of the model as it stands; may raise Interrupted, in all processes.
         should_stop: asked after each step; True in any process stores a checkpoint and ends the run in all.
-        on_row: told every logged row, in the first process.
+        listener: told every row of the log with its line, those from before first; in the first process.
 
     Raises:
         Interrupted: ``should_stop`` or ``evaluate`` said so; the checkpoint is on disk.
         NonFiniteLossError: Names the step and the terms.
-        StorageError: The checkpoint is damaged or belongs to another run.
+        StorageError: No checkpoint is whole, it belongs to another run, or something cannot be written.
     """
     settings = config.train
     take_step = TrainingStep(model, config, device)
     progress = _resume(out / "checkpoint.pt", model, take_step, config)
-    log = MetricsLog(out / "metrics.jsonl", progress.step) if rank() == 0 else None
+    log = MetricsLog(out / "metrics.jsonl", progress.rows, listener) if rank() == 0 else None
+    meter = SystemMeter(device, progress.step)
 
     def report(row: Row) -> None:
         if log is not None:
             log.write(row)
-            on_row(row)
+            progress.rows = log.lines
 
     def store() -> None:
-        if rank() == 0:
+        if log is not None:
+            log.flush()
             save_checkpoint(out / "checkpoint.pt", _state(model, take_step, config, progress))
         wait_for_all()
 
@@ -108,6 +93,7 @@ def train(
             store()
             raise
         store()
+        meter.restart(progress.step)
         return True
 
     evaluate_if_due()  # a run without steps, or one that was stopped in an evaluation
@@ -122,7 +108,7 @@ def train(
 
         last = progress.step == settings.steps
         if progress.step % settings.log_every == 0 or last:
-            report(outcome.row(progress.step))
+            report(outcome.row(progress.step) | meter.row(progress.step))
         stored = not last and evaluate_if_due()
         if last or (progress.step % settings.checkpoint_every == 0 and not stored):
             store()
@@ -171,12 +157,14 @@ def _state(model: nn.Module, take_step: TrainingStep, config: RunConfig, progres
 
 
 def _resume(path: Path, model: nn.Module, take_step: TrainingStep, config: RunConfig) -> Progress:
-    for litter in path.parent.glob(f".{path.name}.*.tmp"):
-        if rank() == 0 and not os.path.exists(f"/proc/{litter.name.split('.')[-2]}"):
-            litter.unlink(missing_ok=True)
-    if not path.exists():
+    if rank() == 0:
+        remove_litter(path.parent)
+    if not exists(path):
         return Progress()
-    state = load_checkpoint(path, config.cell_hash)
+    state, source = load_checkpoint(path, config.cell_hash)
+    wait_for_all()  # before the first one moves the file that the others read
+    if rank() == 0 and source != path:
+        put_back(source, path)
     model.load_state_dict(state["model"])
     take_step.load_state_dict(state)
     return Progress(**state["progress"])

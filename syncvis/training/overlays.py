@@ -10,6 +10,7 @@ import numpy as np
 from syncvis.data.ytvis import Video, VideoDataset
 from syncvis.ops.masks import decode
 from syncvis.structures import Track, VideoPrediction
+from syncvis.training.label_maps import MAX_LABELS, LabelMaps, label_map
 from syncvis.visualization import Masks, Pixels, contact_sheet, overlay, save_png
 
 MIN_SCORE = 0.3
@@ -20,9 +21,14 @@ MAX_VIDEOS = 4
 def write_overlays(
     folder: Path, dataset: VideoDataset, predictions: Sequence[VideoPrediction], max_videos: int = MAX_VIDEOS
 ) -> list[Path]:
-    """Write ``<folder>/<video id>.png`` for the first videos; returns the paths."""
+    """Write ``<folder>/<video id>.png`` for the first videos; returns the paths.
+
+    Beside each lies ``<video id>.npz``, the :class:`LabelMaps` of its middle frame.
+    """
     by_video = {prediction.video_id: prediction for prediction in predictions}
     videos = [video for video in dataset.videos if video.id in by_video][:max_videos]
+    for video in videos:
+        label_maps(dataset, video, by_video[video.id]).save(folder / f"{video.id}.npz")
     return [write_overlay(folder / f"{video.id}.png", dataset, video, by_video[video.id]) for video in videos]
 
 
@@ -30,7 +36,7 @@ def write_overlay(path: Path, dataset: VideoDataset, video: Video, prediction: V
     """One picture: frames with the annotated tracks, if there are any, above the confident predicted ones."""
     frames = _spread(len(video))
     names = [category.name for category in dataset.categories]
-    kept = [track for track in prediction.tracks if track.score >= MIN_SCORE] or list(prediction.tracks[:1])
+    kept = confident(prediction)
     rows, labels = [], []
     if video.tracks:
         rows.append(_row(dataset, video, frames, [_annotated(video, t) for t in frames]))
@@ -39,6 +45,26 @@ def write_overlay(path: Path, dataset: VideoDataset, video: Video, prediction: V
     labels.append("predicted: " + ", ".join(f"{names[track.label]} {track.score:.2f}" for track in kept))
     title = f"video {video.id}: {Path(video.file_names[0]).parent}"
     return save_png(contact_sheet(rows, labels, [f"frame {t}" for t in frames], title), path)
+
+
+def label_maps(dataset: VideoDataset, video: Video, prediction: VideoPrediction) -> LabelMaps:
+    """Of the middle frame of a video: the annotated tracks, and the confident predicted ones, the best on top."""
+    t, names = len(video) // 2, [category.name for category in dataset.categories]
+    kept = confident(prediction)[:MAX_LABELS]
+    truth = video.tracks[:MAX_LABELS]
+    upwards = sorted(range(len(kept)), key=lambda n: kept[n].score)
+    return LabelMaps(
+        frame=dataset.read_frame(video, t),
+        truth=label_map(_annotated(video, t)[:MAX_LABELS], range(len(truth)), (video.height, video.width)),
+        truth_names=tuple(f"{names[track.label]} #{n}" for n, track in enumerate(truth, 1)),
+        prediction=label_map(_predicted(video, kept, t), upwards, (video.height, video.width)),
+        prediction_names=tuple(f"{names[track.label]} #{n} {track.score:.2f}" for n, track in enumerate(kept, 1)),
+    )
+
+
+def confident(prediction: VideoPrediction) -> list[Track]:
+    """The tracks that pictures show: those of a score, else the best one."""
+    return [track for track in prediction.tracks if track.score >= MIN_SCORE] or list(prediction.tracks[:1])
 
 
 def _spread(length: int) -> list[int]:

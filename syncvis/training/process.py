@@ -1,18 +1,18 @@
-"""The process that a run happens in: its stop signals, determinism, memory and source."""
+"""The process that a run happens in: its stop signals, determinism, memory and loader."""
 
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
-from syncvis.errors import ConfigError
+from syncvis.errors import ConfigError, WorkbenchError
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # What batch systems send ahead of the end of a job; it may come more than once.
@@ -88,15 +88,19 @@ def peak_memory_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def source_commit() -> tuple[str | None, bool]:
-    """Commit of the source tree this package runs from, and whether tracked files differ from it."""
+@contextmanager
+def loader_faults() -> Iterator[None]:
+    """Inside, the death of a loader process is a fault that the user can read.
 
-    def git(*words: str) -> str | None:
-        command = ["git", "-C", str(Path(__file__).parent), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else None
-
+    Raises:
+        WorkbenchError: A loader process was killed. It may strike anywhere: PyTorch raises from a signal handler.
+    """
     try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
-    except OSError:
-        return None, False
+        yield
+    except RuntimeError as error:
+        found = re.match(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.+)", str(error).replace("\n", " "))
+        if found is None:
+            raise
+        problem = f"process {found[1]} of the loader ended ({found[2].split('.')[0].strip()})"
+        fix = "often memory ran out: use fewer loader processes, and run the same command to continue"
+        raise WorkbenchError(problem, key="--workers", fix=fix) from error

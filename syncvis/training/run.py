@@ -2,91 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import platform
+import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from syncvis.config import RunConfig, TrainConfig
-from syncvis.data.loader import Share, TrainClips, video_chunks
+from syncvis.data.loader import Share, TrainClips
 from syncvis.data.mixing import load_mix
-from syncvis.data.ytvis import Video, VideoDataset
-from syncvis.distributed import any_process, gather, rank, world_size
-from syncvis.errors import ConfigError, DataError, Interrupted, StorageError
-from syncvis.evaluation.ytvis import Evaluation, Evaluator, ground_truth
-from syncvis.files import write_text
+from syncvis.data.ytvis import VideoDataset
+from syncvis.distributed import gather, rank, world_size
+from syncvis.errors import ConfigError, DataError, StorageError
+from syncvis.files import require_space, require_writable, write_text
 from syncvis.methods import build
-from syncvis.methods.base import Method
-from syncvis.structures import VideoPrediction
+from syncvis.structures import ClipBatch
 from syncvis.training.activations import checkpoint_activations
+from syncvis.training.bar import progress_bar
 from syncvis.training.checkpoint import initialise, save_weights
-from syncvis.training.inference import chunk_length, predict_chunks
-from syncvis.training.loop import train
-from syncvis.training.overlays import MAX_VIDEOS, write_overlays
-from syncvis.training.process import deterministic, peak_memory_mb, reset_peak_memory, source_commit, stop_on_signal
-from syncvis.training.step import Row
+from syncvis.training.log import Listener, LoggedRow, read_rows, tell
+from syncvis.training.loop import Progress, train
+from syncvis.training.overlays import write_overlays
+from syncvis.training.process import deterministic, loader_faults, peak_memory_mb, reset_peak_memory, stop_on_signal
+from syncvis.training.provenance import provenance
+from syncvis.training.result import RunResult, load_result
+from syncvis.training.resume import COPIES, estimated_size, previous
+from syncvis.training.runtime import Runtime
+from syncvis.training.validation import SIZE_DIVISOR, Validation
 
-SIZE_DIVISOR = 32
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """How a run is carried out; nothing here changes a result on the CPU.
-
-    Attributes:
-        device: "cpu" or "cuda"; of several processes, that of this one ("cuda:1").
-        loader_workers: processes that prepare batches; 0 prepares them in this one.
-        threads: CPU threads of this process.
-        progress: show a progress bar.
-        checkpoint_activations: less memory for more time, see :mod:`syncvis.training.activations`.
-        deterministic: the same bits every time also on a GPU, or an error.
-        should_stop: asked after each step; True ends the run with a checkpoint.
-    """
-
-    device: str = "cpu"
-    loader_workers: int = 0
-    threads: int = 1
-    progress: bool = False
-    checkpoint_activations: bool = False
-    deterministic: bool = False
-    should_stop: Callable[[], bool] | None = None
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a finished run leaves behind, as in result.json. AP values are percent, times seconds."""
-
-    cell_hash: str
-    variant_hash: str
-    seed: int
-    scale: str
-    metrics: dict[str, float]
-    per_category: dict[str, float]
-    per_video: dict[str, float]
-    history: list[Row]
-    steps: int
-    seconds: dict[str, float]
-    peak_memory_mb: float
-    parameters: dict[str, int]
-    environment: dict[str, str]
-    commit: str | None
-    dirty: bool
-    data_fingerprint: str
-    fresh_parameters: list[str] = field(default_factory=list)
-    config: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+__all__ = ["RunResult", "Runtime", "count_parameters", "load_splits", "run"]
 
 
 def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResult:
@@ -102,24 +50,28 @@ def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResu
     runtime = runtime or Runtime()
     share = _share(config.train)
     _require_one_folder(out)
-    stored = _finished(config, out)
+    stored = load_result(out, config.cell_hash)
     if stored is not None:
+        if rank() == 0 and runtime.on_row is not None:
+            tell(read_rows(out / "metrics.jsonl"), runtime.on_row)
         return stored
-    with stop_on_signal() as signalled, deterministic(runtime.deterministic):
+    require_writable(out)
+    with stop_on_signal() as signalled, deterministic(runtime.deterministic), loader_faults():
         return _carry_out(config, out, runtime, share, signalled)
 
 
 def _carry_out(
     config: RunConfig, out: Path, runtime: Runtime, share: Share, signalled: Callable[[], bool]
 ) -> RunResult:
+    clock, device = _Clock(), torch.device(runtime.device)
     torch.set_num_threads(runtime.threads)
     _write_config(config, out)
-
-    device = torch.device(runtime.device)
+    origin = provenance(runtime, device)
     reset_peak_memory(device)
     train_set, valid_set = load_splits(config)
     torch.manual_seed(config.seed)
     model = build(config, len(train_set.categories))
+    _require_space(out, model)
     fresh = initialise(model, config.train.init) if config.train.init else []
     model.to(device)
     if runtime.checkpoint_activations:
@@ -128,20 +80,19 @@ def _carry_out(
     clips = TrainClips(train_set, config.data, config.train.batch_size, config.seed, SIZE_DIVISOR, mixed)
     validation = Validation(model, valid_set, config, device, signalled)
 
-    started = time.monotonic()
-    with _progress_bar(runtime.progress and rank() == 0, config.train.steps) as on_row:
+    bar = progress_bar(config.train.steps) if runtime.progress and rank() == 0 else nullcontext(_nobody)
+    with bar as show:
         progress = train(
             model,
-            lambda start, stop: clips.iterate(start, stop, runtime.loader_workers, share),
+            lambda start, stop: clock.first(clips.iterate(start, stop, runtime.loader_workers, share)),
             validation,
             config,
             out,
             device,
             lambda: signalled() or bool(runtime.should_stop and runtime.should_stop()),
-            on_row,
+            _both(show, runtime.on_row or _nobody),
         )
     evaluation, predictions = validation.latest()
-    commit, dirty = source_commit()
     result = RunResult(
         cell_hash=config.cell_hash,
         variant_hash=config.variant_hash,
@@ -150,18 +101,13 @@ def _carry_out(
         metrics=evaluation.metrics,
         per_category=evaluation.per_category,
         per_video={str(key): value for key, value in evaluation.per_video.items()},
+        **validation.tracking(),
         history=progress.history,
         steps=progress.step,
-        seconds={
-            "train": progress.train_seconds,
-            "eval": progress.eval_seconds,
-            "total": time.monotonic() - started,
-        },
+        seconds=clock.seconds(progress),
         peak_memory_mb=max(gather(peak_memory_mb(device))),
         parameters=count_parameters(model),
-        environment=environment(runtime),
-        commit=commit,
-        dirty=dirty,
+        **origin,
         data_fingerprint="-".join(dataset.fingerprint for dataset in (train_set, valid_set, *mixed)),
         fresh_parameters=fresh,
         config=config.model_dump(mode="json"),
@@ -169,101 +115,51 @@ def _carry_out(
     if rank() == 0:
         write_overlays(out / "overlays", valid_set, predictions)
         save_weights(out / "model.safetensors", model, {"cell_hash": config.cell_hash})
-        write_text(out / "result.json", json.dumps(result.to_json(), indent=1))
+        result.save(out)
+        previous(out / "checkpoint.pt").unlink(missing_ok=True)  # nobody will need it
     return result
 
 
-class Validation:
-    """Evaluates a model, as it stands when called, on one split; keeps the last evaluation and few predictions.
+class _Clock:
+    """Seconds since its making, and up to the first batch."""
 
-    Several processes predict different videos; all get the metrics of the whole split.
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._startup: float | None = None
 
-    Args:
-        should_stop: asked before each video; True in any process ends the evaluation in all.
-    """
+    def first(self, batches: Iterable[tuple[int, ClipBatch]]) -> Iterator[tuple[int, ClipBatch]]:
+        for batch in batches:
+            self._startup = self._startup or time.monotonic() - self._start
+            yield batch
 
-    def __init__(
-        self,
-        model: Method,
-        dataset: VideoDataset,
-        config: RunConfig,
-        device: torch.device,
-        should_stop: Callable[[], bool] = lambda: False,
-    ) -> None:
-        self.model, self.dataset, self.config, self.device = model, dataset, config, device
-        self.should_stop = should_stop
-        self._truth = ground_truth(dataset)
-        self._latest: tuple[Evaluation, list[VideoPrediction]] | None = None
-
-    def __call__(self) -> Row:
-        """Metrics by name; raises Interrupted in all processes if one should stop."""
-        evaluator, shown = self.evaluator(), {video.id for video in self.dataset.videos[:MAX_VIDEOS]}
-        kept = [prediction for prediction in self.stream(evaluator) if prediction.video_id in shown]
-        first, *others = gather(evaluator)
-        for other in others:
-            first.merge(other)
-        self._latest = first.result(), [prediction for part in gather(kept) for prediction in part]
-        return self._latest[0].metrics
-
-    def evaluator(self) -> Evaluator:
-        """One that has seen no video."""
-        return Evaluator([category.name for category in self.dataset.categories])
-
-    def stream(self, evaluator: Evaluator) -> Iterator[VideoPrediction]:
-        """Predict this process's videos one by one and hand them to the evaluator; raises as a call does."""
-        stopped = False
-        for n in range(rank(), len(self.dataset.videos), world_size()):
-            stopped = stopped or self.should_stop()
-            if not stopped:
-                prediction = predict_one(self.model, self.dataset, self.dataset.videos[n], self.config, self.device)
-                evaluator.add(self._truth[n], prediction)
-                yield prediction
-        if any_process(stopped):
-            raise Interrupted("stopped in an evaluation", fix="run the same command to continue")
-
-    def latest(self) -> tuple[Evaluation, list[VideoPrediction]]:
-        """The last evaluation and the predictions of the first videos.
-
-        They are made now if this object has made none, as after a resume at the very end.
-        """
-        if self._latest is None:
-            self.model.eval()
-            self()
-        assert self._latest is not None
-        return self._latest
+    def seconds(self, progress: Progress) -> dict[str, float]:
+        total = time.monotonic() - self._start
+        times = {"train": progress.train_seconds, "eval": progress.eval_seconds, "total": total}
+        return times | ({"startup": self._startup} if self._startup else {})
 
 
-def predict_one(
-    model: Method, dataset: VideoDataset, video: Video, config: RunConfig, device: torch.device
-) -> VideoPrediction:
-    """Predict one video of a data set at the test size of the config."""
-    sizes = (config.data.test_short_side, config.data.test_max_size)
-    chunks, resized = video_chunks(dataset, video, *sizes, chunk_length(device), size_divisor=SIZE_DIVISOR)
-    return predict_chunks(model, chunks, resized, (video.height, video.width), video.id, config.eval, device)
+def _nobody(line: int, row: LoggedRow) -> None:
+    """Listens to nothing."""
+
+
+def _both(first: Listener, second: Listener) -> Listener:
+    def listener(line: int, row: LoggedRow) -> None:
+        first(line, row)
+        second(line, row)
+
+    return listener
+
+
+def _require_space(out: Path, model: nn.Module) -> None:
+    """Before the first step: the checkpoints that are not there yet must fit."""
+    there = len(list(out.glob("checkpoint*.pt")))
+    require_space(out, max(COPIES - there, 1) * estimated_size(model), "the checkpoints of this run")
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
     """Trainable parameters of each part, and in total."""
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     return {**parts, "total": sum(parts.values())}
-
-
-def environment(runtime: Runtime) -> dict[str, str]:
-    """Versions and hardware that a number may depend on."""
-    packages = {name: version(name) for name in ("torch", "torchvision", "numpy", "scipy", "pycocotools")}
-    device = (
-        torch.cuda.get_device_name(runtime.device)
-        if runtime.device.startswith("cuda")
-        else platform.processor() or "cpu"
-    )
-    return {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "device": device,
-        "threads": str(runtime.threads),
-        "processes": str(world_size()),
-        **packages,
-    }
 
 
 def _share(settings: TrainConfig) -> Share:
@@ -280,28 +176,11 @@ def _share(settings: TrainConfig) -> Share:
 
 def _require_one_folder(out: Path) -> None:
     """All processes must continue from the same point."""
-    seen = gather([(out / name).exists() for name in ("result.json", "checkpoint.pt")])
+    seen = gather([os.path.exists(out / name) for name in ("result.json", "checkpoint.pt")])
     if any(files != seen[0] for files in seen):
         raise StorageError(
             "is another folder for some processes", file=out, fix="put it on a disk that all machines share"
         )
-
-
-def _finished(config: RunConfig, out: Path) -> RunResult | None:
-    path = out / "result.json"
-    if not path.exists():
-        return None
-    try:
-        result = RunResult(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise StorageError(f"is not a run result ({error})", file=path, fix="delete it to run again") from None
-    if result.cell_hash != config.cell_hash:
-        raise StorageError(
-            f"belongs to run {result.cell_hash}, not to {config.cell_hash}",
-            file=path,
-            fix="choose another --out",
-        )
-    return result
 
 
 def load_splits(config: RunConfig) -> tuple[VideoDataset, VideoDataset]:
@@ -322,28 +201,7 @@ def _write_config(config: RunConfig, out: Path) -> None:
     """config.yaml, after a check that the folder is not another run's."""
     path = out / "config.yaml"
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
         raise StorageError("the folder holds a run with another config", file=path, fix="choose another --out")
     if rank() == 0:
         write_text(path, text)
-
-
-@contextmanager
-def _progress_bar(show: bool, steps: int) -> Iterator[Callable[[Row], None]]:
-    columns = [
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    ]
-    with Progress(*columns, disable=not show) as bar:
-        task = bar.add_task("", total=steps)
-        shown: Row = {}
-
-        def on_row(row: Row) -> None:
-            shown.update({k: v for k, v in row.items() if k in ("loss", "eval/AP", "eval/AP50")})
-            text = "  ".join(f"{name} {value:.2f}" for name, value in shown.items())
-            bar.update(task, completed=int(row["step"]), description=text)
-
-        yield on_row

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from helpers import tiny_config
+from helpers import logged_rows, tiny_config
 from processes import Scenario, even_draws, in_two_processes
 from safetensors.torch import load_file
 from torch import Tensor
@@ -115,13 +115,9 @@ def _weights(out: Path) -> dict[str, Tensor]:
     return load_file(out / "model.safetensors")
 
 
-def _rows(out: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-
-
 def _assert_same_training(together: Path, alone: Path, start: str | None) -> None:
     """The same losses per step and the same way of the weights; rounding alone moves them by up to 1e-5."""
-    for found, wanted in zip(_rows(together), _rows(alone), strict=True):
+    for found, wanted in zip(logged_rows(together), logged_rows(alone), strict=True):
         # A rounding can open a cell of an attention mask: little for a loss, more for the norm of the gradient.
         assert found.pop("gradient_norm", 0) == pytest.approx(wanted.pop("gradient_norm", 0), rel=2e-3)
         assert found == pytest.approx(wanted, rel=1e-5)
@@ -168,7 +164,7 @@ def test_a_signal_to_one_process_stops_both_and_both_continue(together: Any) -> 
     folder, ends = together
     assert [code for code, _ in ends["stopped"]] == [INTERRUPTED] * 2
     assert [text.count("stopped after step 1.") for _, text in ends["stopped"]] == [1, 0]
-    assert _rows(folder / "stopped") == _rows(folder / "uneven")
+    assert logged_rows(folder / "stopped") == logged_rows(folder / "uneven")
     found, wanted = _weights(folder / "stopped"), _weights(folder / "uneven")
     assert all(torch.equal(tensor, found[name]) for name, tensor in wanted.items())
 
@@ -181,7 +177,7 @@ def test_the_first_process_writes_one_run_folder(together: Any) -> None:
     assert result["environment"]["processes"] == "2"
     assert [row["step"] for row in result["history"]] == [2, 3]
     assert len(result["per_video"]) == 2
-    steps = [row["step"] for row in _rows(folder / "uneven")]
+    steps = [row["step"] for row in logged_rows(folder / "uneven")]
     assert steps == [1, 2, 2, 3, 3]  # with the evaluations after steps 2 and 3
 
 
@@ -197,4 +193,4 @@ def test_a_loss_that_is_not_finite_in_one_process_ends_both(together: Any) -> No
     (first, text), (second, silence) = together[1]["nan"]
     assert (first, second, silence) == (NON_FINITE, NON_FINITE, "")
     assert "is not finite at step 2" in text
-    assert [row["step"] for row in _rows(together[0] / "nan") if "loss" in row] == [1, 2]
+    assert [row["step"] for row in logged_rows(together[0] / "nan") if "loss" in row] == [1, 2]

@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from helpers import STRUCTURES, tiny_config
+from helpers import STRUCTURES, logged_rows, tiny_config
 from safetensors.torch import load_file
 
 from syncvis.config import RunConfig
 from syncvis.errors import ConfigError, DataError, Interrupted, NonFiniteLossError, StorageError
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.training import run as run_module
+from syncvis.training import validation as validation_module
 from syncvis.training.checkpoint import save_weights
-from syncvis.training.loop import MetricsLog
+from syncvis.training.log import MetricsLog
 from syncvis.training.run import RunResult, Runtime, run
 
 Outcome = tuple[dict[str, torch.Tensor], list[dict[str, float]], dict[str, float], list[dict[str, float]]]
@@ -41,13 +42,9 @@ def whole(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def _rows(out: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-
-
 def _outcome(out: Path) -> Outcome:
     result = json.loads((out / "result.json").read_text())
-    return load_file(out / "model.safetensors"), _rows(out), result["metrics"], result["history"]
+    return load_file(out / "model.safetensors"), logged_rows(out), result["metrics"], result["history"]
 
 
 def _assert_same(found: Outcome, wanted: Outcome) -> None:
@@ -74,7 +71,7 @@ def test_what_a_run_leaves_behind(config: RunConfig, whole: Path) -> None:
     assert result["config"] == config.model_dump(mode="json")
     assert result["parameters"]["total"] == sum(n for name, n in result["parameters"].items() if name != "total")
     assert yaml.safe_load((whole / "config.yaml").read_text()) == result["config"]
-    training = [row for row in _rows(whole) if "loss" in row]
+    training = [row for row in logged_rows(whole) if "loss" in row]
     assert [row["step"] for row in training] == [1, 2, 3, 4, 5, 6]
     for row in training:
         terms = [value for name, value in row.items() if name.startswith("loss/")]
@@ -134,7 +131,7 @@ def test_a_killed_run_ends_bit_for_bit_the_same(config: RunConfig, whole: Path, 
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     killed = subprocess.run([sys.executable, "-c", KILLED, str(path), str(out)], check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL
-    assert [row["step"] for row in _rows(out)][-1] == 5
+    assert [row["step"] for row in logged_rows(out)][-1] == 5
     with (out / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 6, "lo')  # a line that was being written
     run(config, out)
@@ -159,7 +156,7 @@ def test_a_run_stopped_in_an_evaluation_ends_bit_for_bit_the_same(
     config: RunConfig, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluation: int, steps: int
 ) -> None:
     """After the first of two videos: the evaluation is made again, once."""
-    predict, calls = run_module.predict_one, list[int]()
+    predict, calls = validation_module.predict_one, list[int]()
 
     def signalled_between(*args: Any) -> Any:
         calls.append(1)
@@ -167,7 +164,7 @@ def test_a_run_stopped_in_an_evaluation_ends_bit_for_bit_the_same(
             signal.raise_signal(signal.SIGUSR1)
         return predict(*args)
 
-    monkeypatch.setattr(run_module, "predict_one", signalled_between)
+    monkeypatch.setattr(validation_module, "predict_one", signalled_between)
     with pytest.raises(Interrupted, match="stopped in an evaluation"):
         run(config, tmp_path / "run")
     assert len(calls) == 2 * evaluation - 1
@@ -186,7 +183,7 @@ def test_low_precision_ends_bit_for_bit_the_same_after_an_interruption(
         run(lower, tmp_path / "run", Runtime(should_stop=_after(3)))
     run(lower, tmp_path / "run")
     _assert_same(_outcome(tmp_path / "run"), _outcome(tmp_path / "whole"))
-    scales = [row.get("loss_scale") for row in _rows(tmp_path / "run") if "loss" in row]
+    scales = [row.get("loss_scale") for row in logged_rows(tmp_path / "run") if "loss" in row]
     assert scales[0] == {"bf16": None, "fp16": 2.0**16}[precision]
 
 
@@ -304,7 +301,7 @@ def test_weights_that_are_not_finite(
 def test_the_log_drops_what_lies_beyond_the_resume_point(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
-    MetricsLog(path, 2).write({"step": 3, "loss": 1.5})
+    MetricsLog(path, 2, lambda line, row: None).write({"step": 3, "loss": 1.5})
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3, "loss": 1.5}\n'
 
 

@@ -14,57 +14,10 @@ from syncvis.files import write_atomically, write_text
 from syncvis.methods import build
 from syncvis.training.checkpoint import (
     initialise,
-    load_checkpoint,
     load_weights,
     read_weights,
-    save_checkpoint,
     save_weights,
 )
-
-
-def _read(path: Path) -> str:
-    with pytest.raises(StorageError) as error:
-        load_checkpoint(path, "this")
-    text = str(error.value)
-    assert text.startswith(f"{path}: ")
-    assert "\n" not in text
-    return text
-
-
-def test_checkpoint_round_trip(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
-    state = {"cell_hash": "this", "model": {"w": torch.arange(3.0)}, "progress": {"step": 4, "history": [{"AP": 1.5}]}}
-    save_checkpoint(path, state)
-    loaded = load_checkpoint(path, "this")
-    assert torch.equal(loaded["model"]["w"], state["model"]["w"])  # type: ignore[index]
-    assert loaded["progress"] == state["progress"]
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_checkpoint_of_another_run(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "checkpoint.pt", {"cell_hash": "other"})
-    assert "belongs to run other, not to this" in _read(tmp_path / "checkpoint.pt")
-
-
-@pytest.mark.parametrize("length", [0, 1, 100, -30])
-def test_a_truncated_checkpoint(tmp_path: Path, length: int) -> None:
-    path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, {"cell_hash": "this", "w": torch.zeros(100)})
-    path.write_bytes(path.read_bytes()[:length])
-    assert "is not a whole checkpoint" in _read(path)
-
-
-@pytest.mark.parametrize("content", [b"not a checkpoint", b"\x80\x02cos\nsystem\n."], ids=["text", "code"])
-def test_something_else_than_a_checkpoint(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "checkpoint.pt"
-    path.write_bytes(content)
-    _read(path)
-
-
-def test_a_checkpoint_that_is_no_mapping(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
-    torch.save([1, 2], path)
-    _read(path)
 
 
 def test_weights_round_trip(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from helpers import tiny_config, tiny_model
 
 from syncvis.data.ytvis import VideoDataset
-from syncvis.training.run import predict_one
+from syncvis.training.validation import predict_one
 
 
 @pytest.mark.parametrize(("test_max_size", "width"), [(1333, 96), (40, 64)])
