@@ -14,10 +14,13 @@ from rich.table import Table
 
 from sweeps.experiment import Cell, Scale, find_experiments, load_experiment, plan_cells
 from sweeps.ledger import Ledger
+from sweeps.placement.ray import RaySettings
+from sweeps.placement.slurm import SlurmSettings
 from sweeps.runner import Sweep, SweepOptions
 from sweeps.tracking import Mode
 from sweeps.view import StudyKey
 from sweeps.worker import STORAGE_VARIABLE
+from syncvis.errors import ConfigError
 from syncvis.files import write_text
 
 PATIENCE_SECONDS = 10.0
@@ -25,7 +28,7 @@ PATIENCE_SECONDS = 10.0
 
 app = typer.Typer(help="Run experiments as sweeps of many cells.", no_args_is_help=True)
 
-
+PlacementName = Literal["local", "slurm", "ray"]
 Names = Annotated[
     list[str] | None,
     typer.Argument(metavar="EXPERIMENT...", help="Ids or files; default: all."),
@@ -67,12 +70,25 @@ def run(
     wandb: Annotated[Mode, typer.Option(help="W&B mirror.")] = "offline",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     retry: Annotated[bool, typer.Option("--retry", help="Try given up cells again.")] = False,
+    placement: Annotated[PlacementName, typer.Option(help="Where the workers run.")] = "local",
+    slurm: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of a job: partition, time, gpus_per_node, ...")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="HOST:PORT or auto; default: a Ray cluster of its own.")
+    ] = None,
+    gpus_per_trial: Annotated[float | None, typer.Option(min=0, help="Of a Ray task; may be a part of one.")] = None,
+    processes_per_trial: Annotated[int, typer.Option(min=1, help="That train one trial together, one per GPU.")] = 1,
 ) -> None:
     """Run what is left. The same command again continues it.
 
     Exit code 5: cells were given up; 75: interrupted.
     """
-    options = SweepOptions(out, storage, workers, tuple(gpus.split(",")) if gpus else (), wandb, device)
+    placed = _placement(placement, slurm or [], ray_address, gpus_per_trial)
+    own_gpus = tuple(gpus.split(",")) if gpus else ()
+    options = SweepOptions(
+        out, storage, workers, own_gpus, wandb, device, placement=placed, processes=processes_per_trial
+    )
     ledger = Ledger(options.ledger, PATIENCE_SECONDS)
     keys = []
     for path in find_experiments(experiments or []):
@@ -120,6 +136,20 @@ def export(
         typer.echo(text, nl=False)
         return
     write_text(to, text)
+
+
+def _placement(
+    name: PlacementName, slurm: list[str], ray_address: str | None, gpus_per_trial: float | None
+) -> SlurmSettings | RaySettings | None:
+    """Raises ConfigError for options of another placement."""
+    of_ray = ray_address is not None or gpus_per_trial is not None
+    if slurm and name != "slurm":
+        raise ConfigError("describes a SLURM job", key="--slurm", fix="add --placement slurm")
+    if of_ray and name != "ray":
+        raise ConfigError("belong to Ray", key="--ray-address, --gpus-per-trial", fix="add --placement ray")
+    if name == "slurm":
+        return SlurmSettings.parse(slurm)
+    return RaySettings(ray_address, gpus_per_trial) if name == "ray" else None
 
 
 def _plans(names: list[str] | None, scale: str) -> list[list[Cell]]:

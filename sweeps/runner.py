@@ -23,7 +23,7 @@ from sweeps.progress import ENDED, Watcher, names_of, progress_of
 from sweeps.trial import LEASE_SECONDS, RUN
 from sweeps.view import StudyKey
 from sweeps.worker import POLL_SECONDS
-from syncvis.errors import Interrupted
+from syncvis.errors import ConfigError, Interrupted
 
 LOOK_SECONDS = 0.5
 OPTUNA_SECONDS = 30.0
@@ -73,7 +73,14 @@ class SweepOptions:
 
     @property
     def gpu_groups(self) -> list[str]:
-        """What each worker of this machine may use: one GPU for each process of a trial."""
+        """What each worker of this machine may use: one GPU for each process of a trial.
+
+        Raises:
+            ConfigError: Some would be left over.
+        """
+        if len(self.gpus) % self.processes:
+            problem = f"{len(self.gpus)} GPUs cannot be shared out to trials of {self.processes} processes"
+            raise ConfigError(problem, key="--gpus", fix="give a multiple of --processes-per-trial")
         return [",".join(self.gpus[i : i + self.processes]) for i in range(0, len(self.gpus), self.processes)]
 
     @property
