@@ -35,6 +35,8 @@ RECORD_SECONDS = 1.0
 # Errors that come again however often the cell is run.
 DETERMINISTIC = (ConfigError, DataError, NonFiniteLossError)
 
+_signalled: set[int] = set()
+
 StopSignal = Callable[[], bool]
 OnRow = Callable[[int, Row], None]
 RunCell = Callable[[RunConfig, Path, StopSignal, OnRow], dict[str, Any]]
@@ -220,9 +222,14 @@ def load_run(name: str, device: str) -> RunCell:
     return run_cell
 
 
-def stop_signal() -> StopSignal:
-    """True from the first SIGTERM, SIGINT, SIGUSR1 or SIGUSR2 on, or once the process that started this one is gone."""
-    asked, parent = threading.Event(), multiprocessing.parent_process()
+def note_signals() -> None:
+    """Note SIGTERM, SIGINT, SIGUSR1 and SIGUSR2, with the process that gets them: a fork has not got its parent's."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, lambda *_: asked.set())
-    return lambda: asked.is_set() or (parent is not None and not parent.is_alive())
+        signal.signal(number, lambda *_: _signalled.add(os.getpid()))
+
+
+def stop_signal() -> StopSignal:
+    """True from the first such signal on, or once the process that started this one is gone."""
+    note_signals()
+    parent = multiprocessing.parent_process()
+    return lambda: os.getpid() in _signalled or (parent is not None and not parent.is_alive())

@@ -25,6 +25,8 @@ POLL_SECONDS = 1.0
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 STORAGE_VARIABLE = "SYNCVIS_STORAGE"
 """Where a worker looks for the ledger's URL if it is not an argument, which everybody on the machine can read."""
+# Of a process whose forking server is gone; it may live, and its lease decides.
+UNKNOWN_CODE = 255
 
 Grow = Callable[[], bool]
 
@@ -91,14 +93,14 @@ class Worker:
             if process.is_alive():
                 process.kill()
                 process.join()
-        if process.exitcode not in (0, Interrupted.exit_code):
+        if process.exitcode not in (0, Interrupted.exit_code, UNKNOWN_CODE):
             self.ledger.died(claim, _cause_of_death(process.exitcode or 0))
 
 
 def _start(order: Order) -> ForkServerProcess:
     """Fork a trial's process from a server that has imported the training once, and does nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sweeps.trial", order.run.partition(":")[0]])
+    context.set_forkserver_preload(["sweeps.survive", order.run.partition(":")[0]])
     process = context.Process(target=trial.main, args=(order,), name=f"trial {order.claim.number}")
     process.start()
     return process
