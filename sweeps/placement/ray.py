@@ -23,7 +23,7 @@ from syncvis.errors import ConfigError, Interrupted, MissingDependencyError
 if TYPE_CHECKING:
     import ray
 
-# Makes Ray take the loopback address for its own; as an argument of ray.init it would be replaced by the machine's.
+# At "0" Ray keeps a loopback address as it is, and takes it for its own; otherwise it puts the machine's in its place.
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 MAX_RETRIES = 3
 """How often Ray itself starts a task again whose node or process is lost."""
@@ -157,9 +157,9 @@ def run_one(worker: RemoteWorker) -> tuple[int, str]:
 
 
 def _ray(address: str | None) -> Any:
-    """The package, told before its import that a cluster of our own can only be reached from this machine."""
+    """The package, told before its import whether its cluster is only to be reached from this machine."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    if address is None:
+    if address is None or address.startswith(("127.", "localhost")):
         os.environ[LOOPBACK] = "0"
     try:
         import ray
