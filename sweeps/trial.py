@@ -66,11 +66,19 @@ def main(order: Order) -> None:
     _log_to(order.claim.run_dir / f"attempt-{order.claim.attempt}.log")
     ledger = Ledger(order.ledger, is_open=True)
     try:
-        carry_out(ledger, order.claim, load_run(order.run, order.device), stopped)
+        carry_out(ledger, order.claim, _run_of(order), stopped)
     except ConfigError as error:
         ledger.fail(order.claim, one_line(error), final=True)
     except Interrupted as error:
         sys.exit(error.exit_code)
+
+
+def _run_of(order: Order) -> RunCell:
+    if order.processes == 1:
+        return load_run(order.run, order.device)
+    from sweeps.ranks import together
+
+    return together(order.run, order.device, order.processes)
 
 
 def carry_out(
@@ -188,6 +196,12 @@ def _keep_traceback(run_dir: Path) -> None:
 def one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {text}"
+
+
+def cause_of_death(code: int) -> str:
+    if code == -9:
+        return "its process was killed (signal 9); out of memory?"
+    return f"its process died of signal {-code}" if code < 0 else f"its process ended with code {code}"
 
 
 def check_run(name: str) -> None:

@@ -94,7 +94,7 @@ class Worker:
                 process.kill()
                 process.join()
         if process.exitcode not in (0, Interrupted.exit_code, UNKNOWN_CODE):
-            self.ledger.died(claim, _cause_of_death(process.exitcode or 0))
+            self.ledger.died(claim, trial.cause_of_death(process.exitcode or 0))
 
 
 def _start(order: Order) -> ForkServerProcess:
@@ -104,12 +104,6 @@ def _start(order: Order) -> ForkServerProcess:
     process = context.Process(target=trial.main, args=(order,), name=f"trial {order.claim.number}")
     process.start()
     return process
-
-
-def _cause_of_death(code: int) -> str:
-    if code == -9:
-        return "its process was killed (signal 9); out of memory?"
-    return f"its process died of signal {-code}" if code < 0 else f"its process ended with code {code}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -99,16 +101,22 @@ class WorkerJob:
         self._process: subprocess.Popen[str] | None = None
 
     def __call__(self) -> int:
-        """The worker's exit code: 0 when nothing is left, 75 when it was told to stop.
+        """The worker's exit code: 0 when nothing is left, 75 when the ledger told it to stop.
 
         Raises:
-            RuntimeError: It ended in any other way.
+            SystemExit: SLURM ends the job with SIGTERM, which the worker got, too. The job leaves no result then:
+                SLURM alone knows whether it is queued again.
+            RuntimeError: The worker ended in any other way.
         """
+        told: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
         self._process = self._worker.start()
         while (code := self._process.poll()) is None:
             time.sleep(POLL_SECONDS)
         if code not in (0, Interrupted.exit_code):
             raise RuntimeError(f"the worker ended with code {code}")
+        if told:
+            sys.exit(code)
         return code
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:

@@ -80,7 +80,8 @@ def trials_of(place: Place) -> list[str]:
 @pytest.mark.parametrize("place", [(4, 2)], indirect=True)
 def test_a_lost_node_costs_nothing(place: Place, nodes: subprocess.Popen[str]) -> None:
     """Eight trials of one GPU in four places; two of these are lost while they train."""
-    assert nodes.stdin and nodes.stdout
+    assert nodes.stdin
+    assert nodes.stdout
     place.add()
     place.set("seconds", 2)
     address = nodes.stdout.readline().strip()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_sweep_processes import OPTIONS, Place, ends, place
+from test_sweep_processes import Place, ends, place  # noqa: F401
 
 from sweeps.ledger import Ledger
 
@@ -77,28 +77,24 @@ def test_a_preempted_job_is_queued_again_and_goes_on_with_its_cell(place: Place)
     assert outcomes == [(1, "released"), (1, "done"), (2, "done")]
 
 
-def test_ctrl_c_stops_all_jobs_after_a_checkpoint_and_leaves_nothing(place: Place) -> None:
-    place.add()
-    place.set("seconds", 30)
-    sweep = place.start("-c", SWEEP, "2")
-    wait_until_started(place, 2)
-    sweep.send_signal(signal.SIGINT)
-    assert "run the same command again to continue" in ends(sweep, 75)
-    assert place.view.counts()["planned"] == 4
-    assert len(list((place.folder / "outputs" / "runs").glob("*/checkpoint"))) == 2
-    assert not list((place.folder / "outputs" / "slurm").glob("storage-*"))
-    assert not list(processes_with("submitit", place.folder))
-
-
-@pytest.mark.parametrize("place", [(1, 1)], indirect=True)
-def test_the_password_of_the_ledger_is_in_no_file_of_a_job(place: Place, postgres: Any) -> None:
+def test_ctrl_c_stops_all_jobs_after_a_checkpoint_and_leaves_no_job_and_no_password(
+    place: Place, postgres: Any
+) -> None:
     url = postgres.database()
     place.ledger = Ledger(url)
     place.view = place.ledger.view
     place.add()
-    ends(place.start("-c", SWEEP, "1", STORAGE=url))
-    place.assert_all_done()
+    place.set("seconds", 30)
+    sweep = place.start("-c", SWEEP, "2", STORAGE=url)
+    wait_until_started(place, 2)
+    sweep.send_signal(signal.SIGINT)
+    output = ends(sweep, 75)
+    assert "run the same command again to continue" in output
+    assert place.view.counts()["planned"] == 4
+    assert len(list((place.folder / "outputs" / "runs").glob("*/checkpoint"))) == 2
+    assert not list(processes_with("submitit", place.folder))
     files = [path for path in (place.folder / "outputs").rglob("*") if path.is_file()]
     kinds = {path.name.rpartition("_")[2] for path in files}
     assert {"submitted.pkl", "result.pkl", "log.out", "log.err"} <= kinds
     assert not [path for path in files if postgres.password.encode() in path.read_bytes()]
+    assert postgres.password not in output
