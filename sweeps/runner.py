@@ -118,7 +118,7 @@ class Sweep:
         with stop_requests() as requests, progress_of(self._console, self._view.counts(self._keys)) as progress:
             watcher = Watcher(self._view, self._keys)
             pool = self._place_workers()
-            self._say_once(pool.where)
+            self._say_once(f"workers {pool.where}")
             try:
                 mirrored = time.monotonic()
                 while pool.alive() if requests else pool.tend():

@@ -10,7 +10,7 @@ class Placement(Protocol):
 
     @property
     def where(self) -> str:
-        """What was started, and what it listens on; for people."""
+        """How many workers there are, as what, and what they listen on; for people."""
         ...
 
     def tend(self) -> bool:

@@ -29,7 +29,7 @@ class Pool:
 
     @property
     def where(self) -> str:
-        return f"{len(self._workers)} worker processes of this machine"
+        return f"{len(self._workers)}, as processes of this machine"
 
     def tend(self) -> bool:
         for slot, process in enumerate(self._workers):

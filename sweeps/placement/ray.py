@@ -87,8 +87,8 @@ class RayTasks:
     @property
     def where(self) -> str:
         nodes = ", ".join(sorted({node["NodeManagerAddress"] for node in self._alive_nodes()}))
-        bound = f"the Ray cluster at {self._address}" if self._address else "a Ray cluster of its own"
-        return f"up to {self._size} trials at a time on {bound}, bound to {nodes}"
+        cluster = f"the Ray cluster at {self._address}" if self._address else "a Ray cluster of its own"
+        return f"up to {self._size}, as tasks of {cluster}, bound to {nodes}"
 
     def tend(self) -> bool:
         self._ledger.reap()  # the cells of lost nodes, whose tasks Ray has given up

@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from sweeps.ledger import Ledger
 from sweeps.placement.orders import Deaths, RemoteWorker, WorkerOptions, remote_worker, require_server
 from sweeps.view import StudyKey
+from sweeps.worker import STORAGE_VARIABLE
 from syncvis.errors import ConfigError, Interrupted, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -161,8 +163,8 @@ class SlurmJobs:
 
     @property
     def where(self) -> str:
-        kind = "SLURM jobs" if self._cluster == "slurm" else "submitit processes of this machine"
-        return f"{len(self._jobs)} {kind} ({self._jobs[0].job_id} ...; logs in {self._folder})"
+        kind = "SLURM jobs" if self._cluster == "slurm" else "jobs that are processes of this machine"
+        return f"{len(self._jobs)}, as {kind} ({self._jobs[0].job_id} ...; logs in {self._folder})"
 
     def tend(self) -> bool:
         ended = [job for job in self._jobs if self._has_ended(job)]
@@ -207,7 +209,7 @@ class SlurmJobs:
                 job.cancel(check=False)
 
     def _submit(self, number: int) -> list[submitit.Job[int]]:
-        with self._executor.batch():
+        with _without(STORAGE_VARIABLE), self._executor.batch():
             return [self._executor.submit(WorkerJob(self._worker)) for _ in range(number)]
 
     def _has_ended(self, job: submitit.Job[int]) -> bool:
@@ -236,6 +238,17 @@ class SlurmJobs:
             reason = "FAILED" if error else "stopped"
         self._deaths.count(f"SLURM jobs end ({reason})", job.paths.stderr)
         return True
+
+
+@contextmanager
+def _without(variable: str) -> Iterator[None]:
+    """sbatch hands the environment on, and SLURM keeps it in files of its own: no place for a password."""
+    value = os.environ.pop(variable, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[variable] = value
 
 
 def _executor(settings: SlurmSettings, folder: Path, name: str) -> submitit.AutoExecutor:

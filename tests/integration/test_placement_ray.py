@@ -91,7 +91,7 @@ def test_a_lost_node_costs_nothing(place: Place, nodes: subprocess.Popen[str]) -
     nodes.stdin.write("\n")
     nodes.stdin.flush()
     output = ends(sweep)
-    assert f"up to 4 trials at a time on the Ray cluster at {address}, bound to 127.0.0.1" in output
+    assert f"workers up to 4, as tasks of the Ray cluster at {address}, bound to 127.0.0.1" in output
     place.assert_all_done()
     starts = place.starts()
     assert set(starts) == {cell.hash for cell in place.cells}
@@ -107,7 +107,7 @@ def test_ctrl_c_ends_everything_that_was_started(place: Place) -> None:
     wait_until_started(place, 2)
     sweep.send_signal(signal.SIGINT)
     output = ends(sweep, 75)
-    assert "on a Ray cluster of its own, bound to 127.0.0.1" in output
+    assert "as tasks of a Ray cluster of its own, bound to 127.0.0.1" in output
     assert "run the same command again to continue" in output
     assert place.view.counts()["planned"] == 2
     assert len(list((place.folder / "outputs" / "runs").glob("*/checkpoint"))) == 2

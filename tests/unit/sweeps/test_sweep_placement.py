@@ -23,6 +23,7 @@ from sweeps.placement.ray import RaySettings
 from sweeps.placement.slurm import SlurmJobs, SlurmSettings, WorkerJob
 from sweeps.runner import SweepOptions
 from sweeps.view import StudyKey
+from sweeps.worker import STORAGE_VARIABLE
 from syncvis.errors import ConfigError, Interrupted, StorageError, WorkbenchError
 
 KEYS = [StudyKey("nk", "smoke")]
@@ -68,6 +69,7 @@ class Executor:
 
     def submit(self, call: WorkerJob) -> Job:
         assert b"canary" not in pickle.dumps(call)
+        assert STORAGE_VARIABLE not in os.environ
         self.jobs.append(Job(len(self.jobs), self.folder))
         return self.jobs[-1]
 
@@ -83,6 +85,7 @@ def cells(ledger: Ledger, plan_values: Any) -> Ledger:
 def jobs(cells: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[SlurmJobs, Executor]:
     executor = Executor(tmp_path)
     monkeypatch.setattr(slurm, "_executor", lambda *_: executor)
+    monkeypatch.setenv(STORAGE_VARIABLE, SECRET)
     made = SlurmJobs(WorkerOptions(SECRET, tmp_path), SlurmSettings("local"), 2, cells, KEYS, tmp_path / "slurm")
     return made, executor
 
@@ -162,7 +165,7 @@ def test_a_stop_asks_the_ledger_and_cancels_what_waits(jobs: Any, cells: Ledger)
 def test_when_all_is_done_jobs_end_by_themselves_and_the_password_file_goes(jobs: Any, cells: Ledger) -> None:
     placed, executor = jobs
     (secret,) = (executor.folder / "slurm").glob("storage-*")
-    assert secret.read_text() == SECRET
+    assert secret.read_text() == os.environ[STORAGE_VARIABLE] == SECRET
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
     for _ in range(3):
         cells.fail(claim(cells), "boom", final=True)
