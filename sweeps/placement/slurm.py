@@ -125,6 +125,7 @@ class WorkerJob:
         """Called by submitit when SLURM announces the end, in the middle of ``__call__``: give the cell back."""
         import submitit
 
+        # A worker that is being started at this moment ends by itself when it finds this process gone.
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
             # Popen.wait could wait for the lock of the poll that was just interrupted: for ever

@@ -8,6 +8,8 @@ import pickle
 import signal
 import stat
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -209,17 +211,21 @@ def test_what_a_job_leaves_behind() -> None:
 @pytest.mark.usefixtures("sigterm")
 def test_a_checkpoint_waits_for_the_worker_and_hands_the_job_on_without_its_process(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
-    job = WorkerJob(
-        Starter(f"trap 'sleep 0.3; touch {tmp_path}/saved; exit 75' TERM; kill -USR2 {os.getpid()}; {WAIT}")
-    )
-    handed_on = []
+    script = f"trap 'sleep 0.3; touch {tmp_path}/saved; exit 75' TERM; touch {tmp_path}/ready; {WAIT}"
+    job, handed_on = WorkerJob(Starter(script)), []
 
     def announce(*_: object) -> None:
         handed_on.append(job.checkpoint())
         assert (tmp_path / "saved").exists()
 
+    def preempt() -> None:
+        while job._process is None or not (tmp_path / "ready").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR2)
+
     before = signal.signal(signal.SIGUSR2, announce)
     try:
+        threading.Thread(target=preempt, daemon=True).start()
         assert job() == Interrupted.exit_code
     finally:
         signal.signal(signal.SIGUSR2, before)
