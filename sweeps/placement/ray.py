@@ -176,7 +176,8 @@ def _connect(ray: Any, address: str | None) -> None:
             ray.init(**({"address": address} if address else own), log_to_driver=False, logging_level="warning")
         except (ConnectionError, RuntimeError, ValueError) as error:
             problem = " ".join(str(error).split())
-            raise ConfigError(problem, key="--ray-address", fix="give the HOST:PORT of a running Ray") from None
+            fix = "give the HOST:PORT of a running Ray; most want RAY_AUTH_MODE=token and the token of their head node"
+            raise ConfigError(problem, key="--ray-address", fix=fix) from None
 
 
 @contextmanager
