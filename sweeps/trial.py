@@ -40,6 +40,7 @@ _signalled: set[int] = set()
 StopSignal = Callable[[], bool]
 OnRow = Callable[[int, Row], None]
 RunCell = Callable[[RunConfig, Path, StopSignal, OnRow], dict[str, Any]]
+LoadRun = Callable[[str, str], RunCell]
 ShouldPrune = Callable[[Claim], str | None]
 
 
@@ -50,35 +51,25 @@ class Order:
     Attributes:
         ledger: SQLite file or URL.
         run: "module:function" that trains a cell.
-        processes: how many train it together, see :mod:`sweeps.ranks`.
     """
 
     ledger: str
     claim: Claim
     run: str = RUN
     device: str = "cpu"
-    processes: int = 1
 
 
-def main(order: Order) -> None:
+def main(order: Order, load: LoadRun) -> None:
     """The life of a trial's process; ends with exit code 75 when the trial was asked to stop."""
     stopped = stop_signal()
     _log_to(order.claim.run_dir / f"attempt-{order.claim.attempt}.log")
     ledger = Ledger(order.ledger, is_open=True)
     try:
-        carry_out(ledger, order.claim, _run_of(order), stopped)
+        carry_out(ledger, order.claim, load(order.run, order.device), stopped)
     except ConfigError as error:
         ledger.fail(order.claim, one_line(error), final=True)
     except Interrupted as error:
         sys.exit(error.exit_code)
-
-
-def _run_of(order: Order) -> RunCell:
-    if order.processes == 1:
-        return load_run(order.run, order.device)
-    from sweeps.ranks import together
-
-    return together(order.run, order.device, order.processes)
 
 
 def carry_out(

@@ -12,12 +12,14 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.context import ForkServerProcess
 
 from sweeps import trial
 from sweeps.identity import this_process
 from sweeps.ledger import Claim, Ledger
-from sweeps.trial import LEASE_SECONDS, RUN, Order, StopSignal, check_run, stop_signal
+from sweeps.ranks import together
+from sweeps.trial import LEASE_SECONDS, RUN, Order, StopSignal, check_run, load_run, stop_signal
 from sweeps.view import Keys, StudyKey
 from syncvis.errors import Interrupted, WorkbenchError
 
@@ -80,7 +82,7 @@ class Worker:
         return self.stopped() or self.ledger.view.is_stopping(self.keys)
 
     def _have_run(self, claim: Claim) -> None:
-        process = _start(Order(self.place, claim, self.run, self.device, self.processes))
+        process = _start(Order(self.place, claim, self.run, self.device), self.processes)
         asked = False
         try:
             while process.is_alive():
@@ -97,11 +99,12 @@ class Worker:
             self.ledger.died(claim, trial.cause_of_death(process.exitcode or 0))
 
 
-def _start(order: Order) -> ForkServerProcess:
+def _start(order: Order, processes: int) -> ForkServerProcess:
     """Fork a trial's process from a server that has imported the training once, and does nothing else."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sweeps.survive", order.run.partition(":")[0]])
-    process = context.Process(target=trial.main, args=(order,), name=f"trial {order.claim.number}")
+    load = load_run if processes == 1 else partial(together, processes=processes)
+    process = context.Process(target=trial.main, args=(order, load), name=f"trial {order.claim.number}")
     process.start()
     return process
 
