@@ -20,11 +20,13 @@ def grow(ledger: Ledger, keys: Keys) -> bool:
     Several workers may ask at once: whose proposal comes second is thrown away, and it asks again.
     """
     for stored in ledger.view.studies(keys).values():
-        if stored.is_searched and not stored.stopping:
-            cell = next_cell(from_definition(stored.definition), search_rows(ledger.view, stored.key))
+        if stored.may_grow:
+            rows = search_rows(ledger.view, stored.key)
+            cell = next_cell(from_definition(stored.definition), rows)
             if cell is not None:
                 ledger.append(stored.key, cell)
                 return True
+            ledger.exhaust(stored.key, len(rows))
     return False
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -23,10 +23,15 @@ from sweeps.definition import Study
 from sweeps.enrolment import Change, enrol
 from sweeps.experiment import find_experiments, load_experiment, study_at
 from sweeps.ledger import Ledger
+from sweeps.placement.ray import RaySettings
+from sweeps.placement.slurm import SlurmSettings
 from sweeps.runner import Sweep, SweepOptions
 from sweeps.space import SamplerName, Search
 from sweeps.tracking.commands import sync
 from sweeps.tracking.environment import Mode
+from syncvis.errors import ConfigError
+
+PlacementName = Literal["local", "slurm", "ray"]
 
 app = typer.Typer(help="Run experiments as sweeps of many cells.", no_args_is_help=True)
 app.command()(plan)
@@ -48,13 +53,33 @@ def run(
     retry: Annotated[bool, typer.Option("--retry", help="Try given up cells again.")] = False,
     extend: Annotated[bool, typer.Option("--extend", help="The experiment has grown: add its new cells.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="The experiment is another now; keep results.")] = False,
+    placement: Annotated[PlacementName, typer.Option(help="Where the workers run.")] = "local",
+    slurm: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of a job: partition, time, gpus_per_node, ...")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="HOST:PORT or auto; default: a Ray cluster of its own.")
+    ] = None,
+    gpus_per_trial: Annotated[float | None, typer.Option(min=0, help="Of a Ray task; may be a part of one.")] = None,
+    processes_per_trial: Annotated[int, typer.Option(min=1, help="That train one trial together, one per GPU.")] = 1,
 ) -> None:
     """Run what is left. The same command again continues it.
 
     Exit code 5: cells were given up; 75: interrupted.
     """
-    given = tuple(gpus.split(",")) if gpus else ()
-    options = SweepOptions(out, storage, workers, given, wandb, device, artifacts=artifacts)
+    placed = _placement(placement, slurm or [], ray_address, gpus_per_trial)
+    own_gpus = tuple(gpus.split(",")) if gpus else ()
+    options = SweepOptions(
+        out,
+        storage,
+        workers,
+        own_gpus,
+        wandb,
+        device,
+        artifacts=artifacts,
+        placement=placed,
+        processes=processes_per_trial,
+    )
     ledger = Ledger(options.ledger, PATIENCE_SECONDS)
     change: Change = "replace" if replace else "extend" if extend else "none"
     keys = []
@@ -85,3 +110,17 @@ def searched(study: Study, sampler: SamplerName | None, trials: int | None) -> S
 def _run_root(out: Path, storage: str | None) -> Path:
     """Where run folders go; a path that other machines understand if they take part."""
     return (out.absolute() if storage else out) / "runs"
+
+
+def _placement(
+    name: PlacementName, slurm: list[str], ray_address: str | None, gpus_per_trial: float | None
+) -> SlurmSettings | RaySettings | None:
+    """Raises ConfigError for options of another placement."""
+    of_ray = ray_address is not None or gpus_per_trial is not None
+    if slurm and name != "slurm":
+        raise ConfigError("describes a SLURM job", key="--slurm", fix="add --placement slurm")
+    if of_ray and name != "ray":
+        raise ConfigError("belong to Ray", key="--ray-address, --gpus-per-trial", fix="add --placement ray")
+    if name == "slurm":
+        return SlurmSettings.parse(slurm)
+    return RaySettings(ray_address, gpus_per_trial) if name == "ray" else None

@@ -35,6 +35,7 @@ studies = sa.Table(
     sa.Column("definition", sa.Text, nullable=False, comment="JSON: everything that its cells are made from"),
     sa.Column("size", sa.Integer, nullable=False, comment="how many members it has: appending one checks it"),
     sa.Column("run_root", sa.Text, nullable=False, comment="where the run folders of its cells go"),
+    sa.Column("exhausted", sa.Boolean, nullable=False, comment="a search has no other cell to add"),
     sa.Column("stopping", sa.Boolean, nullable=False, comment="workers are asked to end"),
     sa.Column("created", sa.Double, nullable=False),
 )

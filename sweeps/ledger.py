@@ -88,7 +88,7 @@ class Ledger:
             size = len(planned) if planned is not None else found["size"] if found else 0
             connection.execute(studies.delete().where(_is_study(key)))
             row: Row = {"experiment": key.experiment, "scale": key.scale, "definition": json.dumps(dict(definition))}
-            row |= {"size": size, "run_root": str(run_root), "stopping": False}
+            row |= {"size": size, "run_root": str(run_root), "exhausted": False, "stopping": False}
             connection.execute(studies.insert().values(**row, created=found["created"] if found else now))
             _add_cells(connection, key, planned or [], str(run_root), now)
             self._database.gather_statistics(connection)
@@ -108,6 +108,11 @@ class Ledger:
             return True
 
         return self._database.run(work)
+
+    def exhaust(self, key: StudyKey, size: int) -> None:
+        """Note that a search has no other cell to add to the ``size`` that it has; unless it has others by now."""
+        known = sa.and_(_is_study(key), studies.c.size == size)
+        self._database.run(lambda c: c.execute(studies.update().where(known).values(exhausted=True)))
 
     def claim(self, worker: str, lease_seconds: float, keys: Keys = None) -> Claim | None:
         """Take the planned cell with the lowest number, or None; cells of dead workers are freed before that.

@@ -14,7 +14,11 @@ from rich.console import Console
 
 from sweeps.database import psycopg_url
 from sweeps.ledger import Ledger
-from sweeps.pool import Pool, WorkerOptions
+from sweeps.placement import Placement
+from sweeps.placement.local import Pool
+from sweeps.placement.orders import WorkerOptions
+from sweeps.placement.ray import RaySettings, RayTasks
+from sweeps.placement.slurm import SlurmJobs, SlurmSettings
 from sweeps.progress import ENDED, Watcher, names_of, progress_of
 from sweeps.tracking.environment import LOG, Mode
 from sweeps.tracking.notes import number_waiting
@@ -22,7 +26,7 @@ from sweeps.tracking.process import MirrorProcess
 from sweeps.trial import LEASE_SECONDS, RUN
 from sweeps.view import StudyKey
 from sweeps.worker import POLL_SECONDS
-from syncvis.errors import Interrupted, StorageError
+from syncvis.errors import ConfigError, Interrupted, StorageError
 
 LOOK_SECONDS = 0.5
 OPTUNA_SECONDS = 30.0
@@ -37,8 +41,10 @@ class SweepOptions:
     Attributes:
         out: the output tree: runs/, logs/, wandb/, and without ``storage`` ledger.db and optuna.db.
         storage: URL of a PostgreSQL database for the ledger and the Optuna studies.
-        workers: processes on this machine; None for one per GPU, or per core where no GPU is named.
-        gpus: what each worker may use, as for CUDA_VISIBLE_DEVICES.
+        workers: processes on this machine, or jobs; None for one per GPU, or per core where no GPU is named.
+        gpus: of this machine, to be shared out.
+        placement: where the workers run; None for this machine.
+        processes: how many train one trial together, each on a GPU of its own where there are any.
         run: "module:function" that trains a cell.
         artifacts: give W&B a reference to the weights of every done cell.
         wandb_seconds: how long the W&B mirror may take to catch up at the end.
@@ -55,6 +61,8 @@ class SweepOptions:
     poll: float = POLL_SECONDS
     wandb_seconds: float = 60.0
     artifacts: bool = False
+    placement: SlurmSettings | RaySettings | None = None
+    processes: int = 1
 
     @property
     def ledger(self) -> str:
@@ -69,15 +77,28 @@ class SweepOptions:
         return self.out / "wandb"
 
     @property
+    def gpu_groups(self) -> list[str]:
+        """What each worker of this machine may use: one GPU for each process of a trial.
+
+        Raises:
+            ConfigError: Some would be left over.
+        """
+        if len(self.gpus) % self.processes:
+            problem = f"{len(self.gpus)} GPUs cannot be shared out to trials of {self.processes} processes"
+            raise ConfigError(problem, key="--gpus", fix="give a multiple of --processes-per-trial")
+        return [",".join(self.gpus[i : i + self.processes]) for i in range(0, len(self.gpus), self.processes)]
+
+    @property
     def size(self) -> int:
-        return self.workers or len(self.gpus) or len(os.sched_getaffinity(0))
+        return self.workers or len(self.gpu_groups) or max(1, len(os.sched_getaffinity(0)) // self.processes)
 
 
 class Sweep:
     """The running of some studies of a ledger by workers of this machine."""
 
     def __init__(self, ledger: Ledger, keys: Sequence[StudyKey], options: SweepOptions, console: Console):
-        self._view, self._keys, self._options, self._console = ledger.view, list(keys), options, console
+        self._ledger, self._view, self._keys = ledger, ledger.view, list(keys)
+        self._options, self._console = options, console
         self._said: set[str] = set()
 
     def run(self) -> int:
@@ -99,14 +120,10 @@ class Sweep:
         """Have the workers end every cell; starts none if they have."""
         if not self._something_left():
             return
-        options = self._options
-        logs = options.out / "logs"
-        orders = WorkerOptions(
-            options.ledger, logs, options.run, options.device, options.gpus, options.lease, options.poll
-        )
         with stop_requests() as requests, progress_of(self._console, self._view.counts(self._keys)) as progress:
             watcher = Watcher(self._view, self._keys)
-            pool = Pool(orders, options.size, self._keys, lambda: self._view.number_of_claims(self._keys))
+            pool = self._place_workers()
+            self._say_once(f"workers {pool.where}")
             try:
                 mirrored = time.monotonic()
                 while pool.alive() if requests else pool.tend():
@@ -122,7 +139,19 @@ class Sweep:
         if requests:
             self._raise_if_unfinished()
 
-    def _obey(self, requests: list[int], pool: Pool) -> None:
+    def _place_workers(self) -> Placement:
+        options, ledger, keys = self._options, self._ledger, self._keys
+        times = options.lease, options.poll, options.processes
+        orders = WorkerOptions(
+            options.ledger, options.out / "logs", options.run, options.device, options.gpu_groups, *times
+        )
+        if isinstance(options.placement, SlurmSettings):
+            return SlurmJobs(orders, options.placement, options.size, ledger, keys, options.out / "slurm")
+        if isinstance(options.placement, RaySettings):
+            return RayTasks(orders, options.placement, options.workers, ledger, keys)
+        return Pool(orders, options.size, keys, lambda: self._view.number_of_claims(keys))
+
+    def _obey(self, requests: list[int], pool: Placement) -> None:
         if len(requests) > 1:
             pool.kill()
         elif requests:
@@ -137,10 +166,7 @@ class Sweep:
             raise Interrupted(problem, fix="run the same command again to continue")
 
     def _something_left(self) -> bool:
-        return not self._view.is_over(self._keys) or any(
-            stored.is_searched and stored.size < stored.definition["search"]["trials"]
-            for stored in self._view.studies(self._keys).values()
-        )
+        return not self._view.is_over(self._keys) or self._view.may_grow(self._keys)
 
     def _mirror_to_optuna(self) -> None:
         """Bring the Optuna studies up to date; a failure is a warning, as the ledger has every result."""

@@ -34,11 +34,14 @@ RECORD_SECONDS = 1.0
 # Errors that come again however often the cell is run.
 DETERMINISTIC = (ConfigError, DataError, NonFiniteLossError)
 
+_signalled: set[int] = set()
+
 StopSignal = Callable[[], bool]
 LoggedRow = dict[str, float | None]
 """A row of metrics.jsonl: null for a value that is not finite."""
 OnRow = Callable[[int, LoggedRow], None]
 RunCell = Callable[[RunConfig, Path, StopSignal, OnRow], dict[str, Any]]
+LoadRun = Callable[[str, str], RunCell]
 ShouldPrune = Callable[[Claim], str | None]
 
 
@@ -57,13 +60,13 @@ class Order:
     device: str = "cpu"
 
 
-def main(order: Order) -> None:
+def main(order: Order, load: LoadRun) -> None:
     """The life of a trial's process; ends with exit code 75 when the trial was asked to stop."""
     stopped = stop_signal()
     _log_to(order.claim.run_dir / f"attempt-{order.claim.attempt}.log")
     ledger = Ledger(order.ledger, is_open=True)
     try:
-        carry_out(ledger, order.claim, load_run(order.run, order.device), stopped, _pruner(ledger))
+        carry_out(ledger, order.claim, load(order.run, order.device), stopped, _pruner(ledger))
     except ConfigError as error:
         ledger.fail(order.claim, one_line(error), final=True)
     except Interrupted as error:
@@ -198,6 +201,12 @@ def one_line(error: Exception) -> str:
     return text if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {text}"
 
 
+def cause_of_death(code: int) -> str:
+    if code == -9:
+        return "its process was killed (signal 9); out of memory?"
+    return f"its process died of signal {-code}" if code < 0 else f"its process ended with code {code}"
+
+
 def check_run(name: str) -> None:
     """Raise ConfigError if there is no such module, without importing it: that takes seconds."""
     module, _, function = name.partition(":")
@@ -230,9 +239,14 @@ def load_run(name: str, device: str) -> RunCell:
     return run_cell
 
 
-def stop_signal() -> StopSignal:
-    """True from the first SIGTERM, SIGINT, SIGUSR1 or SIGUSR2 on, or once the process that started this one is gone."""
-    asked, parent = threading.Event(), multiprocessing.parent_process()
+def note_signals() -> None:
+    """Note SIGTERM, SIGINT, SIGUSR1 and SIGUSR2, with the process that gets them: a fork has not got its parent's."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, lambda *_: asked.set())
-    return lambda: asked.is_set() or (parent is not None and not parent.is_alive())
+        signal.signal(number, lambda *_: _signalled.add(os.getpid()))
+
+
+def stop_signal() -> StopSignal:
+    """True from the first such signal on, or once the process that started this one is gone."""
+    note_signals()
+    parent = multiprocessing.parent_process()
+    return lambda: os.getpid() in _signalled or (parent is not None and not parent.is_alive())

@@ -44,12 +44,18 @@ class StoredStudy:
     definition: dict[str, Any]
     size: int
     run_root: str
+    exhausted: bool
     stopping: bool
 
     @property
     def is_searched(self) -> bool:
         """Whether its cells are chosen one by one."""
         return self.definition.get("search") is not None
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether another cell may be chosen."""
+        return self.is_searched and not self.exhausted and not self.stopping
 
     @property
     def prunes(self) -> bool:
@@ -79,7 +85,9 @@ class View:
             key = StudyKey(row["experiment"], row["scale"])
             if keys is None or key in keys:
                 definition = json.loads(row["definition"])
-                found[key] = StoredStudy(key, definition, row["size"], row["run_root"], row["stopping"])
+                found[key] = StoredStudy(
+                    key, definition, row["size"], row["run_root"], row["exhausted"], row["stopping"]
+                )
         return found
 
     def read(self, query: sa.Select[Any]) -> list[Row]:
@@ -110,6 +118,10 @@ class View:
         """How often a cell was claimed."""
         (row,) = self._database.read(sa.select(sa.func.sum(cells.c.attempt).label("sum")).where(among(keys)))
         return row["sum"] or 0
+
+    def may_grow(self, keys: Keys = None) -> bool:
+        """Whether a study may get another cell."""
+        return any(stored.may_grow for stored in self.studies(keys).values())
 
     def cells(self, keys: Keys = None, states: Sequence[State] | None = None, since: float = 0.0) -> list[Row]:
         """All columns but the config, by number; ``since``: those that ended then or later (seconds since 1970)."""

@@ -13,12 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.context import ForkServerProcess
 
 from sweeps import trial
 from sweeps.identity import this_process
 from sweeps.ledger import Claim, Ledger
-from sweeps.trial import LEASE_SECONDS, RUN, Order, StopSignal, check_run, stop_signal
+from sweeps.ranks import together
+from sweeps.trial import LEASE_SECONDS, RUN, Order, StopSignal, check_run, load_run, stop_signal
 from sweeps.view import Keys, StudyKey
 from syncvis.errors import Interrupted, WorkbenchError
 
@@ -26,6 +28,8 @@ POLL_SECONDS = 1.0
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 STORAGE_VARIABLE = "SYNCVIS_STORAGE"
 """Where a worker looks for the ledger's URL if it is not an argument, which everybody on the machine can read."""
+# Of a process whose forking server is gone; it may live, and its lease decides.
+UNKNOWN_CODE = 255
 
 DRIVERS = ("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "psycopg")
 """What a trial's process needs to reach the ledger; the one that is not installed is passed over."""
@@ -42,7 +46,8 @@ class Worker:
         stopped: Whether this worker should end.
         keys: The studies whose cells it may take; None for all.
         grow: Asked when nothing is planned: add a cell to a study that is searched; whether it did.
-        limit: End after so many cells; None works until nothing is left.
+        limit: End after so many cells, or as soon as none is planned; None works until nothing is left.
+        processes: How many train one trial together.
     """
 
     ledger: Ledger
@@ -55,6 +60,7 @@ class Worker:
     lease_seconds: float = LEASE_SECONDS
     poll_seconds: float = POLL_SECONDS
     limit: int | None = None
+    processes: int = 1
 
     def work(self) -> None:
         """Run cells until none is left; waits for cells that others run, in case their process dies.
@@ -71,7 +77,7 @@ class Worker:
                 if taken == self.limit:
                     return
             elif not self.grow():
-                if self.ledger.view.is_over(self.keys):
+                if self.limit is not None or self.ledger.view.is_over(self.keys):
                     return
                 pause.wait(self.poll_seconds)
         raise Interrupted("the worker was told to stop")
@@ -80,14 +86,14 @@ class Worker:
         return self.stopped() or self.ledger.view.is_stopping(self.keys)
 
     def _have_run(self, claim: Claim) -> None:
-        process = _start(Order(self.place, claim, self.run, self.device))
+        process = _start(Order(self.place, claim, self.run, self.device), self.processes)
         try:
             self._watch(process, claim)
         finally:
             process.kill()
             process.join()
-        if process.exitcode not in (0, Interrupted.exit_code):
-            self.ledger.died(claim, _cause_of_death(process.exitcode or 0))
+        if process.exitcode not in (0, Interrupted.exit_code, UNKNOWN_CODE):
+            self.ledger.died(claim, trial.cause_of_death(process.exitcode or 0))
 
     def _watch(self, process: ForkServerProcess, claim: Claim) -> None:
         """Return when the trial's process has ended, or should have long ago, as its cell has."""
@@ -109,26 +115,21 @@ class Worker:
 
 def grow(ledger: Ledger, keys: Keys) -> bool:
     """Add the next cell of a study that is searched, if there is one; whether it did."""
-    if not any(stored.is_searched for stored in ledger.view.studies(keys).values()):
+    if not ledger.view.may_grow(keys):
         return False
     from sweeps import choosing
 
     return choosing.grow(ledger, keys)
 
 
-def _start(order: Order) -> ForkServerProcess:
+def _start(order: Order, processes: int) -> ForkServerProcess:
     """Fork a trial's process from a server that has imported the training once, and does nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sweeps.trial", order.run.partition(":")[0], *DRIVERS])
-    process = context.Process(target=trial.main, args=(order,), name=f"trial {order.claim.number}")
+    context.set_forkserver_preload(["sweeps.survive", order.run.partition(":")[0], *DRIVERS])
+    load = load_run if processes == 1 else partial(together, processes=processes)
+    process = context.Process(target=trial.main, args=(order, load), name=f"trial {order.claim.number}")
     process.start()
     return process
-
-
-def _cause_of_death(code: int) -> str:
-    if code == -9:
-        return "its process was killed (signal 9); out of memory?"
-    return f"its process died of signal {-code}" if code < 0 else f"its process ended with code {code}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,6 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--lease", type=float, default=LEASE_SECONDS, help="seconds of silence before others take over")
     parser.add_argument("--poll", type=float, default=POLL_SECONDS, help="seconds between two looks")
+    parser.add_argument("--limit", type=int, help="end after so many cells, or as soon as none is planned")
+    parser.add_argument("--processes", type=int, default=1, help="how many train one trial together")
     parser.add_argument("--parent", type=int, help="stop once this process id is no longer the parent")
     options = parser.parse_args(arguments)
     asked = stop_signal()
@@ -160,6 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             device=options.device,
             lease_seconds=options.lease,
             poll_seconds=options.poll,
+            limit=options.limit,
+            processes=options.processes,
         ).work()
     except WorkbenchError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

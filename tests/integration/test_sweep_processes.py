@@ -10,22 +10,12 @@ from collections import Counter
 
 import optuna
 import pytest
-from sweeping import NK, PATH, Place, ends
+from sweeping import NK, PATH, ends
 
 from sweeps.enrolment import enrol
 from sweeps.space import MedianSettings, Search
 from sweeps.tracking.notes import number_waiting
 from syncvis.errors import ConfigError, WorkbenchError
-
-
-@pytest.fixture
-def place(tmp_path, request, monkeypatch):
-    monkeypatch.setenv("FAKE_FOLDER", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", PATH)
-    values, seeds = getattr(request, "param", (4, 1))
-    made = Place(tmp_path, values, seeds)
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("place", [(20, 2)], indirect=True)

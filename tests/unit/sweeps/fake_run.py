@@ -1,9 +1,10 @@
 """A run function that trains nothing: the sweeps' tests give it to real worker processes.
 
 What it does depends on the config only: AP is a function of Nk and the seed. Files in ``FAKE_FOLDER`` steer the rest:
-every start of a cell leaves a line in ``started``, ``seconds`` holds its duration, ``early`` makes it
-tell its AP after the first of its two steps, too, ``fail-<Nk>`` makes it fail, and
-``kill-<Nk>`` (then removed) kills its process.
+every start of a cell leaves a line in ``started``, ``seconds`` holds its duration, ``early`` makes it tell its AP after
+the first of its two steps, too, ``fail-<Nk>`` makes it fail, and ``kill-<Nk>`` (then removed) kills its process. A run
+that is stopped leaves the number of its ticks in ``checkpoint``; the next one of the cell leaves a line in ``resumed``
+and goes on from there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import yaml
 
 from syncvis.config import RunConfig
 from syncvis.errors import DataError, Interrupted
+
+TICK_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -56,20 +59,29 @@ def run(config: RunConfig, out: Path, runtime: Runtime) -> Result:
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     seconds = float((folder / "seconds").read_text()) if (folder / "seconds").exists() else 0.0
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        _stop_if_asked(out, runtime)
-        time.sleep(0.01)
+    ticks = round(seconds / TICK_SECONDS)
+    for tick in range(_first_tick(config, out, folder), ticks):
+        _stop_if_asked(out, runtime, tick)
+        time.sleep(TICK_SECONDS)
     for line, row in enumerate(rows(config, early=(folder / "early").exists())):
         if runtime.on_row:
             runtime.on_row(line, row)
-        _stop_if_asked(out, runtime)
+        _stop_if_asked(out, runtime, ticks)
     return Result(result(config))
 
 
-def _stop_if_asked(out: Path, runtime: Runtime) -> None:
+def _first_tick(config: RunConfig, out: Path, folder: Path) -> int:
+    if not (out / "checkpoint").exists():
+        return 0
+    tick = int((out / "checkpoint").read_text())
+    with (folder / "resumed").open("a") as file:
+        file.write(f"{config.cell_hash} {tick}\n")
+    return tick
+
+
+def _stop_if_asked(out: Path, runtime: Runtime, tick: int) -> None:
     if runtime.should_stop and runtime.should_stop():
-        (out / "checkpoint").touch()
+        (out / "checkpoint").write_text(str(tick))
         raise Interrupted("stopped")
 
 

@@ -1,0 +1,111 @@
+"""What a worker is told, wherever it runs, and how often workers may die."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeps.trial import LEASE_SECONDS, RUN
+from sweeps.view import StudyKey
+from sweeps.worker import ONE_THREAD, POLL_SECONDS, STORAGE_VARIABLE
+from syncvis.errors import ConfigError, StorageError, WorkbenchError
+
+# Workers that die so often in a row before they take a cell will not do better next time.
+MAX_IDLE_DEATHS = 3
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What every worker of a sweep is told.
+
+    Attributes:
+        storage: SQLite file or URL of the ledger; no word of a command, as it may hold a password.
+        gpus: what each worker of this machine may use, as for CUDA_VISIBLE_DEVICES ("0" or "0,1"), shared out in turn.
+        processes: how many train one trial together.
+    """
+
+    storage: str
+    logs: Path
+    run: str = RUN
+    device: str = "cpu"
+    gpus: Sequence[str] = ()
+    lease_seconds: float = LEASE_SECONDS
+    poll_seconds: float = POLL_SECONDS
+    processes: int = 1
+
+    def words(self, keys: Sequence[StudyKey], limit: int | None = None) -> tuple[str, ...]:
+        """Of ``python -m sweeps.worker``; it ends when the process that starts it here does."""
+        words = ["--studies", *(key.name for key in keys), "--run", self.run, "--device", self.device]
+        words += ["--lease", str(self.lease_seconds), "--poll", str(self.poll_seconds)]
+        words += ["--processes", str(self.processes)]
+        return tuple(words if limit is None else [*words, "--limit", str(limit)])
+
+
+@dataclass(frozen=True)
+class RemoteWorker:
+    """A worker that any machine can start which sees this one's files; holds no password, so it may be pickled.
+
+    Attributes:
+        words: of ``python -m sweeps.worker``.
+        folder: where it works: paths in the ledger may be relative.
+        storage: a file that only the user can read, with the ledger's URL.
+    """
+
+    words: tuple[str, ...]
+    folder: Path
+    storage: Path
+
+    def start(self, output: int | None = None) -> subprocess.Popen[str]:
+        """Start it here, as a child that ends when this process does."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "sweeps.worker", *self.words, "--parent", str(os.getpid())],
+            cwd=self.folder,
+            env={**os.environ, **ONE_THREAD, STORAGE_VARIABLE: self.storage.read_text(encoding="utf-8")},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=None if output is None else subprocess.STDOUT,
+            text=True,
+        )
+
+
+def remote_worker(options: WorkerOptions, keys: Sequence[StudyKey], folder: Path, limit: int | None) -> RemoteWorker:
+    """Leaves the file with the URL in ``folder``, which all machines must share; whoever asks removes it in the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix="storage-", dir=folder)  # mode 0600
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        place = options.storage if "://" in options.storage else Path(options.storage).absolute()
+        file.write(str(place))
+    return RemoteWorker(options.words(keys, limit), Path.cwd(), Path(name).absolute())
+
+
+def require_server(storage: str, placement: str) -> None:
+    """Raise ConfigError if the ledger is a SQLite file, which only processes of one machine may share."""
+    if "://" not in storage or storage.startswith("sqlite"):
+        problem = f"a SQLite file cannot be shared by the machines of {placement}"
+        raise ConfigError(problem, key="--storage", fix="give --storage postgresql://USER@HOST/DATABASE")
+
+
+class Deaths:
+    """Counts workers that died, and gives up when several in a row took no cell.
+
+    Args:
+        claims: How many claims the studies have seen so far: it tells a worker that died in a cell from one that
+            never took any.
+    """
+
+    def __init__(self, claims: Callable[[], int]):
+        self._claims, self._seen, self._idle = claims, claims(), 0
+
+    def count(self, reason: str, log: Path, code: int = 1) -> None:
+        """Raises WorkbenchError (StorageError for its exit code) when it was one too many."""
+        claims = self._claims()
+        self._idle = self._idle + 1 if claims == self._seen else 1
+        self._seen = claims
+        if self._idle > MAX_IDLE_DEATHS:
+            kind = StorageError if code == StorageError.exit_code else WorkbenchError
+            raise kind(f"{reason} before they take a cell", file=log, fix="read the end of that file")
