@@ -79,7 +79,7 @@ def test_a_dead_or_frozen_service_is_replaced(trials, sign):
     assert trials.waiting() == 0
     runs = read_runs(trials.wandb)
     assert {n: run.exit_code for n, run in runs.items()} == {1: 1, 2: 0, 3: 0}
-    assert not Path(f"/proc/{core}").exists()
+    wait_for(lambda: core not in core_pids(trials.wandb), 10)
     assert_nothing_left(trials)
 
 
