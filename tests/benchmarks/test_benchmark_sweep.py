@@ -13,10 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import TINY
 from sweeping import NK, PATH, Place, ends
 
 from sweeps.database import metrics, results
 from sweeps.experiment import Cell
+from syncvis.config import set_dotted
 
 TRIALS = int(os.environ.get("SYNCVIS_TRIALS", "80"))
 WORKERS = 4
@@ -42,6 +44,30 @@ def test_trials_that_do_nothing_cost_less_than_a_python_that_imports_the_ledger(
     reference = min(_seconds_of("import sweeps.ledger") for _ in range(3))
     print(f"\n{TRIALS} trials, {WORKERS} workers: {1 / per_trial:.0f} a second; one process: {reference:.2f} s")
     assert per_trial < reference
+
+
+def test_a_training_in_a_sweep_costs_little_more_than_the_training(
+    tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starting processes, imports, storage: all that a worker spends beside what its runs say that they took."""
+    monkeypatch.setenv("PYTHONPATH", PATH)
+    tree = set_dotted(TINY, "data.root", str(tiny_data))
+    place = Place(tmp_path, 4, 2, base={name: part for name, part in tree.items() if name not in ("seed", "scale")})
+    place.run = "syncvis.training.run:run"
+    place.add()
+    started = time.monotonic()
+    ends(place.worker())
+    wall = time.monotonic() - started
+    results, attempts = place.view.results().values(), place.view.attempts()
+    trained = sum(result["seconds"]["total"] for result in results)
+    imports = _seconds_of("import syncvis.training.run")
+    working = attempts[-1]["ended"] - attempts[0]["started"]
+    each = (working - trained - imports) / len(attempts)
+    mean = trained / len(attempts)
+    print(f"\n{len(attempts)} trainings: {each:.2f} s each beside {mean:.2f} s of training; ", end="")
+    print(f"{wall - trained:.1f} s in all beside {trained:.1f} s, of which importing once {imports:.1f} s")
+    assert each < imports / 4
+    place.close()
 
 
 def test_the_ledger_answers_as_fast_after_ten_thousand_trials(place: Place) -> None:

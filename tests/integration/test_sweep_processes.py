@@ -7,12 +7,14 @@ import random
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 
 import optuna
 import pytest
 from sweeping import NK, PATH, ends
 
 from sweeps.enrolment import enrol
+from sweeps.identity import died_here
 from sweeps.space import MedianSettings, Search
 from sweeps.tracking.notes import number_waiting
 from syncvis.errors import ConfigError, WorkbenchError
@@ -139,6 +141,28 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(place):
     place.set("seconds", 0)
     place.sweep()
     place.assert_all_done()
+
+
+def test_a_second_interruption_ends_trials_that_do_not_stop(place):
+    place.set("seconds", 30)
+    place.set("stubborn", "")
+    sweep = place.start_sweep()
+    place.wait_until_running(2)
+    for number in (1, 2):
+        place.pid_of_trial(number)
+    sweep.send_signal(signal.SIGINT)
+    time.sleep(1.5)
+    assert sweep.poll() is None
+    sweep.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    ends(sweep, 75)
+    assert time.monotonic() - started < 5
+    assert all(died_here(row["worker"]) for row in place.view.cells(states=["running"]))
+    assert not any(
+        Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in trials
+    )
+    place.ledger.reap()
+    assert place.view.counts()["planned"] == 4
 
 
 def test_workers_end_when_their_sweep_is_killed(place):

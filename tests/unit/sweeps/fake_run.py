@@ -4,7 +4,7 @@ What it does depends on the config only: AP is a function of Nk and the seed. Fi
 every start of a cell leaves a line in ``started``, ``seconds`` holds its duration, ``early`` makes it tell its AP after
 the first of its two steps, too, ``fail-<Nk>`` makes it fail, and ``kill-<Nk>`` (then removed) kills its process. A run
 that is stopped leaves the number of its ticks in ``checkpoint``; the next one of the cell leaves a line in ``resumed``
-and goes on from there.
+and goes on from there. With ``stubborn`` it does not stop when it is asked to.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def _first_tick(config: RunConfig, out: Path, folder: Path) -> int:
 
 
 def _stop_if_asked(out: Path, runtime: Runtime, tick: int) -> None:
-    if runtime.should_stop and runtime.should_stop():
+    stubborn = (Path(os.environ["FAKE_FOLDER"]) / "stubborn").exists()
+    if runtime.should_stop and runtime.should_stop() and not stubborn:
         (out / "checkpoint").write_text(str(tick))
         raise Interrupted("stopped")
 
