@@ -85,8 +85,8 @@ def test_a_frozen_trial_is_ended_and_its_cell_run_by_another(place):
 @pytest.mark.parametrize("place", [(1, 1)], indirect=True)
 def test_a_frozen_worker_does_not_matter_to_its_trial(place):
     place.add()
-    place.set("seconds", 1.0)
-    frozen = place.worker(lease=0.5)
+    place.set("seconds", 4.0)
+    frozen = place.worker(lease=2)
     place.wait_until_running(1)
     place.pid_of_trial(1)
     frozen.send_signal(signal.SIGSTOP)
