@@ -13,13 +13,17 @@ from io import BytesIO, StringIO
 from typing import Any
 
 import matplotlib
+import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from analysis.curves import Curve
-from analysis.layout import Cell, Row, caption, grid, setting_text, title_text
+from analysis.experiments import Experiment
+from analysis.layout import Cell, Row, Sheet, setting_text, title_text
+from analysis.searches import OBJECTIVE, Search
 from analysis.tables import Table
 from analysis.trials import AXIS
 
@@ -49,19 +53,19 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def markdown(table: Table) -> str:
+def markdown(sheet: Sheet) -> str:
     """A Markdown table with its title and caption."""
-    shown = grid(table)
+    shown = sheet.grid
     lines = [[_md(name) for name in shown.header]]
     lines.append(["---" if i < shown.labels else "--:" for i in range(len(shown.header))])
     lines += [[f"**{_md(c.text)}**" if c.bold else _md(c.text) for c in row] for row in shown.rows]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"**{_md(title_text(table))}**\n\n{body}\n\n{_md(caption(table))}\n"
+    return f"**{_md(sheet.title)}**\n\n{body}\n\n{_md(sheet.caption)}\n"
 
 
-def latex(table: Table) -> str:
+def latex(sheet: Sheet) -> str:
     """A LaTeX table; it needs the package booktabs."""
-    shown = grid(table)
+    shown = sheet.grid
     lines = [[_tex(name) for name in shown.header]]
     lines += [[rf"\textbf{{{_tex(c.text)}}}" if c.bold else _tex(c.text) for c in row] for row in shown.rows]
     text = [" & ".join(line) + r" \\" for line in lines]
@@ -71,8 +75,8 @@ def latex(table: Table) -> str:
             "% needs \\usepackage{booktabs}",
             r"\begin{table}[t]",
             r"\centering",
-            rf"\caption{{{_tex(title_text(table))}. {_tex(caption(table))}}}",
-            rf"\label{{tab:{slug(table.experiment.id)}}}",
+            rf"\caption{{{_tex(sheet.title)}. {_tex(sheet.caption)}}}",
+            rf"\label{{tab:{slug(sheet.name)}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             text[0],
@@ -88,20 +92,29 @@ def latex(table: Table) -> str:
 
 def csv_text(table: Table) -> str:
     """Raw numbers, one row per setting and metric; text that a spreadsheet would run gets a quote."""
-    axes = [AXIS + axis for axis in table.axes]
-    numbers = [name for name in table.frame if name not in axes]
+    return _csv(table.experiment, table.axes, table.frame)
+
+
+def search_csv(found: Search) -> str:
+    """Raw numbers, one row per trial of a search."""
+    return _csv(found.table.experiment, found.table.axes, found.trials)
+
+
+def _csv(experiment: Experiment, names: Sequence[str], frame: pd.DataFrame) -> str:
+    axes = [AXIS + axis for axis in names]
+    numbers = [str(name) for name in frame if name not in axes]
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_guard(name) for name in ["experiment", "scale", *table.axes, *numbers])
-    for row in table.frame.to_dict("records"):
-        values = [table.experiment.id, table.scale, *(row[name] for name in [*axes, *numbers])]
+    writer.writerow(_guard(name) for name in ["experiment", "scale", *names, *numbers])
+    for row in frame.to_dict("records"):
+        values = [experiment.id, experiment.scale, *(row[name] for name in [*axes, *numbers])]
         writer.writerow(_guard(value) for value in values)
     return out.getvalue()
 
 
-def html(table: Table) -> Markup:
+def html(sheet: Sheet) -> Markup:
     """An HTML table with its caption, escaped."""
-    shown = grid(table)
+    shown = sheet.grid
     head = Markup("").join(Markup("<th>{}</th>").format(name) for name in shown.header)
     body = Markup("\n").join(
         Markup("<tr>{}</tr>").format(Markup("").join(_td(cell, i < shown.labels) for i, cell in enumerate(row)))
@@ -109,7 +122,7 @@ def html(table: Table) -> Markup:
     )
     return Markup(
         "<table>\n<caption>{}</caption>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table>\n"
-    ).format(f"{title_text(table)}. {caption(table)}", head, body)
+    ).format(f"{sheet.title}. {sheet.caption}", head, body)
 
 
 def _td(cell: Cell, label: bool) -> Markup:
@@ -138,6 +151,7 @@ TEX = {
     "λ": r"$\lambda$",
     "–": "--",
     "−": "$-$",
+    "†": r"$\dagger$",
 }
 
 
@@ -194,6 +208,44 @@ def dot_plot(table: Table) -> dict[str, bytes]:
         axes.set(xlabel=f"{table.metric} (%)", ylabel=", ".join(table.axes), title=title_text(table))
         _footnote(figure, "diamond and bar: mean ± sample standard deviation; dots: seeds")
         return _encode(figure)
+
+
+def search_figure(found: Search) -> dict[str, bytes]:
+    """Draw AP over the trial number with the best so far, and the importance of the axes: "png" and "svg" bytes."""
+    bars = len(found.importance)
+    heights = [3.2, 0.5 + 0.28 * bars] if bars else [3.2]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.8, sum(heights)), layout="constrained")
+        panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+        _draw_trials(panels[0], found)
+        if bars:
+            _draw_importance(panels[1], found)
+        _footnote(figure, "one mark: one run; a pruned one at its last evaluation")
+        return _encode(figure)
+
+
+def _draw_trials(axes: Axes, found: Search) -> None:
+    done, pruned = found.finished, found.pruned.dropna(subset=["value"])
+    axes.plot(done["number"], done["value"], "o", color="#0072B2", markersize=4, label="finished")
+    if len(pruned):
+        axes.plot(pruned["number"], pruned["value"], "x", color="#D55E00", markersize=5, label="pruned")
+    if len(done):
+        axes.step(done["number"], done["best"], where="post", color="#000000", linewidth=1.2, label="best so far")
+    axes.set(xlabel="trial", ylabel=f"{OBJECTIVE} (%)", title=title_text(found.table))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(done) or len(pruned):
+        axes.legend()
+    else:
+        axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center")
+
+
+def _draw_importance(axes: Axes, found: Search) -> None:
+    names, shares = list(found.importance), list(found.importance.values())
+    axes.barh(range(len(names)), shares, color="#0072B2", height=0.6)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set(xlabel=f"importance for the best {OBJECTIVE} (PED-ANOVA)", xlim=(0, 1))
 
 
 def _dots(axes: Axes, place: int, row: Row, seeds: Sequence[float], colour: str) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from analysis.choice import find_experiments, pick_scale
 from analysis.curves import curve
-from analysis.experiments import find_experiments, read_experiment
-from analysis.tables import ablation_table, pick_scale
+from analysis.tables import ablation_table
 from analysis.trials import load_trials
 from analysis.verdicts import curve_verdict, verdict
 from syncvis.errors import ConfigError, StorageError
@@ -19,7 +19,7 @@ def test_failed_and_nan_cells_are_counted_not_averaged(nk_book: Any, read: Any) 
     assert (two["axis.Nk"], two["mean"], two["n"], two["planned"], two["invalid"]) == (2, 15.0, 2, 3, 1)
     assert two["spread"] == pytest.approx(math.sqrt(50))
     assert (ten["axis.Nk"], ten["mean"], ten["n"], ten["planned"], ten["invalid"]) == (10, 35.0, 2, 3, 0)
-    assert (table.finished, table.failed, table.unfinished) == (5, 1, 0)
+    assert (table.states, table.invalid) == ({"done": 5, "gave_up": 1}, 1)
 
 
 def test_planned_and_running_cells_are_unfinished(book: Any, read: Any) -> None:
@@ -27,7 +27,7 @@ def test_planned_and_running_cells_are_unfinished(book: Any, read: Any) -> None:
     book.add("x", {"a": 1}, 1, None)
     book.add("x", {"a": 2}, 0, None, state="running")
     table = read(book, "x")
-    assert (table.finished, table.failed, table.unfinished) == (1, 0, 2)
+    assert table.states == {"done": 1, "planned": 1, "running": 1}
     assert [(r["n"], r["planned"]) for r in table.of_metric().to_dict("records")] == [(1, 2), (0, 1)]
 
 
@@ -42,16 +42,29 @@ def test_default_best_and_paired_difference(nk_book: Any, read: Any) -> None:
     assert math.isnan(ten["difference"])
 
 
-def test_no_default_mark_without_the_base_file(nk_book: Any, read: Any) -> None:
-    (nk_book.experiments / "base" / "smoke.yaml").unlink()
+def test_no_default_mark_with_a_base_that_is_not_valid_any_more(nk_book: Any, read: Any) -> None:
+    nk_book.do("""UPDATE studies SET definition = replace(definition, '"num_selected"', '"gone"')""")
     assert not read(nk_book, "nk").frame["default"].any()
 
 
-def test_a_deleted_experiment_file_still_gives_a_table(nk_book: Any, read: Any) -> None:
-    (nk_book.experiments / "nk.yaml").unlink()
+def test_the_ledger_says_all_but_the_layout_without_any_file(nk_book: Any, read: Any) -> None:
+    with_file = read(nk_book, "nk")
+    for file in nk_book.experiments.rglob("*.yaml"):
+        file.unlink()
     table = read(nk_book, "nk")
     assert table.axes == ("Nk",)
     assert list(table.of_metric("AP")["mean"]) == [15.0, 35.0]
+    assert list(table.frame["default"][:2]) == [False, True]
+    assert table.experiment.study == with_file.experiment.study
+    assert table.experiment.title == "Number of selected embeddings Nk"
+
+
+def test_a_file_that_was_changed_after_planning_changes_the_layout_only(nk_book: Any, read: Any) -> None:
+    file = nk_book.experiments / "nk.yaml"
+    file.write_text(file.read_text().replace("title: Number", "title: Other").replace("[AP, AP50]", "[AP50]"))
+    table = read(nk_book, "nk")
+    assert table.experiment.title == "Number of selected embeddings Nk"
+    assert table.metric == "AP50"
 
 
 def test_no_axis_is_averaged_away(frames_book: Any, read: Any) -> None:
@@ -92,20 +105,21 @@ def test_scale_is_the_largest_with_results(book: Any) -> None:
     book.add("x", {"a": 1}, 0, {"AP": 6.0}, scale="small")
     book.add("x", {"a": 1}, 0, None, scale="paper")
     trials = load_trials(book.ledger)
-    (experiment,) = find_experiments(book.experiments, ["x"])
-    assert pick_scale(trials, experiment) == "small"
-    assert ablation_table(trials, experiment, "smoke").frame["mean"].iloc[0] == 5.0
+    assert pick_scale(trials, "x") == "small"
+    (smoke,) = find_experiments(trials, book.experiments, ["x"], "smoke")
+    assert ablation_table(trials, smoke).frame["mean"].iloc[0] == 5.0
     with pytest.raises(ConfigError, match="--scale smoke or small or paper"):
-        pick_scale(trials, experiment, "large")
+        pick_scale(trials, "x", "large")
 
 
 def test_unknown_names_come_with_the_nearest(nk_book: Any) -> None:
+    trials = load_trials(nk_book.ledger)
     with pytest.raises(ConfigError, match="did you mean 'nk'"):
-        find_experiments(nk_book.experiments, ["nk"], ["nkk"])
+        find_experiments(trials, nk_book.experiments, ["nkk"])
     file = nk_book.experiments / "nk.yaml"
     file.write_text(file.read_text().replace("rows: [Nk]", "rows: [NK]"))
     with pytest.raises(ConfigError, match=r"nk\.yaml: .*'NK' is not an axis; the axes are Nk"):
-        read_experiment(file)
+        find_experiments(trials, nk_book.experiments)
 
 
 def test_curve_numbers_and_slopes(frames_book: Any, read: Any) -> None:
