@@ -72,6 +72,7 @@ def load_trials(ledger: str | Path) -> Trials:
             videos += [{"cell_hash": cell["cell_hash"], **video} for video in per_video]
     axes = dict.fromkeys(name for cell in cells for name in cell if name.startswith(AXIS))
     frame = labelled(cells, axes).reindex(columns=[*CELL_COLUMNS, *axes])
+    frame = frame if cells else frame.astype(object)
     return Trials(
         values=_values(metrics, frame),
         history=pd.DataFrame(history, columns=["cell_hash", "step", "metric", "value"]),

@@ -106,3 +106,9 @@ def test_nothing_finished_is_said_not_an_error(book: Any) -> None:
     assert result.exit_code == 0
     assert "0 of 2 cells finished; not in the numbers: 2 planned." in result.output
     assert "nothing to compare yet" in result.output
+
+
+def test_a_search_that_has_no_cell_yet_is_no_experiment_yet(book: Any) -> None:
+    book.describe(book.search)
+    with pytest.raises(ConfigError, match=r"ledger\.db: holds no experiment\. Fix: plan and run one"):
+        invoke(book)

@@ -7,10 +7,27 @@ import pytest
 
 from analysis.choice import find_experiments, pick_scale
 from analysis.curves import curve
+from analysis.layout import counts_text, mean_text, sheet
+from analysis.render import markdown
 from analysis.tables import ablation_table
 from analysis.trials import load_trials
 from analysis.verdicts import curve_verdict, verdict
 from syncvis.errors import ConfigError, StorageError
+
+CONDITIONAL = """
+id: when
+title: Exchange
+question: Does it help?
+paper_ref: Table 8
+base: base/{scale}.yaml
+axes:
+  exchange: {variants: {none: {method.structure: video_only, sync: null}, with: {}}}
+  Nk: {key: sync.num_selected, values: [2, 10], when: {exchange: with}}
+seeds: [0, 1]
+metrics: [AP]
+table: {rows: [exchange, Nk], columns: metrics}
+curve: {x: Nk, series: exchange}
+"""
 
 
 def test_failed_and_nan_cells_are_counted_not_averaged(nk_book: Any, read: Any) -> None:
@@ -29,6 +46,45 @@ def test_planned_and_running_cells_are_unfinished(book: Any, read: Any) -> None:
     table = read(book, "x")
     assert table.states == {"done": 1, "planned": 1, "running": 1}
     assert [(r["n"], r["planned"]) for r in table.of_metric().to_dict("records")] == [(1, 2), (0, 1)]
+
+
+def test_only_finished_cells_of_full_length_enter(book: Any, read: Any) -> None:
+    book.add("x", {"a": 1}, 0, {"AP": 5.0})
+    book.add("x", {"a": 1}, 1, {"AP": 50.0}, result={"steps": 9})
+    book.add("x", {"a": 1}, 2, {"AP": 60.0}, state="pruned", reports=[60.0])
+    book.add("x", {"a": 1}, 3, {"AP": 70.0}, state="planned")
+    table = read(book, "x")
+    assert table.states == {"done": 1, "planned": 1, "pruned": 1, "short": 1}
+    assert list(table.of_metric("AP")["mean"]) == [5.0]
+    assert table.seeds(table.ranked()[0]) == {0: 5.0}
+    assert mean_text(table.ranked()[0]) == "5.0 (n=1/4†)"
+    counts = "1 of 4 cells finished; not in the numbers: 1 planned, 1 pruned, 1 with fewer steps than planned."
+    assert counts_text(table) == counts
+
+
+def test_an_axis_that_exists_at_some_points_only(book: Any, read: Any) -> None:
+    book.describe(CONDITIONAL)
+    for seed in (0, 1):
+        book.add("when", {"exchange": "none"}, seed, {"AP": 1.0 + seed})
+        book.add("when", {"exchange": "with", "Nk": 2}, seed, {"AP": 3.0 + seed})
+        book.add("when", {"exchange": "with", "Nk": 10}, seed, {"AP": 5.0 + seed})
+    table = read(book, "when")
+    text = markdown(sheet(table))
+    assert "None" not in text
+    assert "| none | – | 1.5 ± 0.7 (n=2/2) |" in text
+    assert "| with | 10 (default) | **5.5 ± 0.7 (n=2/2)** |" in text
+    assert verdict(table).startswith("Best mean AP at exchange = with, Nk = 10, 5.5; its lead over the second, exchan")
+    numbers = curve(table)
+    assert numbers.series == ("with",)
+    assert list(numbers.lines["x"]) == [2, 10]
+    book.do("DELETE FROM members WHERE axes LIKE '%Nk%'")
+    assert "| none | – | 1.5" in markdown(sheet(read(book, "when")))
+
+
+def test_a_null_label_is_a_label(book: Any, read: Any) -> None:
+    book.add("x", {"a": None}, 0, {"AP": 5.0})
+    book.add("x", {}, 0, {"AP": 6.0})
+    assert [row.split(" | ")[0] for row in markdown(sheet(read(book, "x"))).splitlines()[4:6]] == ["| null", "| –"]
 
 
 def test_default_best_and_paired_difference(nk_book: Any, read: Any) -> None:

@@ -84,3 +84,19 @@ def test_command_line_module_loads_neither_pandas_nor_matplotlib() -> None:
     code = "import sys, analysis.cli; print([m for m in ('pandas', 'matplotlib', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("key", "value"), [("seed", 1), ("seed", None), ("cell_hash", "f" * 16)])
+def test_the_result_of_another_cell_is_refused_and_names_both(book: Any, key: str, value: Any) -> None:
+    name = book.add("nk", {"Nk": 2}, 0, {"AP": 1.0}, result={key: value})
+    other = {"cell_hash": name, "seed": 0} | {key: value}
+    problem = f"result of run {other['cell_hash']}, seed {other['seed']}, not of run {name}, seed 0"
+    with pytest.raises(StorageError, match=rf"ledger\.db: results {name}: holds the {problem}"):
+        load_trials(book.ledger)
+
+
+def test_a_damaged_definition_names_the_study(book: Any) -> None:
+    book.describe(book.nk)
+    book.do("UPDATE studies SET definition = '{\"axes\": 3}'")
+    with pytest.raises(StorageError, match=r"ledger\.db: studies nk-smoke: holds a damaged definition \(axes"):
+        load_trials(book.ledger)
