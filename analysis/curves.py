@@ -14,6 +14,8 @@ from analysis.tables import Table
 from analysis.trials import AXIS
 from syncvis.errors import ConfigError
 
+LINE = ("series", "x", "mean", "spread", "n", "planned")
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -23,7 +25,7 @@ class Curve:
         x: name of the axis along x.
         metric: what is drawn along y, in percent.
         series: names of the lines, in plan order.
-        lines: one row per (series, x) with a finite mean, sorted by x: ``mean``, ``spread``, ``n``.
+        lines: one row per (series, x) with a finite mean, sorted by x: ``mean``, ``spread``, ``n``, ``planned``.
         points: one row per (series, x, seed): ``value``.
     """
 
@@ -57,7 +59,9 @@ def curve(table: Table) -> Curve:
         x=layout.x,
         metric=table.metric,
         series=tuple(name for name in order if name in set(lines["series"])),
-        lines=lines[["series", "x", "mean", "spread", "n"]].sort_values("x", kind="stable", ignore_index=True),
+        lines=lines[["series", "x", "mean", "spread", "n", "planned"]].sort_values(
+            "x", kind="stable", ignore_index=True
+        ),
         points=points[["series", "x", "seed", "value"]].reset_index(drop=True),
     )
 

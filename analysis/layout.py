@@ -10,13 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.labels import EMPTY, label_text, labels_text
+from analysis.labels import EMPTY, MARK, count_text, label_text, labels_text
 from analysis.searches import MIN_TRIALS, OBJECTIVE, Search
 from analysis.tables import Table
 from analysis.trials import AXIS
 from analysis.verdicts import lead
 
-MARK = "†"
 BEST = 10  # trials of a search that are shown
 Row = Mapping[Any, Any]
 Place = tuple[str, Any]  # a metric, and the value of the axis along the columns if there is one
@@ -74,11 +73,6 @@ def mean_text(row: Row) -> str:
     n, invalid = int(row["n"]), int(row["invalid"])
     mean = EMPTY if n == 0 else f"{row['mean']:.1f}" if n == 1 else f"{row['mean']:.1f} ± {row['spread']:.1f}"
     return f"{mean} ({count_text(n, int(row['planned']))}{f', {invalid} NaN' if invalid else ''})"
-
-
-def count_text(n: int, planned: int) -> str:
-    """``n=3/3``, and ``n=2/3†`` where a seed is missing."""
-    return f"n={n}/{planned}{MARK if n < planned else ''}"
 
 
 def difference_text(row: Row) -> str:
@@ -227,7 +221,9 @@ def importance_text(found: Search) -> str:
     if not found.importance:
         return f"Importance of the axes needs {MIN_TRIALS} finished trials with an {OBJECTIVE}; there are {n}."
     shares = ", ".join(f"{axis} {share:.2f}" for axis, share in found.importance.items())
-    return f"Importance for reaching the best {OBJECTIVE} (PED-ANOVA over {n} finished trials, shares of 1): {shares}."
+    best = math.ceil(found.quantile * n)
+    how = f"PED-ANOVA, the {best} best of {n} finished trials; shares of 1"
+    return f"Importance of the axes for reaching the best {OBJECTIVE} ({how}): {shares}."
 
 
 def _bold(table: Table) -> str:

@@ -52,6 +52,8 @@ STYLE: dict[Any, Any] = {
     "savefig.facecolor": "white",
 }
 
+HOLLOW = "hollow: fewer seeds than planned"
+
 
 def markdown(sheet: Sheet) -> str:
     """A Markdown table with its title and caption."""
@@ -181,6 +183,8 @@ def frames_curve(curve: Curve, title: str) -> dict[str, bytes]:
             line = curve.lines[curve.lines["series"] == name]
             points = curve.points[curve.points["series"] == name]
             axes.plot(line["x"], line["mean"], dash, color=colour, marker=marker, markersize=5, label=name)
+            few = line[line["n"] < line["planned"]]
+            axes.plot(few["x"], few["mean"], marker, color=colour, mfc="white", markersize=5, linestyle="")
             low, high = line["mean"] - line["spread"], line["mean"] + line["spread"]
             axes.fill_between(line["x"], low, high, color=colour, alpha=0.18, linewidth=0)
             axes.plot(points["x"], points["value"], marker, color=colour, markersize=3, alpha=0.5, linestyle="")
@@ -190,7 +194,7 @@ def frames_curve(curve: Curve, title: str) -> dict[str, bytes]:
             axes.legend()
         else:
             axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center")
-        _footnote(figure, "line: mean over seeds; band: ± sample standard deviation; small marks: seeds")
+        _footnote(figure, f"line: mean over seeds; band: ± sample standard deviation; small marks: seeds\n{HOLLOW}")
         return _encode(figure)
 
 
@@ -206,7 +210,7 @@ def dot_plot(table: Table) -> dict[str, bytes]:
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
         axes.set(xlabel=f"{table.metric} (%)", ylabel=", ".join(table.axes), title=title_text(table))
-        _footnote(figure, "diamond and bar: mean ± sample standard deviation; dots: seeds")
+        _footnote(figure, f"diamond and bar: mean ± sample standard deviation; dots: seeds\n{HOLLOW}")
         return _encode(figure)
 
 
@@ -257,7 +261,8 @@ def _dots(axes: Axes, place: int, row: Row, seeds: Sequence[float], colour: str)
         return
     spread = row["spread"] if math.isfinite(row["spread"]) else None
     style: dict[str, Any] = {"color": colour, "markersize": 6, "capsize": 3, "linewidth": 1.2}
-    axes.errorbar(row["mean"], place, xerr=spread, fmt="D", mfc=colour if spread is not None else "white", **style)
+    whole = row["n"] == row["planned"]
+    axes.errorbar(row["mean"], place, xerr=spread, fmt="D", mfc=colour if whole else "white", **style)
 
 
 def _colour(table: Table, row: Row) -> str:

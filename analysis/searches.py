@@ -49,6 +49,11 @@ class Search:
     def pruned(self) -> pd.DataFrame:
         return self.trials[self.trials["state"] == "pruned"]
 
+    @property
+    def quantile(self) -> float:
+        """The part of the finished trials that PED-ANOVA takes as the best ones."""
+        return max(0.1, TOP_TRIALS / max(len(self.finished), TOP_TRIALS))
+
     def ranked(self) -> list[dict[Any, Any]]:
         """The finished trials, best first; of equal ones the earlier."""
         return self.finished.sort_values("value", ascending=False, kind="stable").to_dict("records")
@@ -94,7 +99,7 @@ def _importance(found: Search) -> dict[str, float]:
             told = optuna.create_study(direction="maximize")
             told.add_trials([_trial(row, space) for row in rows])
             known = {name for trial in told.get_trials(deepcopy=False) for name in trial.params}
-            ranker = PedAnovaImportanceEvaluator(target_quantile=max(0.1, TOP_TRIALS / len(rows)))
+            ranker = PedAnovaImportanceEvaluator(target_quantile=found.quantile)
             params = [axis.name for axis in axes if axis.name in known]
             shares = get_param_importances(told, evaluator=ranker, params=params)
     finally:

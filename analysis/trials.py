@@ -63,12 +63,12 @@ def load_trials(ledger: str | Path) -> Trials:
         result = _result(row, found.place)
         cell = _cell(row, result, found.place)
         cells.append(cell)
+        values, steps, per_video = _all_numbers(result, found.place, f"results {cell['cell_hash']}")
         name = {key: cell[key] for key in ("experiment", "scale", "cell_hash")}
-        metrics += [{**name, **value} for value in _numbers(result.get("metrics"), "metric", "value")]
+        metrics += [{**name, **value} for value in values]
         if cell["cell_hash"] not in seen:
             seen.add(cell["cell_hash"])
-            history += _history(result, cell["cell_hash"])
-            per_video = _numbers(result.get("per_video"), "video_id", "AP")
+            history += [{"cell_hash": cell["cell_hash"], **value} for value in steps]
             videos += [{"cell_hash": cell["cell_hash"], **video} for video in per_video]
     axes = dict.fromkeys(name for cell in cells for name in cell if name.startswith(AXIS))
     frame = labelled(cells, axes).reindex(columns=[*CELL_COLUMNS, *axes])
@@ -174,12 +174,20 @@ def _json(text: str | None, place: str, key: str) -> Row:
     return value
 
 
-def _history(result: Row, cell_hash: str) -> list[Row]:
-    rows: list[Row] = []
-    for entry in result.get("history") or []:
-        numbers = _numbers({key: value for key, value in entry.items() if key != "step"}, "metric", "value")
-        rows += [{"cell_hash": cell_hash, "step": entry.get("step"), **number} for number in numbers]
-    return rows
+def _all_numbers(result: Row, place: str, key: str) -> tuple[list[Row], list[Row], list[Row]]:
+    """Metrics, history and per-video AP of a result; null, which stands for a number that is not finite, is NaN."""
+    try:
+        metrics = _numbers(result.get("metrics"), "metric", "value")
+        history = [row for entry in result.get("history") or [] for row in _evaluation(entry)]
+        return metrics, history, _numbers(result.get("per_video"), "video_id", "AP")
+    except (AttributeError, TypeError, ValueError):
+        fix = "restore the ledger from a copy"
+        raise StorageError("holds metrics that are no numbers", file=place, key=key, fix=fix) from None
+
+
+def _evaluation(entry: Row) -> list[Row]:
+    numbers = _numbers({key: value for key, value in entry.items() if key != "step"}, "metric", "value")
+    return [{"step": entry.get("step"), **number} for number in numbers]
 
 
 def _numbers(mapping: Row | None, name: str, value: str) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from analysis.curves import Curve
-from analysis.labels import labels_text
+from analysis.labels import count_text, labels_text
 from analysis.searches import OBJECTIVE, Search
 from analysis.statistics import Summary, paired_difference, summarise
 from analysis.tables import Table
@@ -17,7 +17,8 @@ def verdict(table: Table) -> str:
     if len(ranked) < 2:
         return "Fewer than two settings have a finished run: nothing to compare yet."
     best, second = ranked[:2]
-    first = f"Best mean {table.metric} at {labels_text(table.labels(best))}, {best['mean']:.1f}"
+    count = count_text(int(best["n"]), int(best["planned"]))
+    first = f"Best mean {table.metric} at {labels_text(table.labels(best))}, {best['mean']:.1f} ({count})"
     return f"{first}; its lead over the second, {labels_text(table.labels(second))}, {_decision(table, lead(table))}."
 
 

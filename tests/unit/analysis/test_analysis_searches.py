@@ -102,7 +102,7 @@ def test_importance_finds_the_axis_that_matters(book: Any) -> None:
     assert list(found.importance) == ["Nk", "exchange"]
     assert sum(found.importance.values()) == pytest.approx(1.0)
     assert found.importance["Nk"] > 0.8
-    assert f"over {MIN_TRIALS + 1} finished trials" in importance_text(found)
+    assert f"the 5 best of {MIN_TRIALS + 1} finished trials" in importance_text(found)
     assert find(book).importance == found.importance
 
 

@@ -73,7 +73,7 @@ def test_an_axis_that_exists_at_some_points_only(book: Any, read: Any) -> None:
     assert "None" not in text
     assert "| none | – | 1.5 ± 0.7 (n=2/2) |" in text
     assert "| with | 10 (default) | **5.5 ± 0.7 (n=2/2)** |" in text
-    assert verdict(table).startswith("Best mean AP at exchange = with, Nk = 10, 5.5; its lead over the second, exchan")
+    assert verdict(table).startswith("Best mean AP at exchange = with, Nk = 10, 5.5 (n=2/2); its lead over")
     numbers = curve(table)
     assert numbers.series == ("with",)
     assert list(numbers.lines["x"]) == [2, 10]
@@ -197,6 +197,13 @@ def test_a_seed_that_lacks_a_point_has_no_slope(frames_book: Any, read: Any) -> 
     assert numbers.lines[numbers.lines["series"] == "SyncVIS"]["n"].iloc[0] == 3  # but it is in the mean
 
 
+def test_a_point_of_a_line_says_how_many_seeds_it_lacks(frames_book: Any, read: Any) -> None:
+    frames_book.add("frames", {"method": "SyncVIS", "T": 4}, 2, None, state="gave_up")
+    lines = curve(read(frames_book, "frames")).lines
+    assert list(lines["planned"] - lines["n"]) == [0, 0, 1, 0, 0, 0]
+    assert list(lines["x"]) == [2, 2, 4, 4, 6, 6]
+
+
 def test_curve_verdict_decides_only_beyond_the_spread(frames_book: Any, read: Any) -> None:
     text = curve_verdict(curve(read(frames_book, "frames")))
     assert "SyncVIS: +1.50 AP per unit of T" in text  # 1 and 2: interval -4.9 to 7.9
@@ -211,7 +218,7 @@ def test_verdict(book: Any, read: Any, other: list[float], expected: str) -> Non
         book.add("x", {"a": 0.05}, seed, {"AP": best})
         book.add("x", {"a": 0}, seed, {"AP": second})
     text = verdict(read(book, "x"))
-    assert text.startswith("Best mean AP at a = 0.05, 40.0; its lead over the second, a = 0, is")
+    assert text.startswith("Best mean AP at a = 0.05, 40.0 (n=3/3); its lead over the second, a = 0, is")
     assert expected in text
 
 

@@ -100,3 +100,10 @@ def test_a_damaged_definition_names_the_study(book: Any) -> None:
     book.do("UPDATE studies SET definition = '{\"axes\": 3}'")
     with pytest.raises(StorageError, match=r"ledger\.db: studies nk-smoke: holds a damaged definition \(axes"):
         load_trials(book.ledger)
+
+
+@pytest.mark.parametrize("change", [{"metrics": {"AP": "high"}}, {"metrics": [1]}, {"history": [3]}])
+def test_metrics_that_are_no_numbers_name_the_cell(book: Any, change: Any) -> None:
+    name = book.add("nk", {"Nk": 2}, 0, {"AP": 1.0}, result=change)
+    with pytest.raises(StorageError, match=f"results {name}: holds metrics that are no numbers"):
+        load_trials(book.ledger)
