@@ -21,28 +21,36 @@ def report(
         str | None, typer.Option(help="smoke, small or paper; else each experiment's largest with results.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Output folder; holds ledger.db and gets report/.")] = Path("outputs"),
-    experiments: Annotated[Path, typer.Option(help="Folder of the experiment files.")] = Path("experiments"),
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SYNCVIS_STORAGE",
+            help="postgresql://... of a sweep on many machines; default: OUT/ledger.db.",
+            show_envvar=True,
+            show_default=False,
+        ),
+    ] = None,
+    experiments: Annotated[
+        Path, typer.Option(help="Folder of experiment files, which say how tables are laid out; need not exist.")
+    ] = Path("experiments"),
 ) -> None:
     """Write tables (Markdown, LaTeX, CSV, HTML), figures and one HTML report; print the tables."""
     # Loaded here, so that `syncvis --help` does not wait for pandas and matplotlib.
-    from analysis.experiments import find_experiments
+    from analysis.choice import find_experiments
     from analysis.render import markdown
     from analysis.report import sections, write_report
     from analysis.trials import load_trials
     from syncvis.errors import ConfigError
 
-    ledger = out / "ledger.db"
-    trials = load_trials(ledger)
-    chosen = find_experiments(experiments, trials.cells["experiment"], experiment or ())
-    if not experiment and scale is not None:
-        chosen = [e for e in chosen if ((trials.cells["experiment"] == e.id) & (trials.cells["scale"] == scale)).any()]
+    trials = load_trials(storage or out / "ledger.db")
+    chosen = find_experiments(trials, experiments, experiment or (), scale)
     if not chosen:
         where = f" at scale {scale}" if scale else ""
         fix = "plan and run one with `syncvis sweep run EXPERIMENT`"
-        raise ConfigError(f"holds no experiment{where}", file=ledger, fix=fix)
-    parts = sections(trials, chosen, scale)
+        raise ConfigError(f"holds no experiment{where}", file=trials.place, fix=fix)
+    parts = sections(trials, chosen)
     for part in parts:
-        typer.echo(f"{markdown(part.table)}\n{part.verdict}\n")
+        typer.echo(f"{markdown(part.sheet)}\n{part.verdict}\n")
     page, *files = write_report(parts, out)
     typer.echo(f"report  {page}")
     for name, suffixes in (("tables", (".md", ".tex", ".csv", ".html")), ("figures", (".png", ".svg"))):

@@ -8,10 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.labels import labels_text
 from analysis.statistics import slope
 from analysis.tables import Table
 from analysis.trials import AXIS
 from syncvis.errors import ConfigError
+
+LINE = ("series", "x", "mean", "spread", "n", "planned")
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,8 @@ class Curve:
     Attributes:
         x: name of the axis along x.
         metric: what is drawn along y, in percent.
-        series: names of the lines, in file order.
-        lines: one row per (series, x) with a finite mean, sorted by x: ``mean``, ``spread``, ``n``.
+        series: names of the lines, in plan order.
+        lines: one row per (series, x) with a finite mean, sorted by x: ``mean``, ``spread``, ``n``, ``planned``.
         points: one row per (series, x, seed): ``value``.
     """
 
@@ -46,7 +49,7 @@ def curve(table: Table) -> Curve:
     Raises:
         ConfigError: It asks for none, or its x axis is not numeric.
     """
-    layout = table.experiment.curve
+    layout = table.experiment.layout.curve
     if layout is None:
         raise ConfigError("asks for no curve", file=table.experiment.source, key="curve", fix="add {x: AXIS}")
     lines = _renamed(table, table.of_metric().dropna(subset=["mean"]))
@@ -56,25 +59,31 @@ def curve(table: Table) -> Curve:
         x=layout.x,
         metric=table.metric,
         series=tuple(name for name in order if name in set(lines["series"])),
-        lines=lines[["series", "x", "mean", "spread", "n"]].sort_values("x", kind="stable", ignore_index=True),
+        lines=lines[["series", "x", "mean", "spread", "n", "planned"]].sort_values(
+            "x", kind="stable", ignore_index=True
+        ),
         points=points[["series", "x", "seed", "value"]].reset_index(drop=True),
     )
 
 
 def _renamed(table: Table, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with ``x`` as numbers and ``series`` as text; every axis but x is in the name of a line."""
-    layout = table.experiment.curve
+    """Rows with ``x`` as numbers and ``series`` as text; every axis but x is in the name of a line.
+
+    Settings without the axis along x have no place.
+    """
+    layout = table.experiment.layout.curve
     assert layout is not None
-    axes = [axis for axis in table.axes if axis != layout.x]
+    rows = rows[rows[AXIS + layout.x].notna()]
     try:
         x = pd.to_numeric(rows[AXIS + layout.x], errors="raise")
     except (ValueError, TypeError):
         problem = f"axis {layout.x!r} has values that are not numbers"
         raise ConfigError(problem, file=table.experiment.source, key="curve.x", fix="name a numeric axis") from None
-    return rows.assign(x=x, series=[_line(row, axes) for row in rows.to_dict("records")])
+    return rows.assign(x=x, series=[_line(table, row) for row in rows.to_dict("records")])
 
 
-def _line(row: dict[Hashable, Any], axes: list[str]) -> str:
-    if len(axes) == 1:
-        return str(row[AXIS + axes[0]])
-    return ", ".join(f"{axis} = {row[AXIS + axis]}" for axis in axes) or "all"
+def _line(table: Table, row: dict[Hashable, Any]) -> str:
+    assert table.experiment.layout.curve is not None
+    labels = table.labels(row)
+    del labels[table.experiment.layout.curve.x]
+    return labels_text(labels, bare=True)

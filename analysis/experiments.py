@@ -1,43 +1,62 @@
-"""What the tables need to know of an experiment file: names, layout, and which setting is the default."""
+"""What tables know of an experiment: the ledger's definition of the study, and from its file only the layout."""
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from syncvis.config import load_config, read_yaml, set_dotted, validation_error
-from syncvis.errors import ConfigError, WorkbenchError
+from syncvis.config import read_yaml, resolve, validation_error
+from syncvis.errors import ConfigError, StorageError, WorkbenchError
 
-SCALES = ("smoke", "small", "paper")
 METRICS = ("AP", "AP50", "AP75")
-Label = str | int | float | bool | None
+Label = str | int | float | bool
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class Point(_Section):
+    label: Any
+
+
+class Range(_Section):
+    low: int | float
+    high: int | float
+    log: bool = False
+
+
 class Axis(_Section):
-    """Values of a configuration key, or named variants (dotted key -> value); either may be per scale."""
+    """What is varied: ``points``, or a ``range``."""
 
-    key: str | None = None
-    values: Any = None
-    variants: Any = None
-
-    def overrides(self, scale: str) -> list[tuple[Label, dict[str, Any]]]:
-        """Every label of the axis at that scale, with the configuration values it sets."""
-        if self.key is not None:
-            return [(as_label(value), {self.key: value}) for value in _at(self.values, scale) or []]
-        variants = _at(self.variants, scale) or {}
-        return [(name, changes or {}) for name, changes in variants.items()]
+    name: str
+    points: tuple[Point, ...] = ()
+    range: Range | None = None
 
 
-class Layout(_Section):
+class Definition(_Section):
+    """A study as the ledger stores it (``studies.definition``); what the tables do not need is ignored.
+
+    Attributes:
+        base: tree of the run config that every cell is a difference to.
+        search: how its cells are chosen one by one; None where the whole grid is run.
+    """
+
+    title: str = ""
+    question: str = ""
+    claims: tuple[str, ...] = ()
+    axes: tuple[Axis, ...] = ()
+    base: dict[str, Any] = {}
+    search: dict[str, Any] | None = None
+
+
+class TableLayout(_Section):
     rows: tuple[str, ...] = ()
     columns: str = "metrics"
 
@@ -47,88 +66,86 @@ class CurveLayout(_Section):
     series: str | None = None
 
 
-class Experiment(_Section):
-    """One experiment as tables see it; ``source`` is its file, None if only the ledger knows it."""
+class Layout(_Section):
+    """The keys of an experiment file that say how its numbers are shown, and beside which published ones."""
+
+    paper_ref: str = ""
+    metrics: tuple[str, ...] = Field(METRICS, min_length=1)
+    reference: str | None = None
+    table: TableLayout = TableLayout()
+    curve: CurveLayout | None = None
+
+    def axes(self) -> list[str]:
+        """The axes that it names."""
+        columns = [] if self.table.columns == "metrics" else [self.table.columns]
+        along = [self.curve.x, self.curve.series] if self.curve else []
+        return [*self.table.rows, *columns, *(axis for axis in along if axis)]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment at one scale; ``source`` is the file of its layout, None if there is none."""
 
     id: str
-    title: str = ""
-    question: str = ""
-    paper_ref: str = ""
-    base: str | None = None
-    metrics: tuple[str, ...] = Field(METRICS, min_length=1)
-    claims: tuple[str, ...] = ()
-    reference: str | None = None
-    table: Layout = Layout()
-    curve: CurveLayout | None = None
-    axes: dict[str, Axis] = {}
+    scale: str
+    study: Definition
+    layout: Layout
     source: Path | None = None
 
-    @model_validator(mode="after")
-    def _layout_names_axes(self) -> Experiment:
-        named = [*self.table.rows, *([] if self.table.columns == "metrics" else [self.table.columns])]
-        named += [axis for axis in (self.curve.x, self.curve.series) if axis] if self.curve else []
-        for axis in named:
-            if axis not in self.axes:
-                raise ValueError(f"{axis!r} is not an axis; the axes are {', '.join(self.axes) or '(none)'}")
-        return self
+    @property
+    def title(self) -> str:
+        return self.study.title or self.id
 
-    def defaults(self, scale: str) -> dict[str, Label] | None:
-        """Axis -> the label that leaves the base config as it is; None if an axis has no such label."""
-        if self.base is None or self.source is None or not self.axes:
-            return None
-        try:
-            config = load_config(self.source.parent / self.base.replace("{scale}", scale))
-        except WorkbenchError:
-            return None  # a base that is gone takes the mark away, not the numbers
-        tree = config.model_dump(mode="json")
-        found = {name: _unchanging(axis.overrides(scale), tree) for name, axis in self.axes.items()}
-        return {name: label[0] for name, label in found.items() if label} if all(found.values()) else None
+    @property
+    def is_searched(self) -> bool:
+        return self.study.search is not None
+
+    def is_default(self, config: str) -> bool:
+        """Whether a cell's config (JSON) is the base itself, whatever its seed."""
+        return self._base is not None and _variant(config) == self._base
+
+    @cached_property
+    def _base(self) -> str | None:
+        return _variant(json.dumps(self.study.base)) if self.study.base else None
 
 
-def read_experiment(path: Path) -> Experiment:
-    """Read the keys of an experiment file that tables and figures need.
-
-    Raises:
-        ConfigError: The file is not YAML, or one of these keys is missing or wrong.
-    """
-    tree = read_yaml(path)
+def read_definition(text: str, place: str, name: str) -> Definition:
+    """A study's definition; raises StorageError naming the ledger and the study where it is none."""
     try:
-        return Experiment.model_validate({**tree, "source": path})
+        return Definition.model_validate_json(text)
     except ValidationError as error:
-        raise validation_error(error, Experiment, path) from None
+        problem = validation_error(error, Definition, place).problem
+        fix = "plan the experiment again with this version"
+        raise StorageError(f"holds a damaged definition ({problem})", file=place, key=name, fix=fix) from None
 
 
-def find_experiments(folder: Path, in_ledger: Iterable[str], wanted: Iterable[str] = ()) -> list[Experiment]:
-    """The wanted experiments that the ledger knows (all, if none is named), as their files describe them.
+def read_layout(path: Path, axes: Iterable[str]) -> Layout:
+    """The layout in an experiment file, whose study has these axes.
 
     Raises:
-        ConfigError: A wanted experiment has no cell in the ledger, or a file is wrong.
+        ConfigError: The file is not YAML, a key is wrong, or it names an axis that the study has not.
     """
-    known = sorted(set(in_ledger))
-    for name in wanted:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            listed = f"did you mean {near[0]!r}?" if near else f"run `syncvis sweep run {name}` first"
-            raise ConfigError("no such experiment in the ledger", file="command line", key=name, fix=listed)
-    described = {e.id: e for e in map(read_experiment, sorted(folder.glob("*.yaml")))}
-    return [described.get(name) or Experiment(id=name, title=name) for name in (list(dict.fromkeys(wanted)) or known)]
+    try:
+        layout = Layout.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise validation_error(error, Layout, path) from None
+    known = list(axes)
+    for axis in layout.axes():
+        if axis not in known:
+            problem = f"{axis!r} is not an axis; the axes are {', '.join(known) or '(none)'}"
+            fix = "correct it, or plan the experiment again if its axes have changed"
+            raise ConfigError(problem, file=path, key="table or curve", fix=fix)
+    return layout
 
 
 def as_label(value: Any) -> Label:
-    """A value as a hashable label: a list or mapping becomes its JSON text."""
-    return json.dumps(value, sort_keys=True) if isinstance(value, list | tuple | dict) else value
+    """A value as a hashable label, never None: null, a list or a mapping becomes its JSON text."""
+    return value if isinstance(value, str | int | float | bool) else json.dumps(value, sort_keys=True)
 
 
-def _at(choice: Any, scale: str) -> Any:
-    per_scale = isinstance(choice, Mapping) and choice and set(choice) <= set(SCALES)
-    return choice.get(scale) if per_scale else choice
-
-
-def _unchanging(overrides: list[tuple[Label, dict[str, Any]]], tree: Mapping[str, Any]) -> tuple[Label] | None:
-    for label, changes in overrides:
-        changed = dict(tree)
-        for key, value in changes.items():
-            changed = set_dotted(changed, key, value)
-        if changed == tree:
-            return (label,)
-    return None
+def _variant(config: str) -> str | None:
+    """Identity of a run config without its seed, by this version; None if it is not valid (any more)."""
+    try:
+        return resolve({**json.loads(config), "seed": 0}, "config").variant_hash
+    except (WorkbenchError, ValueError, TypeError):
+        return None  # takes the mark away, not the numbers

@@ -10,11 +10,13 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.labels import EMPTY, MARK, count_text, label_text, labels_text
+from analysis.searches import MIN_TRIALS, OBJECTIVE, Search
 from analysis.tables import Table
 from analysis.trials import AXIS
 from analysis.verdicts import lead
 
-EMPTY = "–"
+BEST = 10  # trials of a search that are shown
 Row = Mapping[Any, Any]
 Place = tuple[str, Any]  # a metric, and the value of the axis along the columns if there is one
 Places = dict[Place, Row]
@@ -35,25 +37,53 @@ class Grid:
     labels: int
 
 
+STATES = {
+    "planned": "planned",
+    "running": "running",
+    "pruned": "pruned",
+    "gave_up": "given up",
+    "missing": "without a result",
+    "short": "with fewer steps than planned",
+}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table with what stands around it, ready for any markup; ``name`` is its label for links."""
+
+    name: str
+    title: str
+    grid: Grid
+    caption: str
+
+
+def sheet(table: Table) -> Sheet:
+    """The table of a grid of settings."""
+    return Sheet(table.experiment.id, title_text(table), grid(table), caption(table))
+
+
+def search_sheet(found: Search) -> Sheet:
+    """The best trials of a search."""
+    table = found.table
+    return Sheet(table.experiment.id, f"Best trials: {title_text(table)}", _best_trials(found), search_caption(found))
+
+
 def mean_text(row: Row) -> str:
-    """``41.2 ± 1.3 (3)``, ``41.2 (1 seed)``, ``41.2 ± 1.3 (2 of 3, 1 NaN)``; a dash without any value."""
-    n, planned, invalid = int(row["n"]), int(row["planned"]), int(row["invalid"])
-    count = "1 seed" if n == planned == 1 else f"{n}" if n == planned else f"{n} of {planned}"
-    count += f", {invalid} NaN" if invalid else ""
+    """``41.2 ± 1.3 (n=3/3)``, ``41.2 (n=1/1)``, ``41.2 ± 1.3 (n=2/3†, 1 NaN)``; a dash without any value."""
+    n, invalid = int(row["n"]), int(row["invalid"])
     mean = EMPTY if n == 0 else f"{row['mean']:.1f}" if n == 1 else f"{row['mean']:.1f} ± {row['spread']:.1f}"
-    return f"{mean} ({count})"
+    return f"{mean} ({count_text(n, int(row['planned']))}{f', {invalid} NaN' if invalid else ''})"
 
 
 def difference_text(row: Row) -> str:
-    """``+0.4 [−0.8, +1.6]``: the paired difference to the default and its 95 % interval."""
+    """``+0.4 [−0.8, +1.6] (n=3/3)``: the paired difference to the default and its 95 % interval."""
     if row["default"]:
         return ""
     if not math.isfinite(row["difference"]):
         return EMPTY
-    if row["difference_n"] < 2:
-        return f"{_signed(row['difference'])} (1 seed)"
-    low, high = row["difference_low"], row["difference_high"]
-    return f"{_signed(row['difference'])} [{_signed(low)}, {_signed(high)}]"
+    n, low, high = int(row["difference_n"]), row["difference_low"], row["difference_high"]
+    interval = f" [{_signed(low)}, {_signed(high)}]" if n > 1 else ""
+    return f"{_signed(row['difference'])}{interval} ({count_text(n, int(row['planned']))})"
 
 
 def _signed(number: float) -> str:
@@ -84,7 +114,7 @@ def grid(table: Table) -> Grid:
 
 def _shown(table: Table) -> tuple[str, ...]:
     """The metrics of the printed table; the CSV file has all of them."""
-    return (table.metric,) if table.columns else table.experiment.metrics
+    return (table.metric,) if table.columns else table.experiment.layout.metrics
 
 
 def _place(table: Table, row: Row) -> Place:
@@ -124,10 +154,6 @@ def _published_cell(place: Place, places: Places) -> Cell:
     return Cell(f"{value:.1f}" if math.isfinite(value) else EMPTY)
 
 
-def label_text(value: Any) -> str:
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
-
-
 def caption(table: Table) -> str:
     """What one must know to read the numbers: scale, data, n, spread, what is missing, and the commits."""
     done = table.done
@@ -136,7 +162,7 @@ def caption(table: Table) -> str:
     parts = [
         f"{', '.join(_shown(table))} in percent at scale {table.scale}",
         f"on {' and '.join(data) or 'no data'}:",
-        f"mean ± sample standard deviation (number of seeds), seeds {seeds or '(none)'}.",
+        f"mean ± sample standard deviation (n = seeds with a value / of how many), seeds {seeds or '(none)'}.",
     ]
     if table.frame["best"].any():
         parts.append(_bold(table))
@@ -144,10 +170,60 @@ def caption(table: Table) -> str:
         parts.append("* default setting." if table.columns else "Δ: paired over seeds, 95 % t interval.")
     if table.published:
         parts.append(f"Published: {table.published}; other data and model size, so compare differences, not levels.")
-    parts.append(f"{table.finished} of {len(table.cells)} cells finished")
-    parts[-1] += f", {table.unfinished} not yet, {table.failed} failed." if len(table.cells) > len(done) else "."
+    if (table.frame["n"] < table.frame["planned"]).any():
+        parts.append(f"{MARK} fewer seeds than planned.")
+    parts.append(counts_text(table))
     parts += [f"Commit {commits_text(done)}."] if len(done) else []
     return " ".join(parts)
+
+
+def counts_text(table: Table) -> str:
+    """How many cells are finished, and how many are not in the numbers and why."""
+    counts = {text: table.states.get(state, 0) for state, text in STATES.items()} | {"not a number": table.invalid}
+    left_out = ", ".join(f"{count} {text}" for text, count in counts.items() if count)
+    text = f"{table.finished} of {len(table.cells)} cells finished"
+    return f"{text}; not in the numbers: {left_out}." if left_out else f"{text}."
+
+
+def search_caption(found: Search) -> str:
+    """What one must know to read the best trials of a search."""
+    table = found.table
+    metrics = ", ".join(table.experiment.layout.metrics)
+    return " ".join(
+        [
+            f"{metrics} in percent at scale {table.scale}: the {BEST} best of {len(found.finished)} finished trials.",
+            "Each is one run (one seed), and the highest of many is too high on average;",
+            f"last column: mean ± sample standard deviation of {table.metric} over all runs of that point",
+            "(n = runs with a value / of how many).",
+            counts_text(table),
+            *([f"Commit {commits_text(table.done)}."] if len(table.done) else []),
+        ]
+    )
+
+
+def _best_trials(found: Search) -> Grid:
+    table = found.table
+    points = {tuple(table.labels(row).values()): row for row in table.of_metric().to_dict("records")}
+    header = ("trial", *table.axes, "seed", *table.experiment.layout.metrics, f"{table.metric} of the point")
+    rows = []
+    for trial in found.ranked()[:BEST]:
+        labels = table.labels(trial)
+        numbers = [trial[metric] for metric in table.experiment.layout.metrics]
+        texts = [str(int(trial["number"])), *map(label_text, labels.values()), str(int(trial["seed"]))]
+        texts += [f"{number:.1f}" if math.isfinite(number) else EMPTY for number in numbers]
+        rows.append(tuple(Cell(text) for text in [*texts, mean_text(points[tuple(labels.values())])]))
+    return Grid(header, tuple(rows), len(table.axes) + 2)
+
+
+def importance_text(found: Search) -> str:
+    """The axes by importance, or why there is none."""
+    n = len(found.finished)
+    if not found.importance:
+        return f"Importance of the axes needs {MIN_TRIALS} finished trials with an {OBJECTIVE}; there are {n}."
+    shares = ", ".join(f"{axis} {share:.2f}" for axis, share in found.importance.items())
+    best = math.ceil(found.quantile * n)
+    how = f"PED-ANOVA, the {best} best of {n} finished trials; shares of 1"
+    return f"Importance of the axes for reaching the best {OBJECTIVE} ({how}): {shares}."
 
 
 def _bold(table: Table) -> str:
@@ -175,12 +251,10 @@ def _pairs(frame: pd.DataFrame, first: str, second: str) -> list[tuple[Any, Any]
 
 def title_text(table: Table) -> str:
     """The title, and the place in the paper."""
-    place = f" ({table.experiment.paper_ref})" if table.experiment.paper_ref else ""
-    return f"{table.experiment.title or table.experiment.id}{place}"
+    place = table.experiment.layout.paper_ref
+    return f"{table.experiment.title} ({place})" if place else table.experiment.title
 
 
 def setting_text(table: Table, row: Row) -> str:
     """The labels of one row on one line, as an axis of a figure names it."""
-    labels = table.labels(row)
-    texts = [label_text(v) if len(labels) == 1 else f"{axis} = {label_text(v)}" for axis, v in labels.items()]
-    return (", ".join(texts) or "all")[:60] + (" (default)" if row["default"] else "")
+    return labels_text(table.labels(row), bare=True)[:60] + (" (default)" if row["default"] else "")

@@ -13,13 +13,17 @@ from io import BytesIO, StringIO
 from typing import Any
 
 import matplotlib
+import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from analysis.curves import Curve
-from analysis.layout import Cell, Row, caption, grid, setting_text, title_text
+from analysis.experiments import Experiment
+from analysis.layout import Cell, Row, Sheet, setting_text, title_text
+from analysis.searches import OBJECTIVE, Search
 from analysis.tables import Table
 from analysis.trials import AXIS
 
@@ -48,20 +52,22 @@ STYLE: dict[Any, Any] = {
     "savefig.facecolor": "white",
 }
 
+HOLLOW = "hollow: fewer seeds than planned"
 
-def markdown(table: Table) -> str:
+
+def markdown(sheet: Sheet) -> str:
     """A Markdown table with its title and caption."""
-    shown = grid(table)
+    shown = sheet.grid
     lines = [[_md(name) for name in shown.header]]
     lines.append(["---" if i < shown.labels else "--:" for i in range(len(shown.header))])
     lines += [[f"**{_md(c.text)}**" if c.bold else _md(c.text) for c in row] for row in shown.rows]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"**{_md(title_text(table))}**\n\n{body}\n\n{_md(caption(table))}\n"
+    return f"**{_md(sheet.title)}**\n\n{body}\n\n{_md(sheet.caption)}\n"
 
 
-def latex(table: Table) -> str:
+def latex(sheet: Sheet) -> str:
     """A LaTeX table; it needs the package booktabs."""
-    shown = grid(table)
+    shown = sheet.grid
     lines = [[_tex(name) for name in shown.header]]
     lines += [[rf"\textbf{{{_tex(c.text)}}}" if c.bold else _tex(c.text) for c in row] for row in shown.rows]
     text = [" & ".join(line) + r" \\" for line in lines]
@@ -71,8 +77,8 @@ def latex(table: Table) -> str:
             "% needs \\usepackage{booktabs}",
             r"\begin{table}[t]",
             r"\centering",
-            rf"\caption{{{_tex(title_text(table))}. {_tex(caption(table))}}}",
-            rf"\label{{tab:{slug(table.experiment.id)}}}",
+            rf"\caption{{{_tex(sheet.title)}. {_tex(sheet.caption)}}}",
+            rf"\label{{tab:{slug(sheet.name)}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             text[0],
@@ -88,20 +94,29 @@ def latex(table: Table) -> str:
 
 def csv_text(table: Table) -> str:
     """Raw numbers, one row per setting and metric; text that a spreadsheet would run gets a quote."""
-    axes = [AXIS + axis for axis in table.axes]
-    numbers = [name for name in table.frame if name not in axes]
+    return _csv(table.experiment, table.axes, table.frame)
+
+
+def search_csv(found: Search) -> str:
+    """Raw numbers, one row per trial of a search."""
+    return _csv(found.table.experiment, found.table.axes, found.trials)
+
+
+def _csv(experiment: Experiment, names: Sequence[str], frame: pd.DataFrame) -> str:
+    axes = [AXIS + axis for axis in names]
+    numbers = [str(name) for name in frame if name not in axes]
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_guard(name) for name in ["experiment", "scale", *table.axes, *numbers])
-    for row in table.frame.to_dict("records"):
-        values = [table.experiment.id, table.scale, *(row[name] for name in [*axes, *numbers])]
+    writer.writerow(_guard(name) for name in ["experiment", "scale", *names, *numbers])
+    for row in frame.to_dict("records"):
+        values = [experiment.id, experiment.scale, *(row[name] for name in [*axes, *numbers])]
         writer.writerow(_guard(value) for value in values)
     return out.getvalue()
 
 
-def html(table: Table) -> Markup:
+def html(sheet: Sheet) -> Markup:
     """An HTML table with its caption, escaped."""
-    shown = grid(table)
+    shown = sheet.grid
     head = Markup("").join(Markup("<th>{}</th>").format(name) for name in shown.header)
     body = Markup("\n").join(
         Markup("<tr>{}</tr>").format(Markup("").join(_td(cell, i < shown.labels) for i, cell in enumerate(row)))
@@ -109,7 +124,7 @@ def html(table: Table) -> Markup:
     )
     return Markup(
         "<table>\n<caption>{}</caption>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table>\n"
-    ).format(f"{title_text(table)}. {caption(table)}", head, body)
+    ).format(f"{sheet.title}. {sheet.caption}", head, body)
 
 
 def _td(cell: Cell, label: bool) -> Markup:
@@ -138,6 +153,7 @@ TEX = {
     "λ": r"$\lambda$",
     "–": "--",
     "−": "$-$",
+    "†": r"$\dagger$",
 }
 
 
@@ -167,6 +183,8 @@ def frames_curve(curve: Curve, title: str) -> dict[str, bytes]:
             line = curve.lines[curve.lines["series"] == name]
             points = curve.points[curve.points["series"] == name]
             axes.plot(line["x"], line["mean"], dash, color=colour, marker=marker, markersize=5, label=name)
+            few = line[line["n"] < line["planned"]]
+            axes.plot(few["x"], few["mean"], marker, color=colour, mfc="white", markersize=5, linestyle="")
             low, high = line["mean"] - line["spread"], line["mean"] + line["spread"]
             axes.fill_between(line["x"], low, high, color=colour, alpha=0.18, linewidth=0)
             axes.plot(points["x"], points["value"], marker, color=colour, markersize=3, alpha=0.5, linestyle="")
@@ -176,7 +194,7 @@ def frames_curve(curve: Curve, title: str) -> dict[str, bytes]:
             axes.legend()
         else:
             axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center")
-        _footnote(figure, "line: mean over seeds; band: ± sample standard deviation; small marks: seeds")
+        _footnote(figure, f"line: mean over seeds; band: ± sample standard deviation; small marks: seeds\n{HOLLOW}")
         return _encode(figure)
 
 
@@ -192,8 +210,46 @@ def dot_plot(table: Table) -> dict[str, bytes]:
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
         axes.set(xlabel=f"{table.metric} (%)", ylabel=", ".join(table.axes), title=title_text(table))
-        _footnote(figure, "diamond and bar: mean ± sample standard deviation; dots: seeds")
+        _footnote(figure, f"diamond and bar: mean ± sample standard deviation; dots: seeds\n{HOLLOW}")
         return _encode(figure)
+
+
+def search_figure(found: Search) -> dict[str, bytes]:
+    """Draw AP over the trial number with the best so far, and the importance of the axes: "png" and "svg" bytes."""
+    bars = len(found.importance)
+    heights = [3.2, 0.5 + 0.28 * bars] if bars else [3.2]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.8, sum(heights)), layout="constrained")
+        panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+        _draw_trials(panels[0], found)
+        if bars:
+            _draw_importance(panels[1], found)
+        _footnote(figure, "one mark: one run; a pruned one at its last evaluation")
+        return _encode(figure)
+
+
+def _draw_trials(axes: Axes, found: Search) -> None:
+    done, pruned = found.finished, found.pruned.dropna(subset=["value"])
+    axes.plot(done["number"], done["value"], "o", color="#0072B2", markersize=4, label="finished")
+    if len(pruned):
+        axes.plot(pruned["number"], pruned["value"], "x", color="#D55E00", markersize=5, label="pruned")
+    if len(done):
+        axes.step(done["number"], done["best"], where="post", color="#000000", linewidth=1.2, label="best so far")
+    axes.set(xlabel="trial", ylabel=f"{OBJECTIVE} (%)", title=title_text(found.table))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(done) or len(pruned):
+        axes.legend()
+    else:
+        axes.text(0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center")
+
+
+def _draw_importance(axes: Axes, found: Search) -> None:
+    names, shares = list(found.importance), list(found.importance.values())
+    axes.barh(range(len(names)), shares, color="#0072B2", height=0.6)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set(xlabel=f"importance for the best {OBJECTIVE} (PED-ANOVA)", xlim=(0, 1))
 
 
 def _dots(axes: Axes, place: int, row: Row, seeds: Sequence[float], colour: str) -> None:
@@ -205,7 +261,8 @@ def _dots(axes: Axes, place: int, row: Row, seeds: Sequence[float], colour: str)
         return
     spread = row["spread"] if math.isfinite(row["spread"]) else None
     style: dict[str, Any] = {"color": colour, "markersize": 6, "capsize": 3, "linewidth": 1.2}
-    axes.errorbar(row["mean"], place, xerr=spread, fmt="D", mfc=colour if spread is not None else "white", **style)
+    whole = row["n"] == row["planned"]
+    axes.errorbar(row["mean"], place, xerr=spread, fmt="D", mfc=colour if whole else "white", **style)
 
 
 def _colour(table: Table, row: Row) -> str:

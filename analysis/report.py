@@ -20,11 +20,12 @@ from PIL import Image, UnidentifiedImageError
 from analysis import render
 from analysis.curves import curve
 from analysis.experiments import Experiment
-from analysis.layout import commits_text, setting_text
+from analysis.layout import Sheet, commits_text, importance_text, search_sheet, setting_text, sheet
 from analysis.reference import claims
+from analysis.searches import search
 from analysis.tables import Table, ablation_table
 from analysis.trials import Trials
-from analysis.verdicts import curve_verdict, verdict
+from analysis.verdicts import curve_verdict, search_verdict, verdict
 from syncvis.files import write_bytes
 
 PICTURES = 3  # sample overlays per shown run
@@ -33,31 +34,45 @@ PICTURE_WIDTH = 360  # pixels
 
 @dataclass(frozen=True)
 class Section:
-    """One experiment, ready to be written: table, what follows from it, and figure as "png" and "svg"."""
+    """One experiment, ready to be written: what is shown, what follows from it, and raw numbers.
+
+    Attributes:
+        figure: "png" and "svg" bytes.
+        csv: raw numbers behind ``sheet``.
+    """
 
     table: Table
+    sheet: Sheet
     verdict: str
     figure: dict[str, bytes]
+    csv: str
 
     @property
     def name(self) -> str:
         return render.slug(self.table.experiment.id)
 
 
-def sections(trials: Trials, experiments: Sequence[Experiment], scale: str | None = None) -> list[Section]:
+def sections(trials: Trials, experiments: Sequence[Experiment]) -> list[Section]:
     """Tables, verdicts and figures of these experiments.
 
     Raises:
-        ConfigError: An experiment has no cell at that scale, or names an unknown reference or claim.
+        ConfigError: An experiment names an unknown reference or claim, or a curve over an axis without numbers.
+        StorageError: Two cells claim the same setting and seed.
     """
-    return [_section(ablation_table(trials, experiment, scale)) for experiment in experiments]
+    return [_section(trials, ablation_table(trials, experiment)) for experiment in experiments]
 
 
-def _section(table: Table) -> Section:
-    if table.experiment.curve is None:
-        return Section(table, verdict(table), render.dot_plot(table))
+def _section(trials: Trials, table: Table) -> Section:
+    if table.experiment.is_searched:
+        found = search(trials, table)
+        told = f"{search_verdict(found)} {importance_text(found)}"
+        return Section(table, search_sheet(found), told, render.search_figure(found), render.search_csv(found))
+    raw = render.csv_text(table)
+    if table.experiment.layout.curve is None:
+        return Section(table, sheet(table), verdict(table), render.dot_plot(table), raw)
     line = curve(table)
-    return Section(table, curve_verdict(line), render.frames_curve(line, table.experiment.title))
+    figure = render.frames_curve(line, table.experiment.title)
+    return Section(table, sheet(table), curve_verdict(line), figure, raw)
 
 
 def write_report(parts: Sequence[Section], out: Path) -> list[Path]:
@@ -69,12 +84,11 @@ def write_report(parts: Sequence[Section], out: Path) -> list[Path]:
     folder = out / "report"
     files: dict[Path, bytes] = {folder / "index.html": page(parts, out).encode()}
     for part in parts:
-        table = part.table
         texts = {
-            "md": render.markdown(table),
-            "tex": render.latex(table),
-            "csv": render.csv_text(table),
-            "html": str(render.html(table)),
+            "md": render.markdown(part.sheet),
+            "tex": render.latex(part.sheet),
+            "csv": part.csv,
+            "html": str(render.html(part.sheet)),
         }
         files |= {folder / "tables" / f"{part.name}.{kind}": text.encode() for kind, text in texts.items()}
         files |= {folder / "figures" / f"{part.name}.{kind}": data for kind, data in part.figure.items()}
@@ -120,12 +134,13 @@ def _view(part: Section, out: Path) -> dict[str, Any]:
     return {
         "name": part.name,
         "experiment": table.experiment,
+        "metric": table.metric,
         "scale": table.scale,
         "verdict": part.verdict,
         "figure": data_uri(part.figure["svg"], "image/svg+xml"),
-        "table": render.html(table),
-        "claims": claims(table.experiment.claims).to_dict("records"),
-        "unpublished": bool(table.experiment.reference) and not table.published,
+        "table": render.html(part.sheet),
+        "claims": claims(table.experiment.study.claims).to_dict("records"),
+        "unpublished": bool(table.experiment.layout.reference) and not table.published,
         "runs": _runs(table),
         "pictures": list(_pictures(table, out)),
         "provenance": _provenance(table),
@@ -139,7 +154,7 @@ def _runs(table: Table) -> list[dict[str, Any]]:
     for cell in table.cells.sort_values("position").to_dict("records"):
         row = {**cell, "default": defaults[tuple(table.labels(cell).values())], "metric": table.metric}
         value = table.seeds(row).get(int(cell["seed"])) if cell["state"] == "done" else None
-        known = {key: "" if pd.isna(cell[key]) else cell[key] for key in ("error", "run_dir", "seed")}
+        known = {key: "" if pd.isna(cell[key]) else cell[key] for key in ("error", "run_dir", "seed", "number")}
         numbers = {"value": value, "seconds": cell["seconds"], "memory": cell["peak_memory_mb"]}
         shown = {key: None if number is None or pd.isna(number) else number for key, number in numbers.items()}
         name = {"hash": cell["cell_hash"], "state": cell["state"], "setting": setting_text(table, row)}
@@ -151,7 +166,7 @@ def _provenance(table: Table) -> list[tuple[str, str]]:
     done = table.done
     source = table.experiment.source
     facts = {
-        "experiment file": str(source) if source else "(gone; the ledger alone is shown)",
+        "layout": str(source) if source else "(no experiment file; the ledger alone is shown)",
         "commit": commits_text(done),
         "data": ", ".join(sorted(set(done["data"].dropna()))),
         "data fingerprint": ", ".join(sorted(set(done["data_fingerprint"].dropna()))),

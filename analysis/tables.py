@@ -10,13 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.experiments import SCALES, Experiment, Label
+from analysis.experiments import Experiment, Label
 from analysis.reference import COLUMNS, published_row, reference_for
 from analysis.statistics import Summary, paired_difference, summarise
-from analysis.trials import AXIS, Trials, axis_columns, labelled
-from syncvis.errors import ConfigError, StorageError
+from analysis.trials import AXIS, Trials, axis_columns, labelled, used_axes
+from syncvis.errors import StorageError
 
-Setting = tuple[Label, ...]
+Setting = tuple[Label | None, ...]
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,17 @@ class Table:
 
     Attributes:
         experiment: what was asked, and the layout.
-        scale: which size of the experiment.
-        axes: names of the axes, in file order.
-        frame: one row per (setting, metric), settings in file order: ``axis.<name>``, ``metric``, ``mean``,
-            ``spread``, ``n``, ``planned``, ``invalid``, ``low``, ``high`` (95 % interval of the mean),
-            ``difference*`` (to the default, paired over seeds), ``published``, ``default``, ``best``.
+        axes: names of the axes, in the study's order.
+        frame: one row per (setting, metric), settings in plan order: ``axis.<name>`` (None where the setting has
+            no such axis), ``metric``, ``mean``, ``spread``, ``n``, ``planned``, ``invalid``, ``low``, ``high`` (95 %
+            interval of the mean), ``difference*`` (to the default, paired over seeds), ``published``, ``default``,
+            ``best``.
         points: one row per (setting, seed, metric): ``value``, what the means are over.
         cells: the cells behind it, as in :class:`~analysis.trials.Trials`.
         published: where the published values come from; empty if none is shown.
     """
 
     experiment: Experiment
-    scale: str
     axes: tuple[str, ...]
     frame: pd.DataFrame
     points: pd.DataFrame
@@ -44,20 +43,24 @@ class Table:
     published: str
 
     @property
+    def scale(self) -> str:
+        return self.experiment.scale
+
+    @property
     def metric(self) -> str:
         """The metric that figures and verdicts are about: the first one."""
-        return self.experiment.metrics[0]
+        return self.experiment.layout.metrics[0]
 
     @property
     def columns(self) -> str | None:
         """The axis along the columns; None when the metrics are the columns."""
-        layout = self.experiment.table.columns
+        layout = self.experiment.layout.table.columns
         return None if layout == "metrics" else layout
 
     @property
     def rows(self) -> tuple[str, ...]:
         """The axes along the rows: the layout's, then every other one, so that none is averaged away."""
-        first = self.experiment.table.rows
+        first = self.experiment.layout.table.rows
         return (*first, *(axis for axis in self.axes if axis not in first and axis != self.columns))
 
     @property
@@ -70,21 +73,16 @@ class Table:
         return self.states.get("done", 0)
 
     @property
-    def failed(self) -> int:
-        """Cells that gave up or lost their result."""
-        return self.states.get("gave_up", 0) + self.states.get("missing", 0)
-
-    @property
-    def unfinished(self) -> int:
-        """Cells that are planned or running."""
-        return len(self.cells) - self.finished - self.failed
-
-    @property
     def done(self) -> pd.DataFrame:
         return self.cells[self.cells["state"] == "done"]
 
-    def labels(self, row: Mapping[Any, Any]) -> dict[str, Label]:
-        """Axis -> value of one row of ``frame`` or ``points``."""
+    @property
+    def invalid(self) -> int:
+        """Finished cells whose first metric is not finite."""
+        return int(self.of_metric()["invalid"].sum())
+
+    def labels(self, row: Mapping[Any, Any]) -> dict[str, Label | None]:
+        """Axis -> value of one row of ``frame`` or ``points``; None where it has no such axis."""
         return {axis: row[AXIS + axis] for axis in self.axes}
 
     def seeds(self, row: Mapping[Any, Any]) -> dict[int, float]:
@@ -104,61 +102,39 @@ class Table:
         return self.frame[self.frame["metric"] == (metric or self.metric)]
 
 
-def pick_scale(trials: Trials, experiment: Experiment, scale: str | None = None) -> str:
-    """The asked scale, or the largest one of the experiment that has a finished cell, or its first.
+def ablation_table(trials: Trials, experiment: Experiment) -> Table:
+    """Aggregate one experiment over its seeds; only finished cells of full length enter, the others are counted.
 
     Raises:
-        ConfigError: The ledger has no cell of the experiment at that scale.
-    """
-    cells = trials.cells[trials.cells["experiment"] == experiment.id]
-    present: list[str] = sorted(set(cells["scale"]), key=lambda s: SCALES.index(s) if s in SCALES else len(SCALES))
-    if scale is not None and scale in present:
-        return scale
-    if scale is not None or not present:
-        problem = f"the ledger has no cell at scale {scale!r}" if scale else "the ledger has no cell"
-        fix = f"use --scale {' or '.join(present)}" if present else f"run `syncvis sweep run {experiment.id}`"
-        raise ConfigError(problem, file="experiment", key=experiment.id, fix=fix)
-    finished = [s for s in present if ((cells["scale"] == s) & (cells["state"] == "done")).any()]
-    return finished[-1] if finished else present[0]
-
-
-def ablation_table(trials: Trials, experiment: Experiment, scale: str | None = None) -> Table:
-    """Aggregate one experiment over its seeds; cells that are not finished are counted, never averaged.
-
-    Raises:
-        ConfigError: No such scale in the ledger, or an unknown reference table.
+        ConfigError: An unknown reference table.
         StorageError: Two cells claim the same setting and seed.
     """
-    scale = pick_scale(trials, experiment, scale)
-    cells = _select(trials.cells, experiment, scale)
-    axes = _axes(cells, experiment)
-    cells = cells.drop(columns=[name for name in axis_columns(cells) if name.removeprefix(AXIS) not in axes])
+    found = _select(trials.cells, experiment)
+    axes = _axes(found, experiment)
+    cells = _with_axes(found, axes)
     settings = _settings(cells, axes)
-    found = _select(trials.values, experiment, scale)
-    values = {(c, m): v for c, m, v in zip(found["cell_hash"], found["metric"], found["value"], strict=True)}
-    defaults = experiment.defaults(scale)
-    default = tuple(defaults.get(axis) for axis in axes) if defaults else None
-    published = reference_for(experiment.reference) if experiment.reference else None
+    values = values_of(trials, experiment)
+    default = next((key for key, group in settings.items() if _is_default(group, experiment)), None)
+    published = reference_for(experiment.layout.reference) if experiment.layout.reference else None
     rows, points = [], []
-    for metric in experiment.metrics:
+    for metric in experiment.layout.metrics:
         by_seed = {key: _by_seed(group, metric, values) for key, group in settings.items()}
         for key, group in settings.items():
             labels = dict(zip(axes, key, strict=True))
             columns = {AXIS + axis: label for axis, label in labels.items()}
             points += [{**columns, "seed": s, "metric": metric, "value": v} for s, v in by_seed[key].items()]
             summary = summarise(list(by_seed[key].values()), planned=len(group))
-            against = by_seed[default] if default in by_seed and key != default else {}
+            against = by_seed[default] if default is not None and key != default else {}
             row = {**columns, "metric": metric, **asdict(summary), **_difference(by_seed[key], against)}
             row["published"] = _published(published, labels, group["method"].iloc[0], metric)
             rows.append({**row, "default": key == default})
     frame = labelled(rows, [AXIS + axis for axis in axes])
-    columns_axis = experiment.table.columns
+    columns_axis = experiment.layout.table.columns
     frame["best"] = _best(frame, ["metric", *([AXIS + columns_axis] if columns_axis != "metrics" else [])])
     point_columns = [*(AXIS + axis for axis in axes), "seed", "metric", "value"]
     shown = published is not None and bool(frame["published"].notna().any())
     return Table(
         experiment=experiment,
-        scale=scale,
         axes=axes,
         frame=frame,
         points=labelled(points, [AXIS + axis for axis in axes]).reindex(columns=point_columns),
@@ -167,19 +143,38 @@ def ablation_table(trials: Trials, experiment: Experiment, scale: str | None = N
     )
 
 
-def _select(frame: pd.DataFrame, experiment: Experiment, scale: str) -> pd.DataFrame:
-    wanted = (frame["experiment"] == experiment.id) & (frame["scale"] == scale)
+def values_of(trials: Trials, experiment: Experiment) -> dict[tuple[str, str], float]:
+    """(cell hash, metric) -> value of the experiment's finished cells."""
+    found = _select(trials.values, experiment)
+    return {(c, m): v for c, m, v in zip(found["cell_hash"], found["metric"], found["value"], strict=True)}
+
+
+def _select(frame: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+    wanted = (frame["experiment"] == experiment.id) & (frame["scale"] == experiment.scale)
     return frame[wanted].reset_index(drop=True)
 
 
 def _axes(cells: pd.DataFrame, experiment: Experiment) -> tuple[str, ...]:
-    used = [name.removeprefix(AXIS) for name in axis_columns(cells) if cells[name].notna().any()]
-    ordered = [axis for axis in experiment.axes if axis in used]
+    """Those of the study, then any other that a cell has."""
+    ordered = [axis.name for axis in experiment.study.axes]
+    used = [name.removeprefix(AXIS) for name in used_axes(cells)]
     return (*ordered, *(axis for axis in used if axis not in ordered))
 
 
+def _with_axes(cells: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
+    """Cells with these axis columns and no other."""
+    kept = [str(name) for name in cells if name not in axis_columns(cells)]
+    nothing = pd.Series([None] * len(cells), dtype=object)
+    return cells[kept].assign(**{AXIS + axis: cells.get(AXIS + axis, nothing) for axis in axes})
+
+
+def _is_default(group: pd.DataFrame, experiment: Experiment) -> bool:
+    config = group["config"].iloc[0]
+    return isinstance(config, str) and experiment.is_default(config)
+
+
 def _settings(cells: pd.DataFrame, axes: tuple[str, ...]) -> dict[Setting, pd.DataFrame]:
-    """Cells by setting, in file order: seeds are outermost in the ledger."""
+    """Cells by setting, in plan order: seeds are outermost in the ledger."""
     members: dict[Setting, list[int]] = {}
     for index, row in enumerate(cells.to_dict("records")):
         members.setdefault(tuple(row[AXIS + axis] for axis in axes), []).append(index)
@@ -187,7 +182,8 @@ def _settings(cells: pd.DataFrame, axes: tuple[str, ...]) -> dict[Setting, pd.Da
     for key, group in groups.items():
         twice = group["seed"][group["seed"].notna() & group["seed"].duplicated()]
         if not twice.empty:
-            where = ", ".join(f"{axis}={value}" for axis, value in zip(axes, key, strict=True))
+            labels = zip(axes, key, strict=True)
+            where = ", ".join(f"{axis}={value}" for axis, value in labels if value is not None)
             problem = f"two different runs claim seed {int(twice.iloc[0])} of {where}"
             fix = "plan the experiment again with `syncvis sweep run`, so that old cells leave it"
             raise StorageError(problem, file="ledger", key=str(group["experiment"].iloc[0]), fix=fix)
@@ -209,8 +205,9 @@ def _difference(ours: Mapping[int, float], default: Mapping[int, float]) -> dict
     return {f"difference{name}": number for name, number in numbers.items()}
 
 
-def _published(rows: pd.DataFrame | None, labels: Mapping[str, Label], method: Any, metric: str) -> float:
-    row = published_row(rows, labels, method) if rows is not None and metric in COLUMNS else None
+def _published(rows: pd.DataFrame | None, labels: Mapping[str, Label | None], method: Any, metric: str) -> float:
+    there = {axis: label for axis, label in labels.items() if label is not None}
+    row = published_row(rows, there, method) if rows is not None and metric in COLUMNS else None
     return math.nan if row is None else float(row[COLUMNS[metric]])
 
 

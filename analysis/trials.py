@@ -1,35 +1,23 @@
-"""The ledger as tidy pandas frames, read once and in one statement."""
+"""The ledger as tidy pandas frames of one moment."""
 
 from __future__ import annotations
 
 import json
 import math
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import sqlalchemy
 
-from analysis.experiments import as_label
+from analysis.experiments import Definition, as_label, read_definition
+from analysis.ledger import Row, read_ledger
 from syncvis.errors import StorageError
 
 AXIS = "axis."  # prefix of an axis column, so that an axis may have any name
 
-# One statement, so that a sweep that is running cannot change the answer half-way.
-QUERY = """
-SELECT m.experiment, m.scale, m.cell_hash, m.position, m.axes, c.variant_hash, c.seed, c.config, c.state,
-       c.attempt, c.error, c.run_dir, r.result, COALESCE(r.finished, c.finished) AS finished
-FROM members AS m
-LEFT JOIN cells AS c ON c.cell_hash = m.cell_hash
-LEFT JOIN results AS r ON r.cell_hash = m.cell_hash
-ORDER BY m.experiment, m.scale, m.position, m.cell_hash
-"""
-
 CELL_COLUMNS = [
-    *("experiment", "scale", "cell_hash", "variant_hash", "seed", "position", "state", "attempt", "error"),
+    *("experiment", "scale", "cell_hash", "number", "seed", "position", "config", "state", "attempt", "error"),
     *("run_dir", "finished", "steps", "seconds", "peak_memory_mb", "commit", "dirty"),
     *("data", "data_fingerprint", "method", "environment"),
 ]
@@ -38,59 +26,66 @@ CARRIED = ["commit", "dirty", "seconds", "peak_memory_mb", "steps", "run_dir", "
 
 @dataclass(frozen=True)
 class Trials:
-    """Everything the ledger knows, tidy; axis columns are called ``axis.<name>``.
+    """Everything the ledger knows, tidy; axis columns are called ``axis.<name>``, None where there is no such axis.
 
     Attributes:
         values: one row per (experiment, scale, cell_hash, seed, axes, metric): ``value`` (AP, AR: percent)
             and ``commit, dirty, seconds, peak_memory_mb, steps, run_dir, finished``. Finished cells only.
         history: one row per (cell_hash, step, metric): ``value``.
         per_video: one row per (cell_hash, video_id): ``AP`` in percent.
-        cells: one row per (experiment, scale, cell_hash), finished or not: ``state`` is planned, running,
-            done or gave_up; a done cell without a result, or a member without a cell, is ``missing``.
+        cells: one row per (experiment, scale, cell_hash), finished or not; ``number`` is the trial number, and
+            ``state`` is planned, running, done, pruned or gave_up; a done cell without a result, or a member
+            without a cell, is ``missing``, a result of fewer steps than its config asks for is ``short``.
+        reports: hash -> AP at the last evaluation of each pruned cell, in percent.
+        studies: (experiment, scale) -> its definition.
+        place: the ledger's file, or its URL without the password.
     """
 
     values: pd.DataFrame
     history: pd.DataFrame
     per_video: pd.DataFrame
     cells: pd.DataFrame
+    reports: dict[str, float]
+    studies: dict[tuple[str, str], Definition]
+    place: str
 
 
-def load_trials(ledger_path: Path) -> Trials:
-    """Read the ledger without changing it.
+def load_trials(ledger: str | Path) -> Trials:
+    """Read the ledger, a SQLite file or a PostgreSQL URL, without changing it.
 
     Raises:
-        StorageError: The file is missing, empty, not a ledger, or holds a damaged row.
+        StorageError: It cannot be read, is not a ledger, or holds a damaged row or the result of another cell.
     """
-    rows = _query(ledger_path)
+    found = read_ledger(ledger)
     cells, metrics, history, videos = [], [], [], []
     seen: set[str] = set()
-    for row in rows:
-        result = _json(row["result"], ledger_path, f"results {row['cell_hash']}") if row["state"] == "done" else {}
-        cell = _cell(row, result, ledger_path)
+    for row in found.cells:
+        result = _result(row, found.place)
+        cell = _cell(row, result, found.place)
         cells.append(cell)
-        metrics += [
-            {
-                "experiment": cell["experiment"],
-                "scale": cell["scale"],
-                "cell_hash": cell["cell_hash"],
-                **value,
-            }
-            for value in _numbers(result.get("metrics"), "metric", "value")
-        ]
+        values, steps, per_video = _all_numbers(result, found.place, f"results {cell['cell_hash']}")
+        name = {key: cell[key] for key in ("experiment", "scale", "cell_hash")}
+        metrics += [{**name, **value} for value in values]
         if cell["cell_hash"] not in seen:
             seen.add(cell["cell_hash"])
-            history += _history(result, cell["cell_hash"])
-            videos += [
-                {"cell_hash": cell["cell_hash"], **video}
-                for video in _numbers(result.get("per_video"), "video_id", "AP")
-            ]
+            history += [{"cell_hash": cell["cell_hash"], **value} for value in steps]
+            videos += [{"cell_hash": cell["cell_hash"], **video} for video in per_video]
     axes = dict.fromkeys(name for cell in cells for name in cell if name.startswith(AXIS))
     frame = labelled(cells, axes).reindex(columns=[*CELL_COLUMNS, *axes])
+    frame = frame if cells else frame.astype(object)
     return Trials(
         values=_values(metrics, frame),
         history=pd.DataFrame(history, columns=["cell_hash", "step", "metric", "value"]),
         per_video=pd.DataFrame(videos, columns=["cell_hash", "video_id", "AP"]),
         cells=frame,
+        reports=_reports(found.reports, found.place),
+        studies={
+            (row["experiment"], row["scale"]): read_definition(
+                row["definition"], found.place, f"studies {row['experiment']}-{row['scale']}"
+            )
+            for row in found.studies
+        },
+        place=found.place,
     )
 
 
@@ -98,7 +93,12 @@ def axis_columns(frame: pd.DataFrame) -> list[str]:
     return [str(name) for name in frame if str(name).startswith(AXIS)]
 
 
-def labelled(rows: list[dict[str, Any]], axes: Iterable[str]) -> pd.DataFrame:
+def used_axes(cells: pd.DataFrame) -> list[str]:
+    """The axis columns in which some of these cells have a label."""
+    return [name for name in axis_columns(cells) if cells[name].notna().any()]
+
+
+def labelled(rows: list[Row], axes: Iterable[str]) -> pd.DataFrame:
     """A frame in which the axis columns keep their labels as they are: 10 stays 10 beside 0.05 or nothing."""
     frame = pd.DataFrame(rows)
     for axis in axes:
@@ -106,33 +106,41 @@ def labelled(rows: list[dict[str, Any]], axes: Iterable[str]) -> pd.DataFrame:
     return frame
 
 
-def _query(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file() or path.stat().st_size == 0:
-        raise StorageError(
-            "no ledger here", file=path, fix="fill it with `syncvis sweep run EXPERIMENT`, or give --out"
-        )
-    address = f"{path.resolve().as_uri()}?mode=ro"
-    engine = sqlalchemy.create_engine("sqlite://", creator=lambda: sqlite3.connect(address, uri=True))
-    try:
-        with engine.connect() as connection:
-            return [dict(row) for row in connection.execute(sqlalchemy.text(QUERY)).mappings()]
-    except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        fix = "restore the file, or build a new one with `syncvis sweep run EXPERIMENT`"
-        raise StorageError(f"is not a readable ledger ({reason})", file=path, fix=fix) from None
-    finally:
-        engine.dispose()
+def _result(row: Row, place: str) -> Row:
+    """The result of a done cell, empty for another one.
+
+    Raises:
+        StorageError: It is damaged, or says that it is of another cell or seed.
+    """
+    if row["state"] != "done" or row["result"] is None:
+        return {}
+    key = f"results {row['cell_hash']}"
+    result = _json(row["result"], place, key)
+    stored, own = (result.get("cell_hash"), result.get("seed")), (row["cell_hash"], row["seed"])
+    if stored != own:
+        problem = f"holds the result of run {stored[0]}, seed {stored[1]}, not of run {own[0]}, seed {own[1]}"
+        raise StorageError(problem, file=place, key=key, fix="restore the ledger from a copy")
+    return result
 
 
-def _cell(row: dict[str, Any], result: dict[str, Any], path: Path) -> dict[str, Any]:
-    place = f"{row['experiment']} {row['cell_hash']}"
-    config = _json(row.pop("config"), path, f"cells {place}")
-    axes = _json(row.pop("axes"), path, f"members {place}")
-    lost = row["state"] is None or (row["state"] == "done" and not result)
+def _reports(rows: list[Row], place: str) -> dict[str, float]:
+    """Hash -> the last of its evaluations that is a number."""
+    found = {}
+    for row in rows:
+        value = _json(row["report"], place, f"metrics {row['cell_hash']}, line {row['line']}").get("eval/AP")
+        if isinstance(value, int | float) and math.isfinite(value):
+            found[row["cell_hash"]] = float(value)
+    return found
+
+
+def _cell(row: Row, result: Row, place: str) -> Row:
+    name = f"{row['experiment']} {row['cell_hash']}"
+    config = _json(row["config"], place, f"cells {name}")
+    axes = _json(row.pop("axes"), place, f"members {name}")
     seconds = result.get("seconds")
     return {
         **{key: value for key, value in row.items() if key != "result"},
-        "state": "missing" if lost else row["state"],
+        "state": _state(row, result, config),
         "finished": row["finished"] if result else None,
         "steps": result.get("steps"),
         "seconds": seconds.get("total") if isinstance(seconds, dict) else seconds,
@@ -147,29 +155,46 @@ def _cell(row: dict[str, Any], result: dict[str, Any], path: Path) -> dict[str, 
     }
 
 
-def _json(text: str | None, path: Path, key: str) -> dict[str, Any]:
+def _state(row: Row, result: Row, config: Row) -> str:
+    if row["state"] is None or (row["state"] == "done" and not result):
+        return "missing"
+    budget = (config.get("train") or {}).get("steps")
+    if row["state"] == "done" and budget is not None and result.get("steps") != budget:
+        return "short"
+    return str(row["state"])
+
+
+def _json(text: str | None, place: str, key: str) -> Row:
     try:
         value = json.loads(text) if text else {}
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise StorageError("holds damaged JSON", file=path, key=key, fix="plan and run this cell again")
+        raise StorageError("holds damaged JSON", file=place, key=key, fix="restore the ledger from a copy")
     return value
 
 
-def _history(result: dict[str, Any], cell_hash: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for entry in result.get("history") or []:
-        numbers = _numbers({key: value for key, value in entry.items() if key != "step"}, "metric", "value")
-        rows += [{"cell_hash": cell_hash, "step": entry.get("step"), **number} for number in numbers]
-    return rows
+def _all_numbers(result: Row, place: str, key: str) -> tuple[list[Row], list[Row], list[Row]]:
+    """Metrics, history and per-video AP of a result; null, which stands for a number that is not finite, is NaN."""
+    try:
+        metrics = _numbers(result.get("metrics"), "metric", "value")
+        history = [row for entry in result.get("history") or [] for row in _evaluation(entry)]
+        return metrics, history, _numbers(result.get("per_video"), "video_id", "AP")
+    except (AttributeError, TypeError, ValueError):
+        fix = "restore the ledger from a copy"
+        raise StorageError("holds metrics that are no numbers", file=place, key=key, fix=fix) from None
 
 
-def _numbers(mapping: dict[str, Any] | None, name: str, value: str) -> list[dict[str, Any]]:
+def _evaluation(entry: Row) -> list[Row]:
+    numbers = _numbers({key: value for key, value in entry.items() if key != "step"}, "metric", "value")
+    return [{"step": entry.get("step"), **number} for number in numbers]
+
+
+def _numbers(mapping: Row | None, name: str, value: str) -> list[Row]:
     return [{name: key, value: math.nan if v is None else float(v)} for key, v in (mapping or {}).items()]
 
 
-def _values(metrics: list[dict[str, Any]], cells: pd.DataFrame) -> pd.DataFrame:
+def _values(metrics: list[Row], cells: pd.DataFrame) -> pd.DataFrame:
     key = ["experiment", "scale", "cell_hash"]
     axes = axis_columns(cells)
     values = pd.DataFrame(metrics, columns=[*key, "metric", "value"])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from analysis.curves import Curve
+from analysis.labels import count_text, labels_text
+from analysis.searches import OBJECTIVE, Search
 from analysis.statistics import Summary, paired_difference, summarise
 from analysis.tables import Table
 
@@ -17,8 +17,9 @@ def verdict(table: Table) -> str:
     if len(ranked) < 2:
         return "Fewer than two settings have a finished run: nothing to compare yet."
     best, second = ranked[:2]
-    first = f"Best mean {table.metric} at {_name(table, best)}, {best['mean']:.1f}"
-    return f"{first}; its lead over the second, {_name(table, second)}, {_decision(table, lead(table))}."
+    count = count_text(int(best["n"]), int(best["planned"]))
+    first = f"Best mean {table.metric} at {labels_text(table.labels(best))}, {best['mean']:.1f} ({count})"
+    return f"{first}; its lead over the second, {labels_text(table.labels(second))}, {_decision(table, lead(table))}."
 
 
 def lead(table: Table) -> Summary:
@@ -32,6 +33,17 @@ def lead(table: Table) -> Summary:
 def curve_verdict(curve: Curve) -> str:
     """For each line of a curve, whether it rises or falls, from one slope per seed."""
     return " ".join(_trend(name, curve) for name in curve.series) or "No finished run yet."
+
+
+def search_verdict(found: Search) -> str:
+    """The best trial of a search, how far it was searched, and how much that says."""
+    ranked, pruned = found.ranked(), len(found.pruned)
+    if not ranked:
+        return f"No finished trial yet, {pruned} pruned."
+    best = ranked[0]
+    where = f"trial {int(best['number'])} ({labels_text(found.table.labels(best))}, seed {int(best['seed'])})"
+    told = f"Best {OBJECTIVE} {best['value']:.1f} at {where}, of {len(ranked)} finished and {pruned} pruned trials"
+    return f"{told}; it is one run chosen for its result: repeat it over seeds before it is compared."
 
 
 def _trend(name: str, curve: Curve) -> str:
@@ -60,7 +72,3 @@ def _decision(table: Table, pair: Summary) -> str:
 
 def _interval(summary: Summary) -> str:
     return f"95 % interval {summary.low:.1f} to {summary.high:.1f}"
-
-
-def _name(table: Table, row: Mapping[Any, Any]) -> str:
-    return ", ".join(f"{axis} = {value}" for axis, value in table.labels(row).items())

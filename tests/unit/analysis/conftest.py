@@ -1,25 +1,25 @@
-"""A synthetic ledger, written by plain SQL, with numbers that are easy to check by hand."""
+"""A synthetic ledger in the sweeps' own tables, with numbers that are easy to check by hand."""
 
 from __future__ import annotations
 
 import json
 import math
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-SCHEMA = """
-CREATE TABLE cells (cell_hash TEXT PRIMARY KEY, variant_hash TEXT, seed INTEGER, config TEXT, state TEXT,
-  attempt INTEGER, worker TEXT, lease_until REAL, error TEXT, run_dir TEXT, created REAL, started REAL, finished REAL);
-CREATE TABLE members (experiment TEXT, scale TEXT, cell_hash TEXT, position INTEGER, axes TEXT,
-  PRIMARY KEY (experiment, scale, cell_hash));
-CREATE TABLE results (cell_hash TEXT PRIMARY KEY, attempt INTEGER, result TEXT, finished REAL);
-"""
+from sweeps import database
+from sweeps.definition import Study
+from sweeps.experiment import load_experiment, study_at
+from syncvis.errors import WorkbenchError
+
 BASE = """
 data: {root: outputs/data/tiny}
+sync: {num_selected: 10}
+subclips: {}
 train: {steps: 10}
 """
 NK = """
@@ -58,6 +58,7 @@ COMPONENTS = """
 id: components
 title: Components
 question: Which part helps?
+paper_ref: Table 4
 base: base/{scale}.yaml
 axes: {parts: {variants: {baseline: {sync: null, subclips: null}, +SVFM: {subclips: null}, other: {}}}}
 seeds: {smoke: [0]}
@@ -67,66 +68,94 @@ table: {rows: [parts], columns: metrics}
 """
 
 
+SEARCH = """
+id: search
+title: Search over the exchange
+question: Which settings are best together?
+paper_ref: Tables 7, 8
+base: base/{scale}.yaml
+axes:
+  exchange: {variants: {none: {method.structure: video_only, sync: null}, with: {}}}
+  Nk: {key: sync.num_selected, range: {low: 1, high: 16, log: true}, when: {exchange: with}}
+seeds: [0, 1]
+search: {trials: 40}
+metrics: [AP, AP50]
+"""
+
+
 class Book:
     """Fills an output folder: a ledger, experiment files and run folders."""
 
-    nk, frames, components = NK, FRAMES, COMPONENTS
+    nk, frames, components, search = NK, FRAMES, COMPONENTS, SEARCH
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, storage: str | None = None):
         self.out = root / "outputs"
         self.experiments = root / "experiments"
         self.out.mkdir()
         (self.experiments / "base").mkdir(parents=True)
         (self.experiments / "base" / "smoke.yaml").write_text(BASE)
-        self.ledger = self.out / "ledger.db"
-        self.database = sqlite3.connect(self.ledger)
-        self.database.executescript(SCHEMA)
+        self.ledger = storage or self.out / "ledger.db"
+        self.database = database.Database(self.ledger)
+        self.studies: dict[str, Study] = {}
         self.count = self.position = 0
 
-    def describe(self, text: str) -> None:
-        name = next(line.removeprefix("id: ") for line in text.splitlines() if line.startswith("id: "))
-        (self.experiments / f"{name}.yaml").write_text(text)
+    def do(self, *statements: Any) -> None:
+        """Carry out statements, of SQLAlchemy or as text."""
+        made = [sa.text(statement) if isinstance(statement, str) else statement for statement in statements]
+        self.database.run(lambda connection: [connection.execute(statement) for statement in made])
 
-    def add(
-        self, experiment: str, axes: dict[str, Any], seed: int, metrics: dict[str, float] | None, **more: Any
-    ) -> str:
+    def describe(self, text: str) -> None:
+        """Write an experiment file, and its study at scale smoke into the ledger."""
+        name = next(line.removeprefix("id: ") for line in text.splitlines() if line.startswith("id: "))
+        file = self.experiments / f"{name}.yaml"
+        file.write_text(text)
+        study = self.studies[name] = study_at(load_experiment(file), "smoke")
+        place = {"experiment": name, "scale": "smoke", "run_root": "runs", "size": 0, "stopping": False, "created": 0}
+        definition = json.dumps(study.model_dump(mode="json"))
+        self.do(database.studies.insert().values(**place, definition=definition))
+
+    def add(self, experiment: str, axes: dict[str, Any], seed: int, metrics: dict[str, Any] | None, **more: Any) -> str:
         """Add one cell; without metrics it is not finished (``state=`` says how far it came)."""
         self.count += 1
         name = more.get("cell_hash", f"{self.count:016x}")
-        state = more.get("state", "done" if metrics is not None else "planned")
-        run_dir = more.get("run_dir", str(self.out / "runs" / name))
-        config = json.dumps({"data": {"root": "outputs/data/tiny"}, "method": {"name": "mask2former_vis"}})
-        cell = (
-            name,
-            f"v{name}",
-            seed,
-            config,
-            state,
-            1,
-            None,
-            None,
-            more.get("error"),
-            run_dir,
-            0.0,
-            0.0,
-            0.0,
-        )
-        self.database.execute(f"INSERT INTO cells VALUES ({','.join('?' * 13)})", cell)
+        cell = {
+            "cell_hash": name,
+            "number": more.get("number", self.count),
+            "variant_hash": f"v{self.count}",
+            "seed": seed,
+            "config": self._config(experiment, axes, seed),
+            "state": more.get("state", "done" if metrics is not None else "planned"),
+            "error": more.get("error"),
+            "run_dir": more.get("run_dir", str(self.out / "runs" / name)),
+            "created": 0.0,
+            **dict.fromkeys(("attempt", "failures", "deaths", "losses"), 0),
+        }
+        self.do(database.cells.insert().values(**cell))
         self.join(experiment, axes, name, more.get("scale", "smoke"))
         if metrics is not None:
-            text = json.dumps(result(name, seed, metrics))
-            self.database.execute("INSERT INTO results VALUES (?, 1, ?, ?)", (name, text, 86400.0 + self.count))
-        self.database.commit()
+            text = json.dumps(result(name, seed, metrics) | more.get("result", {}))
+            row = {"cell_hash": name, "attempt": 1, "result": text, "finished": 86400.0 + self.count}
+            self.do(database.results.insert().values(**row))
+        for line, value in enumerate(more.get("reports", [])):
+            row = {"cell_hash": name, "line": line, "attempt": 1, "row": json.dumps({"step": line, "eval/AP": value})}
+            self.do(database.metrics.insert().values(**row))
         return name
 
     def join(self, experiment: str, axes: dict[str, Any], name: str, scale: str = "smoke") -> None:
         self.position += 1
-        row = (experiment, scale, name, self.position, json.dumps(axes))
-        self.database.execute("INSERT INTO members VALUES (?, ?, ?, ?, ?)", row)
-        self.database.commit()
+        row = {"experiment": experiment, "scale": scale, "cell_hash": name, "position": self.position}
+        self.do(database.members.insert().values(**row, axes=json.dumps(axes)))
+
+    def _config(self, experiment: str, axes: dict[str, Any], seed: int) -> str:
+        """The cell's own where the study is described and has the point."""
+        try:
+            return self.studies[experiment].cell(axes, seed, 0).config.canonical()
+        except (KeyError, WorkbenchError):
+            tree = {"data": {"root": "outputs/data/tiny"}, "method": {"name": "mask2former_vis"}}
+            return json.dumps(tree | {"train": {"steps": 10}})
 
 
-def result(name: str, seed: int, metrics: dict[str, float]) -> dict[str, Any]:
+def result(name: str, seed: int, metrics: dict[str, Any]) -> dict[str, Any]:
     return {
         "cell_hash": name,
         "seed": seed,
@@ -146,6 +175,12 @@ def result(name: str, seed: int, metrics: dict[str, float]) -> dict[str, Any]:
 @pytest.fixture
 def book(tmp_path: Path) -> Book:
     return Book(tmp_path)
+
+
+@pytest.fixture
+def book_at() -> type[Book]:
+    """Folder, and perhaps a database's URL -> Book."""
+    return Book
 
 
 @pytest.fixture
@@ -179,12 +214,12 @@ def frames_book(book: Book) -> Book:
 @pytest.fixture
 def read() -> Callable[[Book, str], Any]:
     """Book and experiment id -> Table."""
-    from analysis.experiments import find_experiments
+    from analysis.choice import find_experiments
     from analysis.tables import ablation_table
     from analysis.trials import load_trials
 
     def table(book: Book, name: str) -> Any:
         trials = load_trials(book.ledger)
-        return ablation_table(trials, find_experiments(book.experiments, trials.cells["experiment"], [name])[0])
+        return ablation_table(trials, find_experiments(trials, book.experiments, [name])[0])
 
     return table

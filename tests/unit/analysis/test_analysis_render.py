@@ -9,7 +9,7 @@ import pytest
 
 from analysis import render
 from analysis.curves import curve
-from analysis.layout import mean_text
+from analysis.layout import mean_text, sheet
 
 HOSTILE = "=cmd()|<script>alert(1)</script> $x_1$ \\input{a} & 5% `*"
 
@@ -21,12 +21,12 @@ def row(mean: float, spread: float, n: int, planned: int, invalid: int = 0) -> d
 @pytest.mark.parametrize(
     ("numbers", "text"),
     [
-        (row(41.234, 1.28, 3, 3), "41.2 ± 1.3 (3)"),
-        (row(41.2, float("nan"), 1, 1), "41.2 (1 seed)"),
-        (row(41.2, 1.3, 2, 3), "41.2 ± 1.3 (2 of 3)"),
-        (row(41.2, 1.3, 2, 3, 1), "41.2 ± 1.3 (2 of 3, 1 NaN)"),
-        (row(41.2, float("nan"), 1, 3), "41.2 (1 of 3)"),
-        (row(float("nan"), float("nan"), 0, 2), "– (0 of 2)"),
+        (row(41.234, 1.28, 3, 3), "41.2 ± 1.3 (n=3/3)"),
+        (row(41.2, float("nan"), 1, 1), "41.2 (n=1/1)"),
+        (row(41.2, 1.3, 2, 3), "41.2 ± 1.3 (n=2/3†)"),
+        (row(41.2, 1.3, 2, 3, 1), "41.2 ± 1.3 (n=2/3†, 1 NaN)"),
+        (row(41.2, float("nan"), 1, 3), "41.2 (n=1/3†)"),
+        (row(float("nan"), float("nan"), 0, 2), "– (n=0/2†)"),
     ],
 )
 def test_a_cell_says_how_many_seeds_it_is_over(numbers: dict[str, Any], text: str) -> None:
@@ -34,26 +34,28 @@ def test_a_cell_says_how_many_seeds_it_is_over(numbers: dict[str, Any], text: st
 
 
 def test_markdown(nk_book: Any, read: Any) -> None:
-    assert render.markdown(read(nk_book, "nk")) == (
+    assert render.markdown(sheet(read(nk_book, "nk"))) == (
         "**Number of selected embeddings Nk (Table 8)**\n\n"
         "| Nk | AP | AP50 | ΔAP to default |\n"
         "| --- | --: | --: | --: |\n"
-        "| 2 | 15.0 ± 7.1 (2 of 3, 1 NaN) | 16.0 ± 7.1 (2 of 3, 1 NaN) "
-        "| −20.0 \\[−20.0, −20.0\\] |\n"
-        "| 10 (default) | **35.0 ± 7.1 (2 of 3)** | **36.0 ± 7.1 (2 of 3)** |  |\n\n"
+        "| 2 | 15.0 ± 7.1 (n=2/3†, 1 NaN) | 16.0 ± 7.1 (n=2/3†, 1 NaN) "
+        "| −20.0 \\[−20.0, −20.0\\] (n=2/3†) |\n"
+        "| 10 (default) | **35.0 ± 7.1 (n=2/3†)** | **36.0 ± 7.1 (n=2/3†)** |  |\n\n"
         "AP, AP50 in percent at scale smoke on tiny (feedbeef): mean ± sample standard deviation "
-        "(number of seeds), seeds 0, 1, 2. Bold: best mean; in AP its lead over the second is beyond the seed spread. "
-        "Δ: paired over seeds, 95 % t interval. 5 of 6 cells finished, 0 not yet, 1 failed. Commit 0123456789.\n"
+        "(n = seeds with a value / of how many), seeds 0, 1, 2. Bold: best mean; in AP its lead over the second is "
+        "beyond the seed spread. Δ: paired over seeds, 95 % t interval. † fewer seeds than planned. "
+        "5 of 6 cells finished; not in the numbers: 1 given up, 1 not a number. Commit 0123456789.\n"
     )
 
 
 def test_latex(nk_book: Any, read: Any) -> None:
-    text = render.latex(read(nk_book, "nk"))
+    text = render.latex(sheet(read(nk_book, "nk")))
     assert (
         "\\begin{tabular}{lrrr}\n\\toprule\nNk & AP & AP50 & $\\Delta$AP to default \\\\\n\\midrule\n"
-        "2 & 15.0 $\\pm$ 7.1 (2 of 3, 1 NaN) & 16.0 $\\pm$ 7.1 (2 of 3, 1 NaN) "
-        "& $-$20.0 [$-$20.0, $-$20.0] \\\\\n"
-        "10 (default) & \\textbf{35.0 $\\pm$ 7.1 (2 of 3)} & \\textbf{36.0 $\\pm$ 7.1 (2 of 3)} &  \\\\\n"
+        "2 & 15.0 $\\pm$ 7.1 (n=2/3$\\dagger$, 1 NaN) & 16.0 $\\pm$ 7.1 (n=2/3$\\dagger$, 1 NaN) "
+        "& $-$20.0 [$-$20.0, $-$20.0] (n=2/3$\\dagger$) \\\\\n"
+        "10 (default) & \\textbf{35.0 $\\pm$ 7.1 (n=2/3$\\dagger$)} "
+        "& \\textbf{36.0 $\\pm$ 7.1 (n=2/3$\\dagger$)} &  \\\\\n"
         "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
     ) in text
     assert "\\label{tab:nk}" in text
@@ -71,9 +73,9 @@ def test_csv_holds_raw_numbers(nk_book: Any, read: Any) -> None:
 def test_columns_along_an_axis(frames_book: Any, read: Any) -> None:
     file = frames_book.experiments / "frames.yaml"
     file.write_text(file.read_text().replace("metrics: [AP]", "metrics: [AP, AP50]"))
-    text = render.markdown(read(frames_book, "frames"))
+    text = render.markdown(sheet(read(frames_book, "frames")))
     assert "| method | AP, T = 2 | AP, T = 4 | AP, T = 6 |" in text
-    assert "| SyncVIS | **33.0 ± 1.4 (2)** | **36.0 ± 2.8 (2) \\*** | **39.0 ± 4.2 (2)** |" in text
+    assert "| SyncVIS | **33.0 ± 1.4 (n=2/2)** | **36.0 ± 2.8 (n=2/2) \\*** | **39.0 ± 4.2 (n=2/2)** |" in text
     assert "\nAP in percent at scale" in text  # one metric is shown, the CSV has both
     assert "AP50" in render.csv_text(read(frames_book, "frames"))
 
@@ -81,13 +83,13 @@ def test_columns_along_an_axis(frames_book: Any, read: Any) -> None:
 def test_hostile_names_are_escaped_everywhere(book: Any, read: Any) -> None:
     book.add("x", {HOSTILE: HOSTILE}, 0, {"AP": 5.0})
     table = read(book, "x")
-    assert "<script>" not in render.html(table)
-    assert "&lt;script&gt;" in render.html(table)
-    tex = render.latex(table)
+    assert "<script>" not in render.html(sheet(table))
+    assert "&lt;script&gt;" in render.html(sheet(table))
+    tex = render.latex(sheet(table))
     assert "\\input{a}" not in tex
     assert "\\textbackslash{}input\\{a\\} \\& 5\\%" in tex
     assert "\\$x\\_1\\$" in tex
-    markdown = render.markdown(table).splitlines()[2:5]
+    markdown = render.markdown(sheet(table)).splitlines()[2:5]
     assert all(line.replace("\\|", "").count("|") == 5 for line in markdown)
     assert "<script" not in markdown[0].replace("\\<", "")
     header, line = list(csv.reader(io.StringIO(render.csv_text(table))))[:2]

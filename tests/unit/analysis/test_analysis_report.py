@@ -52,7 +52,7 @@ def test_command_writes_every_file_and_prints_tables_and_paths(frames_book: Any,
     kinds = [f"tables/{name}.{kind}" for name in ("frames", "nk") for kind in ("md", "tex", "csv", "html")]
     kinds += [f"figures/{name}.{kind}" for name in ("frames", "nk") for kind in ("png", "svg")]
     assert sorted(files) == sorted([*kinds, "index.html"])
-    assert "| 10 (default) | **35.0 ± 7.1 (2 of 3)**" in result.output
+    assert "| 10 (default) | **35.0 ± 7.1 (n=2/3†)**" in result.output
     assert str(nk_book.out / "report" / "index.html") in result.output.replace("\n", "")
     invoke(nk_book)
     assert content(nk_book.out / "report") == files  # the same bytes again
@@ -104,5 +104,11 @@ def test_nothing_finished_is_said_not_an_error(book: Any) -> None:
     book.add("x", {"a": 2}, 0, None)
     result = invoke(book)
     assert result.exit_code == 0
-    assert "0 of 2 cells finished, 2 not yet, 0 failed." in result.output
+    assert "0 of 2 cells finished; not in the numbers: 2 planned." in result.output
     assert "nothing to compare yet" in result.output
+
+
+def test_a_search_that_has_no_cell_yet_is_no_experiment_yet(book: Any) -> None:
+    book.describe(book.search)
+    with pytest.raises(ConfigError, match=r"ledger\.db: holds no experiment\. Fix: plan and run one"):
+        invoke(book)

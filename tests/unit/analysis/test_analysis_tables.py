@@ -5,12 +5,29 @@ from typing import Any
 
 import pytest
 
+from analysis.choice import find_experiments, pick_scale
 from analysis.curves import curve
-from analysis.experiments import find_experiments, read_experiment
-from analysis.tables import ablation_table, pick_scale
+from analysis.layout import counts_text, mean_text, sheet
+from analysis.render import markdown
+from analysis.tables import ablation_table
 from analysis.trials import load_trials
 from analysis.verdicts import curve_verdict, verdict
 from syncvis.errors import ConfigError, StorageError
+
+CONDITIONAL = """
+id: when
+title: Exchange
+question: Does it help?
+paper_ref: Table 8
+base: base/{scale}.yaml
+axes:
+  exchange: {variants: {none: {method.structure: video_only, sync: null}, with: {}}}
+  Nk: {key: sync.num_selected, values: [2, 10], when: {exchange: with}}
+seeds: [0, 1]
+metrics: [AP]
+table: {rows: [exchange, Nk], columns: metrics}
+curve: {x: Nk, series: exchange}
+"""
 
 
 def test_failed_and_nan_cells_are_counted_not_averaged(nk_book: Any, read: Any) -> None:
@@ -19,7 +36,7 @@ def test_failed_and_nan_cells_are_counted_not_averaged(nk_book: Any, read: Any) 
     assert (two["axis.Nk"], two["mean"], two["n"], two["planned"], two["invalid"]) == (2, 15.0, 2, 3, 1)
     assert two["spread"] == pytest.approx(math.sqrt(50))
     assert (ten["axis.Nk"], ten["mean"], ten["n"], ten["planned"], ten["invalid"]) == (10, 35.0, 2, 3, 0)
-    assert (table.finished, table.failed, table.unfinished) == (5, 1, 0)
+    assert (table.states, table.invalid) == ({"done": 5, "gave_up": 1}, 1)
 
 
 def test_planned_and_running_cells_are_unfinished(book: Any, read: Any) -> None:
@@ -27,8 +44,47 @@ def test_planned_and_running_cells_are_unfinished(book: Any, read: Any) -> None:
     book.add("x", {"a": 1}, 1, None)
     book.add("x", {"a": 2}, 0, None, state="running")
     table = read(book, "x")
-    assert (table.finished, table.failed, table.unfinished) == (1, 0, 2)
+    assert table.states == {"done": 1, "planned": 1, "running": 1}
     assert [(r["n"], r["planned"]) for r in table.of_metric().to_dict("records")] == [(1, 2), (0, 1)]
+
+
+def test_only_finished_cells_of_full_length_enter(book: Any, read: Any) -> None:
+    book.add("x", {"a": 1}, 0, {"AP": 5.0})
+    book.add("x", {"a": 1}, 1, {"AP": 50.0}, result={"steps": 9})
+    book.add("x", {"a": 1}, 2, {"AP": 60.0}, state="pruned", reports=[60.0])
+    book.add("x", {"a": 1}, 3, {"AP": 70.0}, state="planned")
+    table = read(book, "x")
+    assert table.states == {"done": 1, "planned": 1, "pruned": 1, "short": 1}
+    assert list(table.of_metric("AP")["mean"]) == [5.0]
+    assert table.seeds(table.ranked()[0]) == {0: 5.0}
+    assert mean_text(table.ranked()[0]) == "5.0 (n=1/4†)"
+    counts = "1 of 4 cells finished; not in the numbers: 1 planned, 1 pruned, 1 with fewer steps than planned."
+    assert counts_text(table) == counts
+
+
+def test_an_axis_that_exists_at_some_points_only(book: Any, read: Any) -> None:
+    book.describe(CONDITIONAL)
+    for seed in (0, 1):
+        book.add("when", {"exchange": "none"}, seed, {"AP": 1.0 + seed})
+        book.add("when", {"exchange": "with", "Nk": 2}, seed, {"AP": 3.0 + seed})
+        book.add("when", {"exchange": "with", "Nk": 10}, seed, {"AP": 5.0 + seed})
+    table = read(book, "when")
+    text = markdown(sheet(table))
+    assert "None" not in text
+    assert "| none | – | 1.5 ± 0.7 (n=2/2) |" in text
+    assert "| with | 10 (default) | **5.5 ± 0.7 (n=2/2)** |" in text
+    assert verdict(table).startswith("Best mean AP at exchange = with, Nk = 10, 5.5 (n=2/2); its lead over")
+    numbers = curve(table)
+    assert numbers.series == ("with",)
+    assert list(numbers.lines["x"]) == [2, 10]
+    book.do("DELETE FROM members WHERE axes LIKE '%Nk%'")
+    assert "| none | – | 1.5" in markdown(sheet(read(book, "when")))
+
+
+def test_a_null_label_is_a_label(book: Any, read: Any) -> None:
+    book.add("x", {"a": None}, 0, {"AP": 5.0})
+    book.add("x", {}, 0, {"AP": 6.0})
+    assert [row.split(" | ")[0] for row in markdown(sheet(read(book, "x"))).splitlines()[4:6]] == ["| null", "| –"]
 
 
 def test_default_best_and_paired_difference(nk_book: Any, read: Any) -> None:
@@ -42,16 +98,29 @@ def test_default_best_and_paired_difference(nk_book: Any, read: Any) -> None:
     assert math.isnan(ten["difference"])
 
 
-def test_no_default_mark_without_the_base_file(nk_book: Any, read: Any) -> None:
-    (nk_book.experiments / "base" / "smoke.yaml").unlink()
+def test_no_default_mark_with_a_base_that_is_not_valid_any_more(nk_book: Any, read: Any) -> None:
+    nk_book.do("""UPDATE studies SET definition = replace(definition, '"num_selected"', '"gone"')""")
     assert not read(nk_book, "nk").frame["default"].any()
 
 
-def test_a_deleted_experiment_file_still_gives_a_table(nk_book: Any, read: Any) -> None:
-    (nk_book.experiments / "nk.yaml").unlink()
+def test_the_ledger_says_all_but_the_layout_without_any_file(nk_book: Any, read: Any) -> None:
+    with_file = read(nk_book, "nk")
+    for file in nk_book.experiments.rglob("*.yaml"):
+        file.unlink()
     table = read(nk_book, "nk")
     assert table.axes == ("Nk",)
     assert list(table.of_metric("AP")["mean"]) == [15.0, 35.0]
+    assert list(table.frame["default"][:2]) == [False, True]
+    assert table.experiment.study == with_file.experiment.study
+    assert table.experiment.title == "Number of selected embeddings Nk"
+
+
+def test_a_file_that_was_changed_after_planning_changes_the_layout_only(nk_book: Any, read: Any) -> None:
+    file = nk_book.experiments / "nk.yaml"
+    file.write_text(file.read_text().replace("title: Number", "title: Other").replace("[AP, AP50]", "[AP50]"))
+    table = read(nk_book, "nk")
+    assert table.experiment.title == "Number of selected embeddings Nk"
+    assert table.metric == "AP50"
 
 
 def test_no_axis_is_averaged_away(frames_book: Any, read: Any) -> None:
@@ -92,20 +161,21 @@ def test_scale_is_the_largest_with_results(book: Any) -> None:
     book.add("x", {"a": 1}, 0, {"AP": 6.0}, scale="small")
     book.add("x", {"a": 1}, 0, None, scale="paper")
     trials = load_trials(book.ledger)
-    (experiment,) = find_experiments(book.experiments, ["x"])
-    assert pick_scale(trials, experiment) == "small"
-    assert ablation_table(trials, experiment, "smoke").frame["mean"].iloc[0] == 5.0
+    assert pick_scale(trials, "x") == "small"
+    (smoke,) = find_experiments(trials, book.experiments, ["x"], "smoke")
+    assert ablation_table(trials, smoke).frame["mean"].iloc[0] == 5.0
     with pytest.raises(ConfigError, match="--scale smoke or small or paper"):
-        pick_scale(trials, experiment, "large")
+        pick_scale(trials, "x", "large")
 
 
 def test_unknown_names_come_with_the_nearest(nk_book: Any) -> None:
+    trials = load_trials(nk_book.ledger)
     with pytest.raises(ConfigError, match="did you mean 'nk'"):
-        find_experiments(nk_book.experiments, ["nk"], ["nkk"])
+        find_experiments(trials, nk_book.experiments, ["nkk"])
     file = nk_book.experiments / "nk.yaml"
     file.write_text(file.read_text().replace("rows: [Nk]", "rows: [NK]"))
     with pytest.raises(ConfigError, match=r"nk\.yaml: .*'NK' is not an axis; the axes are Nk"):
-        read_experiment(file)
+        find_experiments(trials, nk_book.experiments)
 
 
 def test_curve_numbers_and_slopes(frames_book: Any, read: Any) -> None:
@@ -127,6 +197,13 @@ def test_a_seed_that_lacks_a_point_has_no_slope(frames_book: Any, read: Any) -> 
     assert numbers.lines[numbers.lines["series"] == "SyncVIS"]["n"].iloc[0] == 3  # but it is in the mean
 
 
+def test_a_point_of_a_line_says_how_many_seeds_it_lacks(frames_book: Any, read: Any) -> None:
+    frames_book.add("frames", {"method": "SyncVIS", "T": 4}, 2, None, state="gave_up")
+    lines = curve(read(frames_book, "frames")).lines
+    assert list(lines["planned"] - lines["n"]) == [0, 0, 1, 0, 0, 0]
+    assert list(lines["x"]) == [2, 2, 4, 4, 6, 6]
+
+
 def test_curve_verdict_decides_only_beyond_the_spread(frames_book: Any, read: Any) -> None:
     text = curve_verdict(curve(read(frames_book, "frames")))
     assert "SyncVIS: +1.50 AP per unit of T" in text  # 1 and 2: interval -4.9 to 7.9
@@ -141,7 +218,7 @@ def test_verdict(book: Any, read: Any, other: list[float], expected: str) -> Non
         book.add("x", {"a": 0.05}, seed, {"AP": best})
         book.add("x", {"a": 0}, seed, {"AP": second})
     text = verdict(read(book, "x"))
-    assert text.startswith("Best mean AP at a = 0.05, 40.0; its lead over the second, a = 0, is")
+    assert text.startswith("Best mean AP at a = 0.05, 40.0 (n=3/3); its lead over the second, a = 0, is")
     assert expected in text
 
 

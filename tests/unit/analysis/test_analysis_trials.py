@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import json
 import math
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +39,8 @@ def test_a_cell_of_two_experiments_is_two_rows_but_one_run(book: Any) -> None:
 
 def test_done_without_result_and_member_without_cell_are_missing(book: Any) -> None:
     book.add("nk", {"Nk": 2}, 0, None, state="done")
-    book.join("nk", {"Nk": 5}, "gone")
+    with sqlite3.connect(book.ledger) as database:  # which does not look for the cell
+        database.execute("INSERT INTO members VALUES ('nk', 'smoke', 'gone', 9, '{}')")
     assert list(load_trials(book.ledger).cells["state"]) == ["missing", "missing"]
 
 
@@ -56,16 +57,13 @@ def test_no_ledger_names_file_and_fix(tmp_path: Path, content: bytes | None) -> 
 @pytest.mark.parametrize("text", ["{", "[1]"])
 def test_damaged_result_names_the_cell(book: Any, text: str) -> None:
     name = book.add("nk", {"Nk": 2}, 0, {"AP": 1.0})
-    book.database.execute("UPDATE results SET result = ?", (text,))
-    book.database.commit()
+    book.do(f"UPDATE results SET result = '{text}'")
     with pytest.raises(StorageError, match=f"{name}: holds damaged JSON"):
         load_trials(book.ledger)
 
 
 def test_null_metric_is_nan(book: Any) -> None:
-    name = book.add("nk", {"Nk": 2}, 0, {"AP": 1.0})
-    book.database.execute("UPDATE results SET result = ?", (json.dumps({"metrics": {"AP": None}}),))
-    book.database.commit()
+    name = book.add("nk", {"Nk": 2}, 0, {"AP": None})
     values = load_trials(book.ledger).values
     assert values["cell_hash"].iloc[0] == name
     assert math.isnan(values["value"].iloc[0])
@@ -86,3 +84,26 @@ def test_command_line_module_loads_neither_pandas_nor_matplotlib() -> None:
     code = "import sys, analysis.cli; print([m for m in ('pandas', 'matplotlib', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("key", "value"), [("seed", 1), ("seed", None), ("cell_hash", "f" * 16)])
+def test_the_result_of_another_cell_is_refused_and_names_both(book: Any, key: str, value: Any) -> None:
+    name = book.add("nk", {"Nk": 2}, 0, {"AP": 1.0}, result={key: value})
+    other = {"cell_hash": name, "seed": 0} | {key: value}
+    problem = f"result of run {other['cell_hash']}, seed {other['seed']}, not of run {name}, seed 0"
+    with pytest.raises(StorageError, match=rf"ledger\.db: results {name}: holds the {problem}"):
+        load_trials(book.ledger)
+
+
+def test_a_damaged_definition_names_the_study(book: Any) -> None:
+    book.describe(book.nk)
+    book.do("UPDATE studies SET definition = '{\"axes\": 3}'")
+    with pytest.raises(StorageError, match=r"ledger\.db: studies nk-smoke: holds a damaged definition \(axes"):
+        load_trials(book.ledger)
+
+
+@pytest.mark.parametrize("change", [{"metrics": {"AP": "high"}}, {"metrics": [1]}, {"history": [3]}])
+def test_metrics_that_are_no_numbers_name_the_cell(book: Any, change: Any) -> None:
+    name = book.add("nk", {"Nk": 2}, 0, {"AP": 1.0}, result=change)
+    with pytest.raises(StorageError, match=f"results {name}: holds metrics that are no numbers"):
+        load_trials(book.ledger)
