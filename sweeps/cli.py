@@ -18,7 +18,7 @@ from sweeps.commands.show import log, show
 from sweeps.commands.status import status
 from sweeps.commands.steer import resume, retry, stop
 from sweeps.commands.work import work
-from sweeps.data_guard import refuse_changed_data
+from sweeps.data_guard import refuse_changed_data, refuse_missing_data
 from sweeps.definition import Study
 from sweeps.enrolment import Change, enrol
 from sweeps.experiment import find_experiments, load_experiment, study_at
@@ -87,6 +87,8 @@ def run(
         study = searched(study_at(load_experiment(path, scale), scale), sampler, trials)
         keys.append(enrol(ledger, study, _run_root(out, storage), change))
     refuse_changed_data(ledger.view, keys)
+    if placed is None:
+        refuse_missing_data(ledger.view, keys)
     if retry:
         ledger.retry(keys)
     raise typer.Exit(Sweep(ledger, keys, options, Console()).run())

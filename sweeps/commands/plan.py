@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from sweeps.commands.options import OUT, Experiments, Out, ScaleOption, Storage, find_ledger, plain, say
 from sweeps.cost import Left, Rate, spent
@@ -18,6 +19,7 @@ from sweeps.runner import SweepOptions
 from sweeps.view import StudyKey, View
 
 NOT_MEASURED = "not measured"
+NO_NUMBER = "–"
 _NAMES = {"released": "given back", "died": "lost"}
 
 Workers = Annotated[
@@ -42,6 +44,8 @@ def plan(
     keys = [plan.key for plan in plans]
     table, left = _table(plans, Forecast(view, keys), price)
     console.print(table)
+    if left.unmeasured:
+        say(console, f"{NO_NUMBER} {NOT_MEASURED} yet: no cell of that kind is done")
     if left.hours:
         say(console, _hours_left(left, workers or SweepOptions().size))
     if view is not None:
@@ -50,7 +54,9 @@ def plan(
 
 def _table(plans: Sequence[Plan], forecast: Forecast, price: float | None) -> tuple[Table, Left]:
     """A line for each study and one for all; cells that stand in an earlier line are not new, and not left again."""
-    table = Table("study", "cells", "new", "done", "pruned", "given up", "left", "s/step (training)", "hours")
+    counts = ("cells", "new", "done", "pruned", "given up", "left")
+    columns = Column("study", no_wrap=True), *counts, "s/step", "hours"
+    table = Table(*columns, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     if price is not None:
         table.add_column("cost")
     seen: dict[str, Cell] = {}
@@ -78,7 +84,7 @@ def _numbers(forecast: Forecast, cells: Sequence[Cell], new: Sequence[Cell], unc
 def _rates(rates: Sequence[Rate]) -> str:
     """One, or the range of several."""
     if not rates:
-        return NOT_MEASURED
+        return NO_NUMBER
     low, high = min(rates, key=lambda r: r.seconds), max(rates, key=lambda r: r.seconds)
     return _rate(low) if low == high else f"{_rate(low)} to {_rate(high)}"
 
@@ -92,7 +98,7 @@ def _hours(left: Left, price: float | None) -> list[str]:
     rest = f"{left.unmeasured} cells {NOT_MEASURED}" if left.unmeasured else ""
     values = [left.hours] if price is None else [left.hours, left.hours * price]
     if rest and not left.hours:
-        return [NOT_MEASURED] * len(values)
+        return [NO_NUMBER] * len(values)
     return [f"{value:.2f}" + (f" + {rest}" if rest else "") for value in values]
 
 

@@ -100,7 +100,9 @@ def test_a_wrong_password_is_refused_at_once_and_not_shown(postgres):
 
 def test_passwords_are_in_no_file_and_no_argument(make, postgres):
     place = make(2, 1, postgres.database("quiet"))
-    place.set("seconds", 2.0)
+    (place.folder / "data").mkdir()
+    for name in ("data/train.json", "data/valid.json"):
+        place.set(name, "{}")
     words = ["run", "nk", "--scale", "smoke", "--workers", "1"]
     sweep = place.start("-c", f"from sweeps.cli import app; app({words})", SYNCVIS_STORAGE=place.storage)
     place.add()

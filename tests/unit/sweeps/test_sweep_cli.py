@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import multiprocessing
+import re
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from syncvis.errors import ConfigError, StorageError
 
 
 def lines_of(output):
-    return [[part.strip() for part in line.replace("│", "|").split("|") if part.strip()] for line in output.split("\n")]
+    return [[part for part in re.split(r"\s*│\s*|\s{2,}", line.strip()) if part] for line in output.split("\n")]
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_plan_of_what_was_never_run_has_no_number_and_makes_no_files(sweep, writ
     write_experiment("nk")
     output = sweep("plan", "--scale", "smoke", "--price", "3").output
     line = next(line for line in lines_of(output) if line[:1] == ["nk-smoke"])
-    assert line == ["nk-smoke", "4", "4", "0", "0", "0", "4", *["not measured"] * 3]
+    assert line == ["nk-smoke", "4", "4", "0", "0", "0", "4", *["–"] * 3]
     assert "hours of" not in output
     assert not (tmp_path / "outputs").exists()
 
@@ -98,7 +99,7 @@ def test_plan_takes_rates_of_cells_alike_but_not_of_others(sweep, two_experiment
     other = next(
         line for line in lines_of(sweep("plan", "frames", "--scale", "smoke").output) if line[:1] == ["frames-smoke"]
     )
-    assert other[-2:] == ["not measured", "not measured"]
+    assert other[-2:] == ["–", "–"]
     both = sweep("plan", "other", "frames", "--scale", "smoke").output
     assert "left: 6.00 hours of one worker" in both
     assert "and 4 cells that were not measured" in both
@@ -108,7 +109,7 @@ def test_plan_of_a_search_counts_what_it_will_still_choose(sweep, write_experime
     path = write_experiment("nk", search={"sampler": "random", "trials": 7}, seeds=[0])
     study, ledger = study_at(load_experiment(path, "smoke"), "smoke"), Ledger(tmp_path / "outputs" / "ledger.db")
     before = next(line for line in lines_of(sweep("plan", "nk", "--scale", "smoke").output) if line[:1] == ["nk-smoke"])
-    assert before[1:] == ["7", "7", "0", "0", "0", "7", "not measured", "not measured"]
+    assert before[1:] == ["7", "7", "0", "0", "0", "7", "–", "–"]
     enrol(ledger, study, tmp_path / "outputs" / "runs")
     for position, value in enumerate([2, 10]):
         ledger.append(NK, study.cell({"Nk": value}, 0, position))

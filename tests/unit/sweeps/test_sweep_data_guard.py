@@ -7,7 +7,13 @@ import json
 import pytest
 from cells import NK, finish
 
-from sweeps.data_guard import changed_data, data_fingerprint, file_fingerprint, refuse_changed_data
+from sweeps.data_guard import (
+    changed_data,
+    data_fingerprint,
+    file_fingerprint,
+    refuse_changed_data,
+    refuse_missing_data,
+)
 from sweeps.experiment import load_experiment, plan_cells
 from sweeps.ledger import Ledger
 from sweeps.view import StudyKey
@@ -81,3 +87,11 @@ def test_files_of_a_mix_are_compared_too(write_experiment, add, tmp_path):
     finish(ledger, data_fingerprint="t-v-a-b")
     finish(ledger, data_fingerprint="t-v-a-x")
     assert changed_data(ledger.view) == ["more/b.json: 1 done cells saw content b and 1 done cells saw content x"]
+
+
+def test_missing_files_of_cells_that_are_left_are_named_before_anything_starts(ledger, plan_values, add, tmp_path):
+    add(ledger, plan_values([2]))
+    with pytest.raises(DataError, match=r"data/train\.json: data: there is no such file.*syncvis data synth"):
+        refuse_missing_data(ledger.view, [StudyKey("nk", "smoke")])
+    ledger.fail(ledger.claim("elsewhere:boot:1:1", 60), "no matter", final=True)
+    refuse_missing_data(ledger.view)
