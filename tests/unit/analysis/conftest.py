@@ -110,9 +110,10 @@ class Book:
         file = self.experiments / f"{name}.yaml"
         file.write_text(text)
         study = self.studies[name] = study_at(load_experiment(file), "smoke")
-        place = {"experiment": name, "scale": "smoke", "run_root": "runs", "size": 0, "stopping": False, "created": 0}
+        state = {"run_root": "runs", "size": 0, "exhausted": False, "stopping": False, "created": 0}
         definition = json.dumps(study.model_dump(mode="json"))
-        self.do(database.studies.insert().values(**place, definition=definition))
+        row = {"experiment": name, "scale": "smoke", "definition": definition, **state}
+        self.do(database.studies.insert().values(**row))
 
     def add(self, experiment: str, axes: dict[str, Any], seed: int, metrics: dict[str, Any] | None, **more: Any) -> str:
         """Add one cell; without metrics it is not finished (``state=`` says how far it came)."""
