@@ -213,7 +213,7 @@ class Sweep:
         self._print(f"ledger  {self._place}")
         self._print(f"runs    {options.out / 'runs'}")
         studies = ", ".join(key.name for key in self._keys)
-        self._print(f"Optuna  {studies}" + ("" if options.storage else f": optuna-dashboard {options.optuna}"))
+        self._print(f"Optuna  {studies}: syncvis sweep dashboard")
         if options.wandb != "disabled":
             self._print(f"W&B     {options.wandb_folder}" + (": syncvis sweep sync" * (options.wandb == "offline")))
         if given_up:
