@@ -188,10 +188,11 @@ def counts_text(table: Table) -> str:
 def search_caption(found: Search) -> str:
     """What one must know to read the best trials of a search."""
     table = found.table
-    metrics = ", ".join(table.experiment.layout.metrics)
+    metrics, done = ", ".join(table.experiment.layout.metrics), len(found.finished)
+    shown = min(BEST, done)
     return " ".join(
         [
-            f"{metrics} in percent at scale {table.scale}: the {BEST} best of {len(found.finished)} finished trials.",
+            f"{metrics} in percent at scale {table.scale}: the best {shown} of {done} finished trials.",
             "Each is one run (one seed), and the highest of many is too high on average;",
             f"last column: mean ± sample standard deviation of {table.metric} over all runs of that point",
             "(n = runs with a value / of how many).",

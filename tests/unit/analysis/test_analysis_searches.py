@@ -64,7 +64,7 @@ def test_best_trials_say_what_became_of_the_others(search_book: Any) -> None:
         "| 7 | with | 10 | 1 | 25.0 | 45.0 | 30.0 ± 7.1 (n=2/2) |",
     ]
     assert "5 of 8 cells finished; not in the numbers: 1 running, 1 pruned, 1 given up, 1 not a number." in text
-    assert "10 best of 4 finished trials" in text
+    assert "the best 4 of 4 finished trials" in text
 
 
 def test_verdict_of_a_search_claims_one_run(search_book: Any) -> None:
