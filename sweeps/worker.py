@@ -98,11 +98,12 @@ class Worker:
     def _watch(self, process: ForkServerProcess, claim: Claim) -> None:
         """Return when the trial's process has ended, or should have long ago, as its cell has."""
         asked, over_since = False, None
+        owners = [key for key, _ in self.ledger.view.memberships(claim.cell_hash)]
         while process.is_alive():
             process.join(self.poll_seconds)
             if not process.is_alive():
                 return
-            if not asked and self._should_end():
+            if not asked and (self._should_end() or self.ledger.view.is_stopping(owners)):
                 process.terminate()
                 asked = True
             self.ledger.reap()  # its own trial, too, if that has frozen

@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -16,6 +17,7 @@ from sweeps.enrolment import enrol
 from sweeps.identity import died_here
 from sweeps.space import MedianSettings, Search
 from sweeps.tracking.notes import number_waiting
+from sweeps.view import StudyKey
 from syncvis.errors import ConfigError, WorkbenchError
 
 
@@ -159,6 +161,24 @@ def test_a_second_interruption_ends_trials_that_do_not_stop(place):
     assert all(died_here(row["worker"]) for row in place.view.cells(states=["running"]))
     place.ledger.reap()
     assert place.view.counts()["planned"] == 4
+
+
+def test_stopping_one_study_ends_its_trials_and_no_others(place):
+    place.add()
+    other = StudyKey("other", "smoke")
+    cells = [replace(cell, experiment="other") for cell in place.cells[1:]]
+    place.ledger.add(other, {}, cells, place.folder / "outputs" / "runs")
+    place.set("seconds", 30)
+    workers = [place.worker() for _ in range(2)]
+    place.wait_until_running(2)
+    place.ledger.stop([NK])  # trial 1 is of that study alone, trial 2 of both
+    deadline = time.monotonic() + 20
+    while (states := [row["state"] for row in place.view.cells()]) != ["planned", "running", "running", "planned"]:
+        assert time.monotonic() < deadline, states
+        time.sleep(0.05)
+    for worker in workers:
+        worker.terminate()
+        ends(worker, 75)
 
 
 def test_workers_end_when_their_sweep_is_killed(place):
