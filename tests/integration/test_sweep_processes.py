@@ -239,6 +239,22 @@ def test_a_search_runs_as_many_cells_as_asked_and_goes_on_when_asked_for_more(pl
     assert sorted(place.starts().values()) == [1, 1, 1, 1]
 
 
+def test_a_grid_that_grew_runs_only_its_new_cells_and_one_that_changed_must_be_meant(place):
+    place.sweep()
+    place.plan([1, 2, 3, 4, 5], [0])
+    with pytest.raises(ConfigError, match=r"nk\.yaml: axes: is not the study nk-smoke that has begun: .*5.*--extend"):
+        place.add()
+    enrol(place.ledger, place.study, place.folder / "outputs" / "runs", "extend")
+    assert "5 of 5 cells done" in place.sweep()
+    place.plan([5, 4, 6], [0])
+    with pytest.raises(ConfigError, match="--replace"):
+        enrol(place.ledger, place.study, place.folder / "outputs" / "runs", "extend")
+    enrol(place.ledger, place.study, place.folder / "outputs" / "runs", "replace")
+    assert "3 of 3 cells done" in place.sweep()
+    assert sum(place.starts().values()) == 6
+    assert len(place.view.results()) == 6  # those that left the study, too
+
+
 def test_hopeless_cells_are_pruned_and_the_best_is_not(place):
     place.plan([10, 9, 8, 1, 2, 3, 11, 4], [0])  # the fake AP has its maximum at 10
     place.set("early", "")
