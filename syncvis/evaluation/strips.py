@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncvis.evaluation.tubes import Sheet, numbers, ranges
 from syncvis.ops.run_lengths import Ints
@@ -50,13 +51,25 @@ def _overlaps(found: Sheet, i: Ints, truth: Sheet, j: Ints, number: Ints) -> Int
     for part in _parts(number):
         some, step = number[part], j[part] - i[part]
         place = ranges(i[part], some)
-        own = numbers(found.edges.take(place))
+        own = found.edges.take(place)
         place += np.repeat(step, some)
-        np.minimum(own, numbers(truth.edges.take(place)), out=own)
-        common = own[:, 0] + own[:, 1]
-        np.maximum(common, common.dtype.type(0), out=common)
+        both = numbers(own)
+        np.minimum(both, numbers(truth.edges.take(place)), out=both)
+        common = _sums(own)
+        np.maximum(common, np.zeros_like(common), out=common)  # with a number instead of zeros: five times as long
         total[part] = np.add.reduceat(common, np.cumsum(some) - some, dtype=np.int64)
     return total
+
+
+def _sums(edges: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
+    """(C,) the sum of the two numbers of each strip, which are the halves of one; ``edges`` is changed.
+
+    One half is added to the other by a multiplication: side by side they cannot be added as fast.
+    """
+    half = edges.dtype.type(4 * edges.itemsize)
+    edges *= edges.dtype.type((1 << int(half)) + 1)
+    edges >>= half
+    return edges
 
 
 def _parts(number: Ints) -> Iterator[slice]:

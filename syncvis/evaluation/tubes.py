@@ -64,8 +64,9 @@ class Sheet:
 
 def ranges(start: Ints, number: Ints) -> Ints:
     """``start, start + 1 ...``, ``number`` each, one after the other."""
-    end = np.cumsum(number)
-    return np.arange(end[-1] if len(end) else 0) + np.repeat(start - end + number, number)
+    places = np.repeat(start - np.cumsum(number) + number, number)
+    places += np.arange(len(places))
+    return places
 
 
 def numbers(edges: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
