@@ -75,7 +75,7 @@ def test_the_ledger_answers_as_fast_after_ten_thousand_trials(place: Place) -> N
     large = _seconds_of_a_trial(place, 10_000)
     print("\n" + "; ".join(f"{name} {1e3 * small[name]:.2f} -> {1e3 * large[name]:.2f} ms" for name in small))
     slower = {name: large[name] / small[name] for name in small}
-    assert all(ratio < 3 for name, ratio in slower.items() if name != "counts"), slower
+    assert all(ratio < 5 for name, ratio in slower.items() if name != "counts"), slower
     assert large["counts"] < 20 * large["claim"]  # the one question that looks at all cells
 
 

@@ -66,7 +66,7 @@ def test_sixty_four_cells_under_two_hundred_blows(place):
             seed=0,
             kinds={"kill": 0.5, "terminate": 0.25, "freeze": 0.25},
             frozen=0.5,
-            deadline=100,
+            deadline=240,
         )
         killer = TrialKiller(place, chaos, seed=1)
         killer.start()
