@@ -131,7 +131,8 @@ def carry_out(
 class _Pulse:
     """Renews the lease and empties the waiting rows into the ledger, from a thread.
 
-    ``lost`` is set when the cell went to somebody else, or may have: the lease has run out on our own clock.
+    ``lost`` is set once the ledger says that the cell is no longer ours. While the ledger is away nobody else can take
+    it, so the trial goes on then.
     """
 
     def __init__(self, ledger: Ledger, claim: Claim):
