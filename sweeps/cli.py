@@ -11,7 +11,18 @@ from rich.console import Console
 from sweeps.commands.dashboard import dashboard
 from sweeps.commands.export import export
 from sweeps.commands.gc import gc
-from sweeps.commands.options import OUT, PATIENCE_SECONDS, Experiments, Out, ScaleOption, Storage
+from sweeps.commands.options import (
+    OUT,
+    PATIENCE_SECONDS,
+    Device,
+    Experiments,
+    Gpus,
+    Out,
+    ScaleOption,
+    Storage,
+    Workers,
+    gpu_names,
+)
 from sweeps.commands.plan import plan
 from sweeps.commands.rerun import rerun
 from sweeps.commands.show import log, show
@@ -41,13 +52,13 @@ app.command()(plan)
 def run(
     experiments: Experiments = None,
     scale: ScaleOption = "small",
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per GPU or core.")] = None,
-    gpus: Annotated[str | None, typer.Option(help="GPUs to share out: 0,1,2.")] = None,
+    workers: Workers = None,
+    gpus: Gpus = None,
     out: Out = OUT,
     storage: Storage = None,
     wandb: Annotated[Mode, typer.Option(help="W&B mirror.")] = "offline",
     artifacts: Annotated[bool, typer.Option("--artifacts", help="Give W&B the weights, too.")] = False,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     sampler: Annotated[SamplerName | None, typer.Option(help="Choose cells by it; default: the experiment's.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Cells that a sampler may choose.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try given up cells again.")] = False,
@@ -68,12 +79,11 @@ def run(
     Exit code 5: cells were given up; 75: interrupted.
     """
     placed = _placement(placement, slurm or [], ray_address, gpus_per_trial)
-    own_gpus = tuple(gpus.split(",")) if gpus else ()
     options = SweepOptions(
         out,
         storage,
         workers,
-        own_gpus,
+        gpu_names(gpus),
         wandb,
         device,
         artifacts=artifacts,

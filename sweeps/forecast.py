@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from sweeps.cost import Left, Rate, Rates, kind_of, last_steps
 from sweeps.database import Row
 from sweeps.definition import Cell, Study
-from sweeps.progress import ENDED
-from sweeps.view import StudyKey, View
+from sweeps.view import ENDED, StudyKey, View
 from syncvis.errors import ConfigError
 
 

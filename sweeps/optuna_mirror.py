@@ -19,9 +19,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from sweeps.definition import Study
 from sweeps.trials import SearchRow, distributions, quiet, trial_of
+from sweeps.view import ENDED
 from syncvis.errors import StorageError
 
-FINISHED = ("done", "pruned", "gave_up")
 # Names the lock of this mirror among the advisory locks of a PostgreSQL database.
 _LOCK = 0x53796E63
 
@@ -57,7 +57,7 @@ def _add(storage: RDBStorage, study: Study, rows: Sequence[SearchRow]) -> int:
     for row in sorted(rows, key=lambda row: row.position):
         place = {"number": row.number, "run_dir": row.run_dir}
         attrs = {"cell_hash": row.hash, "seed": row.seed, "state": row.state, **place}
-        if row.state in FINISHED and study.holds(row.axes) and _identity(attrs) not in known:
+        if row.state in ENDED and study.holds(row.axes) and _identity(attrs) not in known:
             told.add_trial(trial_of(study, row, space, attrs))
             added += 1
     return added

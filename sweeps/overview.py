@@ -12,7 +12,7 @@ from typing import get_args
 import sqlalchemy as sa
 
 from sweeps.cost import durations
-from sweeps.database import Row, State, cells, members, metrics
+from sweeps.database import Row, State, cells, members
 from sweeps.progress import names_of
 from sweeps.trial import LEASE_SECONDS
 from sweeps.view import OPEN, Keys, StudyKey, View, among
@@ -81,7 +81,7 @@ class Overview:
 
 def overview(view: View, keys: Keys = None) -> Overview:
     """One look at these studies."""
-    known = {key: study for key, study in view.studies().items() if keys is None or key in keys}
+    known = view.studies(keys)
     troubles, all_troubles = _troubles(view, keys)
     seconds = durations(view, keys, NEWEST)
     return Overview(
@@ -122,30 +122,21 @@ def _running(view: View, keys: Keys) -> list[Running]:
     query = sa.select(cells).where(cells.c.state == "running", among(keys)).order_by(cells.c.number)
     rows = view.read(query.limit(MAX_RUNNING))
     names, (_, clock) = names_of(view, rows), view.clocks()
-    return [
-        Running(
-            number=row["number"],
-            name=names.get(row["cell_hash"]) or row["cell_hash"],
-            step=_last_step(view, row["cell_hash"]),
-            steps=json.loads(row["config"])["train"]["steps"],
-            ap=_last_ap(view, row["cell_hash"]),
-            attempt=row["attempt"],
-            worker=row["worker"] or "",
-            silent=max(clock - (row["lease_until"] - LEASE_SECONDS), 0.0),
-        )
-        for row in rows
-    ]
+    return [_running_one(view, row, names.get(row["cell_hash"]) or row["cell_hash"], clock) for row in rows]
 
 
-def _last_step(view: View, cell_hash: str) -> int:
-    return next((int(row["step"]) for row in view.last_metrics(cell_hash, 1)), 0)
-
-
-def _last_ap(view: View, cell_hash: str) -> float | None:
-    """Also where many rows were logged since: the database looks through them."""
-    query = sa.select(metrics.c.row).where(metrics.c.cell_hash == cell_hash, metrics.c.row.contains('"eval/AP":'))
-    found = view.read(query.order_by(metrics.c.line.desc()).limit(1))
-    return json.loads(found[0]["row"])["eval/AP"] if found else None
+def _running_one(view: View, row: Row, name: str, clock: float) -> Running:
+    step, ap = view.latest(row["cell_hash"])
+    return Running(
+        number=row["number"],
+        name=name,
+        step=step,
+        steps=json.loads(row["config"])["train"]["steps"],
+        ap=ap,
+        attempt=row["attempt"],
+        worker=row["worker"] or "",
+        silent=max(clock - (row["lease_until"] - LEASE_SECONDS), 0.0),
+    )
 
 
 def _troubles(view: View, keys: Keys) -> tuple[list[Row], int]:

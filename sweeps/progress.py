@@ -15,9 +15,8 @@ from rich.table import Table
 
 from sweeps.database import Row, State
 from sweeps.experiment import describe
-from sweeps.view import OPEN, Keys, View
+from sweeps.view import ENDED, OPEN, Keys, View
 
-ENDED: tuple[State, ...] = ("done", "pruned", "gave_up")
 Counts = Mapping[State, int]
 
 
@@ -52,14 +51,13 @@ class Watcher:
 
     def __init__(self, view: View, keys: Keys):
         self._view, self._keys = view, keys
-        before = view.cells(keys, ENDED)
+        before = view.ended(keys)
         self._seen = {row["number"] for row in before}
         self._since = max((row["finished"] for row in before), default=0.0)
 
     def look(self) -> Look:
         running = self._view.cells(self._keys, ["running"])
-        late = self._view.cells(self._keys, ENDED, self._since)
-        ended = sorted((row for row in late if row["number"] not in self._seen), key=lambda row: row["finished"])
+        ended = [row for row in self._view.ended(self._keys, self._since) if row["number"] not in self._seen]
         self._seen |= {row["number"] for row in ended}
         self._since = max([self._since, *(row["finished"] for row in ended)])
         return Look(
@@ -67,14 +65,9 @@ class Watcher:
             running=running,
             ended=ended,
             names=names_of(self._view, [*running, *ended]),
-            latest={row["cell_hash"]: self._latest(row["cell_hash"]) for row in running},
+            latest={row["cell_hash"]: self._view.latest(row["cell_hash"]) for row in running},
             results=self._view.results([row["cell_hash"] for row in ended if row["state"] == "done"]),
         )
-
-    def _latest(self, cell_hash: str) -> tuple[int, float | None]:
-        rows = self._view.last_metrics(cell_hash)
-        ap = next((row["eval/AP"] for row in reversed(rows) if "eval/AP" in row), None)
-        return (rows[-1]["step"] if rows else 0), ap
 
 
 class Progress(Protocol):

@@ -14,17 +14,18 @@ from rich.console import Console
 
 from sweeps.database import psycopg_url
 from sweeps.ledger import Ledger
+from sweeps.overview import log_of
 from sweeps.placement import Placement
 from sweeps.placement.local import Pool
 from sweeps.placement.orders import WorkerOptions
 from sweeps.placement.ray import RaySettings, RayTasks
 from sweeps.placement.slurm import SlurmJobs, SlurmSettings
-from sweeps.progress import ENDED, Watcher, names_of, progress_of
+from sweeps.progress import Watcher, names_of, progress_of
 from sweeps.tracking.environment import LOG, Mode
 from sweeps.tracking.notes import number_waiting
 from sweeps.tracking.process import MirrorProcess
 from sweeps.trial import LEASE_SECONDS, RUN
-from sweeps.view import StudyKey
+from sweeps.view import ENDED, StudyKey
 from sweeps.worker import POLL_SECONDS
 from syncvis.errors import ConfigError, Interrupted, StorageError
 
@@ -208,9 +209,8 @@ class Sweep:
         failed = f", {len(given_up)} given up:" if given_up else ""
         self._print(f"{counts['done']} of {sum(counts.values())} cells done{pruned}{failed}")
         for row in given_up:
-            log = Path(row["run_dir"]) / "error.log"
-            self._print(f"  trial {row['number']}, {names[row['cell_hash']]}: {row['error']} ({log})")
-        self._print(f"ledger  {self._place}")
+            self._print(f"  trial {row['number']}, {names[row['cell_hash']]}: {row['error']} ({log_of(row)})")
+        self._print(f"ledger  {self._view.place}")
         self._print(f"runs    {options.out / 'runs'}")
         studies = ", ".join(key.name for key in self._keys)
         self._print(f"Optuna  {studies}: syncvis sweep dashboard")
@@ -219,10 +219,6 @@ class Sweep:
         if given_up:
             self._print("try the given up cells again with --retry")
         return GAVE_UP_CODE if given_up else 0
-
-    @property
-    def _place(self) -> str:
-        return self._view.place
 
     def _print(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -66,16 +66,17 @@ def main(order: Order, load: LoadRun) -> None:
     _log_to(order.claim.run_dir / f"attempt-{order.claim.attempt}.log")
     ledger = Ledger(order.ledger, is_open=True)
     try:
-        carry_out(ledger, order.claim, load(order.run, order.device), stopped, _pruner(ledger))
+        carry_out(ledger, order.claim, load(order.run, order.device), stopped, _pruner(ledger, order.claim))
     except ConfigError as error:
         ledger.fail(order.claim, one_line(error), final=True)
     except Interrupted as error:
         sys.exit(error.exit_code)
 
 
-def _pruner(ledger: Ledger) -> ShouldPrune:
-    """What the studies of the ledger want to end early; no study, no Optuna."""
-    if not any(stored.prunes for stored in ledger.view.studies().values()):
+def _pruner(ledger: Ledger, claim: Claim) -> ShouldPrune:
+    """What the studies of the cell want to end early; no study, no Optuna."""
+    keys = [key for key, _ in ledger.view.memberships(claim.cell_hash)]
+    if not any(stored.prunes for stored in ledger.view.studies(keys).values()):
         return lambda claim: None
     from sweeps import choosing
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -15,11 +15,11 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeps.database import State
 from sweeps.definition import Study
 from sweeps.space import Dimension, Label
 
-RowState = Literal["planned", "running", "done", "pruned", "gave_up"]
-_STATES: dict[RowState, TrialState] = {
+_STATES: dict[State, TrialState] = {
     "planned": TrialState.RUNNING,  # so that TPE keeps away from what is only queued, too
     "running": TrialState.RUNNING,
     "done": TrialState.COMPLETE,
@@ -43,7 +43,7 @@ class SearchRow:
     position: int
     axes: Mapping[str, Label]
     seed: int
-    state: RowState
+    state: State
     value: float | None = None
     reports: Mapping[int, float] = field(default_factory=dict)
     hash: str = ""

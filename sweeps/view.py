@@ -13,6 +13,8 @@ from sweeps.database import Database, Row, State, attempts, cells, members, metr
 from syncvis.errors import ConfigError
 
 OPEN: tuple[State, ...] = ("planned", "running")
+ENDED: tuple[State, ...] = ("done", "pruned", "gave_up")
+_HAS_AP = metrics.c.row.contains('"eval/AP":')
 BRIEF = [column for column in cells.c if column.name != "config"]
 
 
@@ -79,15 +81,11 @@ class View:
 
     def studies(self, keys: Keys = None) -> dict[StudyKey, StoredStudy]:
         """The studies, in the order in which they were added."""
-        rows = self._database.read(sa.select(studies).order_by(studies.c.created, studies.c.experiment))
+        query = sa.select(studies).where(_is_one_of(studies, keys))
         found = {}
-        for row in rows:
-            key = StudyKey(row["experiment"], row["scale"])
-            if keys is None or key in keys:
-                definition = json.loads(row["definition"])
-                found[key] = StoredStudy(
-                    key, definition, row["size"], row["run_root"], row["exhausted"], row["stopping"]
-                )
+        for row in self._database.read(query.order_by(studies.c.created, studies.c.experiment)):
+            key, definition = StudyKey(row["experiment"], row["scale"]), json.loads(row["definition"])
+            found[key] = StoredStudy(key, definition, row["size"], row["run_root"], row["exhausted"], row["stopping"])
         return found
 
     def read(self, query: sa.Select[Any]) -> list[Row]:
@@ -123,12 +121,16 @@ class View:
         """Whether a study may get another cell."""
         return any(stored.may_grow for stored in self.studies(keys).values())
 
-    def cells(self, keys: Keys = None, states: Sequence[State] | None = None, since: float = 0.0) -> list[Row]:
-        """All columns but the config, by number; ``since``: those that ended then or later (seconds since 1970)."""
+    def cells(self, keys: Keys = None, states: Sequence[State] | None = None) -> list[Row]:
+        """All columns but the config, by number."""
         query = sa.select(*BRIEF).where(among(keys))
         query = query if states is None else query.where(cells.c.state.in_(states))
-        query = query.where(cells.c.finished >= since) if since else query
         return self._database.read(query.order_by(cells.c.number))
+
+    def ended(self, keys: Keys = None, since: float = 0.0) -> list[Row]:
+        """The same of the cells that ended then or later (seconds since 1970), in the order of their ends."""
+        query = sa.select(*BRIEF).where(cells.c.finished >= since, among(keys))
+        return self._database.read(query.order_by(cells.c.finished, cells.c.number))
 
     def is_running(self, number: int, attempt: int) -> bool:
         """Whether this attempt still owns its cell."""
@@ -142,8 +144,7 @@ class View:
     def rows(self, keys: Keys = None) -> list[Row]:
         """One row per (experiment, scale, cell), in plan order: ``axes`` (a dict) and the cell's columns."""
         others = [column for column in BRIEF if column.name != "cell_hash"]
-        query = sa.select(members, *others).join_from(members, cells)
-        query = query if keys is None else query.where(_is_one_of(keys))
+        query = sa.select(members, *others).join_from(members, cells).where(_is_one_of(members, keys))
         found = self._database.read(query.order_by(members.c.experiment, members.c.scale, members.c.position))
         return [{**row, "axes": json.loads(row["axes"])} for row in found]
 
@@ -164,24 +165,30 @@ class View:
 
     def final_values(self, key: StudyKey) -> dict[str, float]:
         """Hash -> AP of the study's done cells."""
-        query = sa.select(results.c.cell_hash, results.c.result).join(
-            members, members.c.cell_hash == results.c.cell_hash
-        )
-        found = self._database.read(query.where(_is_one_of([key])))
-        return {row["cell_hash"]: json.loads(row["result"])["metrics"]["AP"] for row in found}
+        same = members.c.cell_hash == results.c.cell_hash
+        query = sa.select(results.c.cell_hash, self.json_at(results.c.result, "metrics").label("metrics"))
+        found = self._database.read(query.join(members, same).where(_is_one_of(members, [key])))
+        return {row["cell_hash"]: json.loads(row["metrics"])["AP"] for row in found}
 
     def reports(self, key: StudyKey) -> dict[str, dict[int, float]]:
         """Hash -> training step -> AP of the study's cells, done or not."""
         same = members.c.cell_hash == metrics.c.cell_hash
         query = sa.select(metrics.c.cell_hash, metrics.c.row).join(members, same)
         found: dict[str, dict[int, float]] = {}
-        for row in self._database.read(query.where(_is_one_of([key]), metrics.c.row.contains('"eval/AP"'))):
+        for row in self._database.read(query.where(_is_one_of(members, [key]), _HAS_AP)):
             metric = json.loads(row["row"])
             if isinstance(metric["eval/AP"], int | float):
                 found.setdefault(row["cell_hash"], {})[metric["step"]] = metric["eval/AP"]
         return found
 
-    def last_metrics(self, cell_hash: str, number: int = 50) -> list[Row]:
+    def latest(self, cell_hash: str) -> tuple[int, float | None]:
+        """The last step that a cell logged, 0 before the first, and its last AP, however long ago that was."""
+        query = sa.select(metrics.c.row).where(metrics.c.cell_hash == cell_hash, _HAS_AP)
+        evaluated = self._database.read(query.order_by(metrics.c.line.desc()).limit(1))
+        ap = json.loads(evaluated[0]["row"])["eval/AP"] if evaluated else None
+        return next((int(row["step"]) for row in self.last_metrics(cell_hash, 1)), 0), ap
+
+    def last_metrics(self, cell_hash: str, number: int) -> list[Row]:
         """The last rows of a cell's metrics, in order."""
         query = sa.select(metrics.c.row).where(metrics.c.cell_hash == cell_hash).order_by(metrics.c.line.desc())
         return [json.loads(row["row"]) for row in reversed(self._database.read(query.limit(number)))]
@@ -198,12 +205,6 @@ class View:
         query = query if number is None else query.where(cells.c.number == number)
         return self._database.read(query.order_by(cells.c.number, attempts.c.attempt))
 
-    def ended(self, keys: Keys = None, since: float = 0.0) -> list[Row]:
-        """Hash, number, attempt, state, time of the cells that ended then or later (seconds since 1970), so ordered."""
-        columns = cells.c.cell_hash, cells.c.number, cells.c.attempt, cells.c.state, cells.c.finished
-        query = sa.select(*columns).where(cells.c.finished >= since, among(keys))
-        return self._database.read(query.order_by(cells.c.finished, cells.c.number))
-
     def cell_of(self, cell_hash: str) -> Row:
         """All columns of one cell, by its hash."""
         (row,) = self._database.read(sa.select(cells).where(cells.c.cell_hash == cell_hash))
@@ -217,15 +218,15 @@ class View:
 
     def is_stopping(self, keys: Keys = None) -> bool:
         """Whether all of these studies were asked to stop."""
-        found = self.studies(keys).values()
-        return bool(found) and all(study.stopping for study in found)
+        found = self._database.read(sa.select(studies.c.stopping).where(_is_one_of(studies, keys)))
+        return bool(found) and all(row["stopping"] for row in found)
 
 
 def among(keys: Keys) -> sa.ColumnElement[bool]:
     """The condition that a cell belongs to one of these studies."""
     if keys is None:
         return sa.true()
-    mine = sa.and_(members.c.cell_hash == cells.c.cell_hash, _is_one_of(keys))
+    mine = sa.and_(members.c.cell_hash == cells.c.cell_hash, _is_one_of(members, keys))
     return exists_for_each_cell(sa.select(sa.literal(1)).select_from(members).where(mine))
 
 
@@ -237,5 +238,7 @@ def exists_for_each_cell(query: sa.Select[Any]) -> sa.ColumnElement[bool]:
     return sa.exists(query.correlate(cells).offset(0))
 
 
-def _is_one_of(keys: Sequence[StudyKey]) -> sa.ColumnElement[bool]:
-    return sa.tuple_(members.c.experiment, members.c.scale).in_([tuple(key) for key in keys])
+def _is_one_of(table: sa.Table, keys: Keys) -> sa.ColumnElement[bool]:
+    if keys is None:
+        return sa.true()
+    return sa.tuple_(table.c.experiment, table.c.scale).in_([tuple(key) for key in keys])

@@ -41,6 +41,9 @@ Storage = Annotated[
         show_default=False,
     ),
 ]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per GPU or core.")]
+Gpus = Annotated[str | None, typer.Option(help="GPUs to share out: 0,1,2.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 OUT = Path("outputs")
 _STEERING = dict.fromkeys(code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n")
 """Characters that a terminal obeys."""
@@ -106,6 +109,11 @@ def trial_of(view: View, number: int) -> Row:
         fix = "see the numbers with `syncvis sweep status` or `export`"
         raise ConfigError(f"there is no trial {number}", file=view.place, fix=fix)
     return row
+
+
+def gpu_names(gpus: str | None) -> tuple[str, ...]:
+    """Of ``--gpus``."""
+    return tuple(gpus.split(",")) if gpus else ()
 
 
 def host_and_process(worker: str | None) -> str:

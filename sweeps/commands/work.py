@@ -7,17 +7,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sweeps.commands.options import OUT, Out, Storage, keys_of, open_ledger
+from sweeps.commands.options import OUT, Device, Gpus, Out, Storage, Workers, gpu_names, keys_of, open_ledger
 from sweeps.runner import Sweep, SweepOptions
 
 
 def work(
     studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="nk-small, or nk for all its scales.")],
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per GPU or core.")] = None,
-    gpus: Annotated[str | None, typer.Option(help="GPUs to share out: 0,1,2.")] = None,
+    workers: Workers = None,
+    gpus: Gpus = None,
     out: Out = OUT,
     storage: Storage = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Work on what others have planned, until nothing is left; needs no experiment file.
 
@@ -27,6 +27,5 @@ def work(
     Exit code 5: cells were given up; 75: interrupted.
     """
     ledger = open_ledger(out, storage)
-    given = tuple(gpus.split(",")) if gpus else ()
-    options = SweepOptions(out, storage, workers, given, wandb="disabled", device=device)
+    options = SweepOptions(out, storage, workers, gpu_names(gpus), wandb="disabled", device=device)
     raise typer.Exit(Sweep(ledger, keys_of(ledger.view, studies) or [], options, Console()).run())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from syncvis.data.check.entries import is_number, listed, show
@@ -77,20 +77,26 @@ def _maybe_seen(track: Track, t: int) -> bool:
 
 def boxes(track: Track) -> Iterator[Finding]:
     """Boxes are those of the masks."""
-    for t, mask, box in _beside(track, "bboxes"):
-        problem = _presence("box", mask, box) or (_box_problem(mask, box) if mask else None)
-        if problem:
-            mend = track.annotation.put(_box(mask), "bboxes", t)
-            yield track.annotation.finding(problem.code, problem.text, "bboxes", t, frame=t, mend=mend)
+    return _measures(track, "box", "bboxes", _box, _box_problem)
 
 
 def areas(track: Track) -> Iterator[Finding]:
     """Areas are those of the masks."""
-    for t, mask, area in _beside(track, "areas"):
-        problem = _presence("area", mask, area) or (_area_problem(mask, area) if mask else None)
+    return _measures(track, "area", "areas", _area, _area_problem)
+
+
+def _measures(
+    track: Track,
+    name: str,
+    key: str,
+    measure: Callable[[Mask | None], object],
+    problem_of: Callable[[Mask, Any], Problem | None],
+) -> Iterator[Finding]:
+    for t, mask, value in _beside(track, key):
+        problem = _presence(name, mask, value) or (problem_of(mask, value) if mask else None)
         if problem:
-            mend = track.annotation.put(_area(mask), "areas", t)
-            yield track.annotation.finding(problem.code, problem.text, "areas", t, frame=t, mend=mend)
+            mend = track.annotation.put(measure(mask), key, t)
+            yield track.annotation.finding(problem.code, problem.text, key, t, frame=t, mend=mend)
 
 
 def measure_lists(track: Track) -> Iterator[Finding]:
