@@ -21,7 +21,7 @@ from sweeps.database import PATIENCE_SECONDS, Database, Row, attempts, cells, me
 from sweeps.experiment import Cell
 from sweeps.failpoints import failpoint
 from sweeps.identity import died_here, kill_here
-from sweeps.view import Keys, StudyKey, View, among, exists_for_each_cell
+from sweeps.view import Keys, StudyKey, View, among, exists_for_each_cell, is_one_of
 
 MAX_FAILURES = 3
 # Higher than for errors: a process may be killed through no fault of its cell, and the next one resumes the cell.
@@ -83,10 +83,10 @@ class Ledger:
             self._database.alone(connection)
             now = self._database.now(connection)
             if planned is not None:
-                connection.execute(members.delete().where(_is_member(key)))
-            found = connection.execute(sa.select(studies).where(_is_study(key))).mappings().first()
+                connection.execute(members.delete().where(is_one_of(members, [key])))
+            found = connection.execute(sa.select(studies).where(is_one_of(studies, [key]))).mappings().first()
             size = len(planned) if planned is not None else found["size"] if found else 0
-            connection.execute(studies.delete().where(_is_study(key)))
+            connection.execute(studies.delete().where(is_one_of(studies, [key])))
             row: Row = {"experiment": key.experiment, "scale": key.scale, "definition": json.dumps(dict(definition))}
             row |= {"size": size, "run_root": str(run_root), "exhausted": False, "stopping": False}
             connection.execute(studies.insert().values(**row, created=found["created"] if found else now))
@@ -100,10 +100,10 @@ class Ledger:
 
         def work(connection: sa.Connection) -> bool:
             self._database.alone(connection)
-            grown = studies.update().where(_is_study(key), studies.c.size == cell.position)
+            grown = studies.update().where(is_one_of(studies, [key]), studies.c.size == cell.position)
             if connection.execute(grown.values(size=cell.position + 1)).rowcount == 0:
                 return False
-            run_root = connection.scalar(sa.select(studies.c.run_root).where(_is_study(key)))
+            run_root = connection.scalar(sa.select(studies.c.run_root).where(is_one_of(studies, [key])))
             _add_cells(connection, key, [cell], run_root or "", self._database.now(connection))
             return True
 
@@ -111,7 +111,7 @@ class Ledger:
 
     def exhaust(self, key: StudyKey, size: int) -> None:
         """Note that a search has no other cell to add to the ``size`` that it has; unless it has others by now."""
-        known = sa.and_(_is_study(key), studies.c.size == size)
+        known = sa.and_(is_one_of(studies, [key]), studies.c.size == size)
         self._database.run(lambda c: c.execute(studies.update().where(known).values(exhausted=True)))
 
     def claim(self, worker: str, lease_seconds: float, keys: Keys = None) -> Claim | None:
@@ -223,8 +223,7 @@ class Ledger:
 
     def stop(self, keys: Keys = None, stopping: bool = True) -> None:
         """Ask all workers of these studies to end after a checkpoint, wherever they are; or take that back."""
-        which = sa.true() if keys is None else sa.or_(*map(_is_study, keys))
-        asked = studies.update().where(which).values(stopping=stopping)
+        asked = studies.update().where(is_one_of(studies, keys)).values(stopping=stopping)
         self._database.run(lambda connection: connection.execute(asked))
 
     def reap(self) -> None:
@@ -288,14 +287,6 @@ def _is_still_ours(connection: sa.Connection, claim: Claim) -> bool:
     """And stays so until the end of this transaction."""
     query = sa.select(cells.c.number).where(_is_ours(claim)).with_for_update(read=True)
     return connection.scalar(query) is not None
-
-
-def _is_study(key: StudyKey) -> sa.ColumnElement[bool]:
-    return sa.and_(studies.c.experiment == key.experiment, studies.c.scale == key.scale)
-
-
-def _is_member(key: StudyKey) -> sa.ColumnElement[bool]:
-    return sa.and_(members.c.experiment == key.experiment, members.c.scale == key.scale)
 
 
 def _running() -> sa.Select[Any]:

@@ -81,7 +81,7 @@ class View:
 
     def studies(self, keys: Keys = None) -> dict[StudyKey, StoredStudy]:
         """The studies, in the order in which they were added."""
-        query = sa.select(studies).where(_is_one_of(studies, keys))
+        query = sa.select(studies).where(is_one_of(studies, keys))
         found = {}
         for row in self._database.read(query.order_by(studies.c.created, studies.c.experiment)):
             key, definition = StudyKey(row["experiment"], row["scale"]), json.loads(row["definition"])
@@ -144,7 +144,7 @@ class View:
     def rows(self, keys: Keys = None) -> list[Row]:
         """One row per (experiment, scale, cell), in plan order: ``axes`` (a dict) and the cell's columns."""
         others = [column for column in BRIEF if column.name != "cell_hash"]
-        query = sa.select(members, *others).join_from(members, cells).where(_is_one_of(members, keys))
+        query = sa.select(members, *others).join_from(members, cells).where(is_one_of(members, keys))
         found = self._database.read(query.order_by(members.c.experiment, members.c.scale, members.c.position))
         return [{**row, "axes": json.loads(row["axes"])} for row in found]
 
@@ -167,7 +167,7 @@ class View:
         """Hash -> AP of the study's done cells."""
         same = members.c.cell_hash == results.c.cell_hash
         query = sa.select(results.c.cell_hash, self.json_at(results.c.result, "metrics").label("metrics"))
-        found = self._database.read(query.join(members, same).where(_is_one_of(members, [key])))
+        found = self._database.read(query.join(members, same).where(is_one_of(members, [key])))
         return {row["cell_hash"]: json.loads(row["metrics"])["AP"] for row in found}
 
     def reports(self, key: StudyKey) -> dict[str, dict[int, float]]:
@@ -175,7 +175,7 @@ class View:
         same = members.c.cell_hash == metrics.c.cell_hash
         query = sa.select(metrics.c.cell_hash, metrics.c.row).join(members, same)
         found: dict[str, dict[int, float]] = {}
-        for row in self._database.read(query.where(_is_one_of(members, [key]), _HAS_AP)):
+        for row in self._database.read(query.where(is_one_of(members, [key]), _HAS_AP)):
             metric = json.loads(row["row"])
             if isinstance(metric["eval/AP"], int | float):
                 found.setdefault(row["cell_hash"], {})[metric["step"]] = metric["eval/AP"]
@@ -218,7 +218,7 @@ class View:
 
     def is_stopping(self, keys: Keys = None) -> bool:
         """Whether all of these studies were asked to stop."""
-        found = self._database.read(sa.select(studies.c.stopping).where(_is_one_of(studies, keys)))
+        found = self._database.read(sa.select(studies.c.stopping).where(is_one_of(studies, keys)))
         return bool(found) and all(row["stopping"] for row in found)
 
 
@@ -226,7 +226,7 @@ def among(keys: Keys) -> sa.ColumnElement[bool]:
     """The condition that a cell belongs to one of these studies."""
     if keys is None:
         return sa.true()
-    mine = sa.and_(members.c.cell_hash == cells.c.cell_hash, _is_one_of(members, keys))
+    mine = sa.and_(members.c.cell_hash == cells.c.cell_hash, is_one_of(members, keys))
     return exists_for_each_cell(sa.select(sa.literal(1)).select_from(members).where(mine))
 
 
@@ -238,7 +238,8 @@ def exists_for_each_cell(query: sa.Select[Any]) -> sa.ColumnElement[bool]:
     return sa.exists(query.correlate(cells).offset(0))
 
 
-def _is_one_of(table: sa.Table, keys: Keys) -> sa.ColumnElement[bool]:
+def is_one_of(table: sa.Table, keys: Keys) -> sa.ColumnElement[bool]:
+    """The condition that a row of ``studies`` or ``members`` is of one of these studies."""
     if keys is None:
         return sa.true()
     return sa.tuple_(table.c.experiment, table.c.scale).in_([tuple(key) for key in keys])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sweeps.commands.options import OUT, Out, Storage, keys_of, open_ledger
+from sweeps.commands.options import OUT, Out, Storage, open_ledger
 from sweeps.runner import SweepOptions
 from syncvis.errors import ConfigError, MissingDependencyError
 
@@ -39,7 +39,7 @@ def dashboard(
 
     options = SweepOptions(out, storage)
     view = open_ledger(out, storage).view
-    mirror_to_optuna(view, keys_of(view, None), options.optuna)
+    mirror_to_optuna(view, None, options.optuna)
     reach = "this machine only" if _is_loopback(host) else "EVERYBODY who reaches this machine, without a login"
     typer.echo(f"http://{host}:{port}/ ({reach}); Ctrl-C ends it")
     run_server(RDBStorage(options.optuna), host=host, port=port)
