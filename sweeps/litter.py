@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from sweeps.view import View
+from syncvis.files import is_alive, writer_of
 
 Kind = Literal[
     "resume points of trials that are done or pruned",
@@ -22,7 +23,6 @@ Kind = Literal[
 RESUME_POINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 QUIET_SECONDS = 3600.0
 """A temporary file that nobody has written to for so long: its process may be one of another machine."""
-_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 _WANDB = re.compile(r"(?:offline-)?run-\d+_\d+-(\w+)")
 _HASH = re.compile(r"[0-9a-f]{16}")
 
@@ -69,8 +69,9 @@ def _temporary_files(out: Path) -> Iterator[Litter]:
     before = time.time() - QUIET_SECONDS
     for folder, _, names in os.walk(out):
         for name in names:
-            match, path = _TEMPORARY.fullmatch(name), Path(folder, name)
-            if match and not Path("/proc", match[1]).exists() and path.lstat().st_mtime < before:
+            path = Path(folder, name)
+            writer = writer_of(path)
+            if writer is not None and not is_alive(writer) and path.lstat().st_mtime < before:
                 yield _litter("temporary files of dead processes", path)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], keep: Path | N
     Raises:
         StorageError: The folder cannot be written to; the old file is then untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
@@ -80,7 +81,7 @@ def require_writable(folder: Path) -> None:
     Raises:
         StorageError: It cannot be made, or nothing can be written into it.
     """
-    probe = folder / f".probe.{os.getpid()}.tmp"
+    probe = _temporary(folder / "probe")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -100,10 +101,27 @@ def require_space(folder: Path, size: int, purpose: str) -> None:
 def remove_litter(folder: Path) -> None:
     """Remove the temporary files that killed writers left in a folder: those of no process, or of this one."""
     for path in folder.glob(".*.tmp"):
-        owner = path.name.split(".")[-2]
-        if owner.isdigit() and (int(owner) == os.getpid() or not _alive(int(owner))):
+        writer = writer_of(path)
+        if writer is not None and (writer == os.getpid() or not is_alive(writer)):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def writer_of(path: Path) -> int | None:
+    """The process that a temporary file of this module is named after; None if it is no such file."""
+    match = re.fullmatch(r"\..+\.(\d+)\.tmp", path.name)
+    return int(match[1]) if match else None
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is such a process on this machine, whoever runs it."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def finite(tree: Any) -> Any:
@@ -119,11 +137,6 @@ def _mib(size: int) -> str:
     return f"{size / 2**20:.0f} MiB"
 
 
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+def _temporary(path: Path) -> Path:
+    """A hidden neighbour that names its writer, see :func:`writer_of`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
