@@ -221,11 +221,10 @@ def _tubes(sheet: Sheet, lengths: Sequence[int]) -> list[Tube]:
 def cut(pairs: RunPairs, lengths: Sequence[int], size: Size) -> list[Tube]:
     """The tubes of tracks of ``lengths`` frames each, from the runs of all their frames."""
     height = size[0]
-    start, stop = (np.ascontiguousarray(column) for column in pairs.stops.T)  # division needs them side by side
-    column = start // height
+    column, first = pairs.starts // height, pairs.first
     shift = column * height
-    top, bottom, first = start - shift, stop - shift, pairs.first
-    if (bottom > height).any():
+    top, bottom = pairs.starts - shift, pairs.stops - shift
+    if bottom.max(initial=0) > height:
         column, top, bottom, first = _cut_at_columns(column, top, bottom, first, height)
     edges = np.empty((len(column), 2), np.int16 if height < 2**15 else np.int32)
     edges[:, 0], edges[:, 1] = bottom, -top
@@ -255,7 +254,7 @@ def _sheet(
         other = np.sort(np.concatenate([other[~out[other]], np.flatnonzero(out & some)]))
     frame, x, place_of, number_of, where = _blocks(column[other], np.searchsorted(first, other, side="right") - 1)
     edges = np.zeros(nowhere + 1 + number_of.sum(), packed.dtype)
-    edges[place] = packed  # of a column the last strip stays
+    edges[place.astype(np.intp)] = packed  # of a column the last strip stays
     edges[nowhere + 1 + where] = packed[other]
     main = np.arange(len(areas)), left - before, begin[:-1], columns
     blocks = np.concatenate([main, (frame, x - before[frame], nowhere + 1 + place_of, number_of)], axis=1)

@@ -75,10 +75,10 @@ def check_size(rle: Mapping[str, Any], where: str) -> tuple[int, int]:
 def _parse_text(counts: str | bytes, pixels: int, where: str) -> Runs:
     """Of compressed counts (see :mod:`syncvis.ops.run_lengths`)."""
     try:
-        stops = parse_counts([counts if isinstance(counts, str) else counts.decode("latin-1")], pixels).stops
+        pairs = parse_counts([counts if isinstance(counts, str) else counts.decode("latin-1")], pixels)
     except DamagedRunsError as error:
         raise _damaged(str(error), where) from None
-    lengths = np.diff(stops.ravel(), prepend=0)
+    lengths = np.diff(np.stack([pairs.starts, pairs.stops], axis=1).ravel(), prepend=0)
     return lengths if lengths[-1] else lengths[:-1]
 
 

@@ -29,12 +29,13 @@ class RunPairs:
     """The runs of N masks of one size, one after the other.
 
     Attributes:
-        stops: (P, 2) in pixels from the first mask's begin: where each run of zeros ends, and the run of ones behind
-            it; int32 if they fit. Each mask starts with zeros; the last run of ones may be empty.
+        starts: (P,) the first pixel of each run of ones, counted from the first pixel of the first mask.
+        stops: (P,) the pixel behind its last; the last run of a mask may be empty.
         first: (N + 1,) the place of the first pair of each mask, and P.
         areas: (N,) pixels of ones.
     """
 
+    starts: Runs
     stops: Runs
     first: Ints
     areas: Ints
@@ -48,82 +49,88 @@ def parse_counts(counts: Sequence[str], pixels: int) -> RunPairs:
             sum to ``pixels``.
     """
     if not counts:
-        return RunPairs(np.zeros((0, 2), np.int64), np.zeros(1, np.int64), np.zeros(0, np.int64))
-    stops = np.cumsum(list(map(len, counts)))
-    more = _check_text(_encode(counts), stops)
-    followed = _steps(np.searchsorted(more, stops))  # characters of each mask that are not the last of their run
-    number = _steps(stops) - followed
-    odd = number % 2
-    padded = [text + "0" if pad else text for text, pad in zip(counts, odd.tolist(), strict=True)]
-    pairs = _parse_deltas(_encode(padded), more + np.repeat(np.cumsum(odd) - odd, followed))
+        none = np.zeros(0, np.int64)
+        return RunPairs(none, none, np.zeros(1, np.int64), none)
+    joined = _join(counts)
+    text = np.frombuffer(joined, np.uint8)
+    ends = np.cumsum(np.fromiter(map(len, counts), np.int64, len(counts)) + 1) - 1
+    more = _check_text(text, ends)
+    followed = np.searchsorted(more, ends)
+    number = _steps(ends - followed - np.arange(len(ends)))
+    odd = number % 2 == 1
+    text[ends[~odd]] = _DROPPED
+    run = more - np.arange(len(more)) - np.repeat(np.cumsum(~odd) - ~odd, _steps(followed))
+    deltas = np.frombuffer(joined.translate(_SIGNED, _MORE), np.int8).astype(np.int32)
+    _add_lower_digits(deltas, run, text[more])
     first = np.zeros(len(counts) + 1, np.int64)
     np.cumsum((number + odd) // 2, out=first[1:])
-    lengths = _undo_deltas(pairs, first)
-    lengths[first[1:][odd == 1] - 1, 1] = 0
-    return _pairs(lengths, first, pixels)
+    zeros, ones = _undo_deltas(deltas.reshape(-1, 2), first)
+    ones[first[1:][odd] - 1] = 0
+    return _pairs(zeros, ones, first, pixels)
 
 
 def pairs_of(runs: Sequence[NDArray[np.integer]], pixels: int) -> RunPairs:
     """The same of run lengths, zeros first; raises DamagedRunsError likewise."""
     padded = [np.append(lengths, 0) if len(lengths) % 2 else np.asarray(lengths) for lengths in runs]
     first = np.cumsum([0, *(len(lengths) // 2 for lengths in padded)])
-    return _pairs(np.concatenate(padded).reshape(-1, 2), first, pixels)
+    zeros, ones = np.concatenate(padded).reshape(-1, 2).T
+    return _pairs(zeros, ones, first, pixels)
 
 
-def _pairs(lengths: NDArray[np.integer], first: Ints, pixels: int) -> RunPairs:
-    if lengths.min() < 0:
+def _pairs(zeros: NDArray[np.integer], ones: NDArray[np.integer], first: Ints, pixels: int) -> RunPairs:
+    if min(zeros.min(), ones.min()) < 0:
         raise DamagedRunsError("counts has a negative run")
     masks = len(first) - 1
-    # No run is over 2**31, so a sum of int32 that does not fit is negative when it first happens.
-    small = masks * pixels < 2**31 and lengths.dtype == np.int32
-    whole: type[np.signedinteger] = np.int32 if small else np.int64
-    stops: Runs = np.cumsum(lengths.astype(whole, copy=False), dtype=whole).reshape(-1, 2)
-    if stops.min() < 0 or not (stops[first[1:] - 1, 1] == pixels * np.arange(1, masks + 1)).all():
+    # No pair is over 2**31, so a sum that does not fit is negative when it first happens.
+    whole: type[np.signedinteger] = np.int32 if masks * pixels < 2**31 else np.int64
+    fits = max(zeros.max(), ones.max()) <= pixels < 2**30
+    stops: Runs = np.cumsum(zeros + ones, dtype=whole)
+    if not fits or stops.min() < 0 or (stops[first[1:] - 1] != pixels * np.arange(1, masks + 1)).any():
         raise DamagedRunsError(f"counts does not sum to the {pixels} pixels of its size")
-    return RunPairs(stops, first, np.add.reduceat(lengths[:, 1], first[:-1], dtype=np.int64))
+    areas = np.add.reduceat(ones, first[:-1], dtype=np.int64)
+    return RunPairs((stops - ones).astype(whole, copy=False), stops, first, areas)
 
 
-def _encode(counts: Sequence[str]) -> bytes:
+def _join(counts: Sequence[str]) -> bytearray:
+    """All texts, a "0" behind each."""
     try:
-        return "".join(counts).encode("ascii")
+        return bytearray("0".join(counts) + "0", "ascii")
     except UnicodeEncodeError:
         raise DamagedRunsError(_CHARACTER) from None
 
 
-def _check_text(text: bytes, stops: Ints) -> Ints:
+def _check_text(text: NDArray[np.uint8], ends: Ints) -> Ints:
     """The places of the characters that are not the last of their run, after a check of all characters.
 
     Args:
-        stops: the place behind the last character of each mask.
+        ends: the place behind the last character of each mask.
     """
-    if not _steps(stops).all():
+    if not np.all(_steps(ends)[1:] > 1) or ends[0] == 0:
         raise DamagedRunsError("counts is empty")
-    codes = np.frombuffer(text, np.uint8) - np.uint8(ord("0"))
-    if codes.max() > 63:
+    if text.min() < ord("0") or text.max() >= ord("0") + 64:
         raise DamagedRunsError(_CHARACTER)
-    if codes[stops - 1].max() > 31:
+    if text[ends - 1].max() >= _DROPPED:
         raise DamagedRunsError("counts is cut off")
-    more = np.flatnonzero(codes > 31)
+    more = np.flatnonzero(text >= _DROPPED)
     if len(more) >= MAX_CHARACTERS and (more[MAX_CHARACTERS - 1 :] - more[: 1 - MAX_CHARACTERS] < MAX_CHARACTERS).any():
         raise DamagedRunsError("counts has a run longer than any mask")
     return more
 
 
-def _parse_deltas(text: bytes, more: Ints) -> NDArray[np.int32]:
-    """(P, 2) the numbers that the characters stand for.
+def _add_lower_digits(deltas: NDArray[np.int32], run: Ints, characters: NDArray[np.uint8]) -> None:
+    """Complete the numbers of more than one character; ``deltas`` has what the last of each stands for.
 
     Args:
-        more: the places of the characters that are not the last of their run.
+        run: the place of the number that each of ``characters`` belongs to.
     """
-    deltas = np.frombuffer(text.translate(_SIGNED, _MORE), np.int8).astype(np.int32)
-    low = (np.frombuffer(text, np.uint8)[more] - np.uint8(ord("0"))) & np.uint8(31)
-    run = more - np.arange(len(more))
-    # From the last character of a run to its first.
-    place = np.flatnonzero(np.diff(run, append=-1))
-    while len(place):
-        deltas[run[place]] = deltas[run[place]] * 32 + low[place]
-        place = place[(place > 0) & (run[place - 1] == run[place])] - 1
-    return deltas.reshape(-1, 2)
+    starts = np.flatnonzero(np.diff(run, prepend=-1))
+    if not len(starts):
+        return
+    lengths = np.diff(starts, append=len(run))
+    digit = (np.arange(len(run)) - np.repeat(starts, lengths)).astype(np.int32)
+    low = ((characters - np.uint8(ord("0"))) % 32).astype(np.int32) << 5 * digit
+    of = run[starts]
+    deltas[of] = (deltas[of] << (5 * lengths).astype(np.int32)) + np.add.reduceat(low, starts)
 
 
 def _steps(values: Ints) -> Ints:
@@ -133,23 +140,28 @@ def _steps(values: Ints) -> Ints:
     return steps
 
 
-def _undo_deltas(pairs: NDArray[np.int32], first: Ints) -> NDArray[np.int32]:
-    """Run lengths, modulo 2**32 as pycocotools reads them; the first run of zeros is not part of the sums.
+def _undo_deltas(deltas: NDArray[np.int32], first: Ints) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Run lengths of zeros and of ones, modulo 2**32; the first run of zeros is not part of the sums.
 
-    ``pairs`` is changed.
+    Args:
+        deltas: (P, 2).
+        first: see :class:`RunPairs`.
     """
-    starts = first[:-1]
-    leading = pairs[starts, 0].copy()
-    pairs[starts, 0] = 0
-    np.cumsum(pairs, axis=0, out=pairs)
-    before = pairs[starts - 1]
-    before[0] = 0
-    both = np.repeat(before.view(np.int64), first[1:] - starts, axis=0)  # as one number: half the time
-    pairs -= both.view(np.int32)
-    pairs[starts, 0] = leading
-    return pairs
+    starts, number = first[:-1], np.diff(first)
+    zeros, ones = deltas[:, 0].copy(), deltas[:, 1].copy()
+    leading = zeros[starts]
+    zeros[starts] = 0
+    for lane in (zeros, ones):
+        np.cumsum(lane, out=lane)
+        before = lane[starts - 1]
+        before[0] = 0
+        lane -= np.repeat(before, number)
+    zeros[starts] = leading
+    return zeros, ones
 
 
+# The first character that is not the last of its run.
+_DROPPED = ord("0") + 32
 # Bit 4 of the last character of a run is its sign.
 _SIGNED = bytes(((code - ord("0")) % 32 ^ 16) - 16 & 255 for code in range(256))
-_MORE = bytes(range(ord("0") + 32, ord("0") + 64))
+_MORE = bytes(range(_DROPPED, _DROPPED + 32))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from syncvis.ops.run_lengths import DamagedRunsError, pairs_of, parse_counts
+from syncvis.ops.run_lengths import DamagedRunsError, RunPairs, pairs_of, parse_counts
 
 HEIGHT, WIDTH = 7, 9
 
@@ -17,8 +17,11 @@ def counts_of(masks: list[np.ndarray]) -> list[str]:
     return [coco.encode(np.asfortranarray(mask, np.uint8))["counts"].decode() for mask in masks]
 
 
-def painted(stops: np.ndarray) -> np.ndarray:
-    lengths = np.diff(stops.ravel(), prepend=0)
+def lengths_of(pairs: RunPairs) -> np.ndarray:
+    return np.diff(np.stack([pairs.starts, pairs.stops], axis=1).ravel(), prepend=0)
+
+
+def painted(lengths: np.ndarray) -> np.ndarray:
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
 
 
@@ -27,24 +30,20 @@ def test_a_batch_has_the_pixels_and_areas_of_its_masks() -> None:
     for _ in range(200):
         masks = batch(rng)
         pairs = parse_counts(counts_of(masks), HEIGHT * WIDTH)
-        assert (painted(pairs.stops) == np.concatenate([mask.T.ravel() for mask in masks])).all()
+        assert (painted(lengths_of(pairs)) == np.concatenate([mask.T.ravel() for mask in masks])).all()
         assert pairs.areas.tolist() == [mask.sum() for mask in masks]
         for n, mask in enumerate(masks):
-            one = pairs.stops[pairs.first[n] : pairs.first[n + 1]] - n * HEIGHT * WIDTH
+            one = lengths_of(pairs)[2 * pairs.first[n] : 2 * pairs.first[n + 1]]
             assert (painted(one) == mask.T.ravel()).all()
-        runs = [np.diff(parse_counts([text], HEIGHT * WIDTH).stops.ravel(), prepend=0) for text in counts_of(masks)]
-        assert (pairs_of(runs, HEIGHT * WIDTH).stops == pairs.stops).all()
+        runs = [lengths_of(parse_counts([text], HEIGHT * WIDTH)) for text in counts_of(masks)]
+        assert (lengths_of(pairs_of(runs, HEIGHT * WIDTH)) == lengths_of(pairs)).all()
 
 
 def test_runs_of_up_to_six_characters() -> None:
     mask = np.zeros((8000, 8000), np.uint8, order="F")
     mask[5:, 7000] = 1
     counts = coco.encode(mask)["counts"].decode()
-    assert np.diff(parse_counts([counts] * 2, mask.size).stops.ravel(), prepend=0)[:3].tolist() == [
-        7000 * 8000 + 5,
-        7995,
-        999 * 8000,
-    ]
+    assert lengths_of(parse_counts([counts] * 2, mask.size))[:3].tolist() == [7000 * 8000 + 5, 7995, 999 * 8000]
 
 
 def test_no_mask_is_an_empty_batch() -> None:
