@@ -11,6 +11,7 @@ from typing import Any
 
 from syncvis.data.annotations import TrackAnnotation
 from syncvis.errors import DataError, StorageError
+from syncvis.evaluation.json_rows import no_collection
 from syncvis.evaluation.truth import GroundTruthTrack, GroundTruthVideo, annotated
 from syncvis.evaluation.tubes import Job, Tube, read_tubes, tube_of
 from syncvis.ops.masks import MAX_FRAME_PIXELS
@@ -34,7 +35,11 @@ def read_truth(path: str | Path) -> Truth:
         DataError: The file is not JSON, or an entry lacks a key or has a wrong value; the error names the key.
         StorageError: The file cannot be read.
     """
-    path = Path(path)
+    with no_collection():
+        return _truth(Path(path))
+
+
+def _truth(path: Path) -> Truth:
     tree = _read(path)
     categories = _by_id(tree, "categories", path)
     labels = {category_id: label for label, category_id in enumerate(categories)}

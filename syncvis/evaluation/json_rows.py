@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOBase
 from pathlib import Path
 from typing import Any
@@ -25,13 +27,25 @@ def json_rows(path: Path) -> Iterator[Any]:
         StorageError: The file cannot be read.
     """
     try:
-        with path.open(encoding="utf-8") as stream:
+        with path.open(encoding="utf-8", newline="") as stream:
             yield from _elements(_Text(stream), path)
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
         raise StorageError(problem, file=path, fix="give the path of a results.json") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON ({error})", file=path, fix="write the file again") from None
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Many objects without cycles are made: the search for cycles would take longer than reading them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _elements(text: _Text, path: Path) -> Iterator[Any]:
@@ -56,6 +70,7 @@ class _Text:
 
     def __init__(self, stream: TextIOBase) -> None:
         self._stream, self._part, self._place = stream, "", 0
+        self._longest = 0
 
     def next(self) -> str:
         """The next character that is not space, "" at the end; it is not taken."""
@@ -73,6 +88,8 @@ class _Text:
     def element(self) -> Any:
         """Take a whole value; the part grows twofold for as long as it is cut off."""
         self.next()
+        if len(self._part) - self._place <= self._longest:
+            self._read(_CHUNK)  # to try in vain takes longer
         while True:
             cut_off = None
             try:
@@ -85,6 +102,7 @@ class _Text:
                 break
         if cut_off is not None:
             raise cut_off
+        self._longest = max(self._longest, end - self._place)
         self._place = end
         return value
 

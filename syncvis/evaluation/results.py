@@ -6,20 +6,18 @@ The file is a list with one entry a track: ``{"video_id", "score", "category_id"
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import sys
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from syncvis.errors import DataError
-from syncvis.evaluation.json_rows import json_rows
+from syncvis.evaluation.json_rows import json_rows, no_collection
 from syncvis.evaluation.tubes import Job, Tube, read_tubes, tube_of
 from syncvis.files import write_atomically
 from syncvis.ops import masks
@@ -104,7 +102,7 @@ def read_results(
     """
     path = Path(path)
     by_video: defaultdict[int, list[tuple[float, int, Track]]] = defaultdict(list)
-    with _no_collection():
+    with no_collection():
         for row, tube in _tubes(path, category_ids, left_out):
             by_video[row.video_id].append((-row.score, row.number, Track(row.label, row.score, tube)))
     return [
@@ -139,18 +137,6 @@ def _jobs(path: Path, category_ids: Sequence[int], left_out: list[str] | None) -
         where = f"{path}: {place}: segmentations[{seen}]"
         size = (0, 0) if seen is None else masks.check_size(frames[seen], where)
         yield Job(_Row(n, video_id, label, score), frames, size)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Many objects without cycles are made: the search for cycles would take longer than reading them."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _of_other_category(row: Any, labels: dict[int, int]) -> bool:

@@ -11,7 +11,7 @@ from syncvis.evaluation.tubes import Sheet, numbers, ranges
 from syncvis.ops.run_lengths import Ints
 
 # Pairs of strips that are compared at a time: their arrays fit the cache of a core.
-_CHUNK = 2**16
+_CHUNK = 2**17
 
 
 def in_common(found: Sheet, truth: Sheet, i: Ints, j: Ints) -> Ints:

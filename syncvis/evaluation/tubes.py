@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncvis.ops import masks
-from syncvis.ops.run_lengths import Ints, RunPairs, pairs_of, parse_counts
+from syncvis.ops.run_lengths import DamagedRunsError, Ints, RunPairs, pairs_of, parse_counts
 from syncvis.predictions import RLE
 
 Size = tuple[int, int]
@@ -60,6 +60,13 @@ class Sheet:
         order = np.lexsort((-top, x))
         order = order[(bottom + top)[order] > 0]
         return x[order], -top[order], bottom[order]
+
+
+def _packed(top: NDArray[Any], bottom: NDArray[Any], height: int) -> NDArray[np.signedinteger]:
+    """The inverse of :func:`numbers`."""
+    if height < 2**15:
+        return bottom.astype(np.int32, copy=False) - (top.astype(np.int32, copy=False) << np.int32(16))
+    return bottom.astype(np.int64, copy=False) - (top.astype(np.int64, copy=False) << np.int64(32))
 
 
 def ranges(start: Ints, number: Ints) -> Ints:
@@ -137,59 +144,68 @@ class Job(Generic[Place]):
 def read_tubes(
     jobs: Iterable[Job[Place]], damaged: Callable[[Job[Place]], Tube | None]
 ) -> Iterator[tuple[Place, Tube]]:
-    """Read and check the masks of all tracks, those of one size together; the order within a size stays.
+    """Read and check the masks of all tracks, those of one size together, in any order.
 
     Args:
         damaged: takes what is not of the usual form, that is compressed counts and the size of the job, and gives
             the tube, or raises, or gives None to leave the track out.
     """
-    waiting: defaultdict[Size, list[Job[Place]]] = defaultdict(list)
+    waiting: defaultdict[Size, list[tuple[Place, list[str]]]] = defaultdict(list)
     characters: defaultdict[Size, int] = defaultdict(int)
     for job in jobs:
-        waiting[job.size].append(job)
-        characters[job.size] += _characters(job.frames)
+        counts = _counts(job)
+        if counts is None:
+            if (tube := damaged(job)) is not None:
+                yield job.place, tube
+            continue
+        waiting[job.size].append((job.place, counts))
+        characters[job.size] += sum(map(len, counts))
         if characters[job.size] > _CHUNK_CHARACTERS:
             characters[job.size] = 0
-            yield from _read_alike(waiting.pop(job.size), damaged)
-    for rest in waiting.values():
-        yield from _read_alike(rest, damaged)
+            yield from _read_alike(waiting.pop(job.size), job.size, damaged)
+    for size, rest in waiting.items():
+        yield from _read_alike(rest, size, damaged)
 
 
-def _characters(frames: Sequence[Any]) -> int:
-    """About how many there are, as far as every eighth frame tells."""
-    sizes = [len(c) for r in frames[::8] if isinstance(r, dict) and isinstance(c := r.get("counts"), str | list)]
-    return len(frames) * max(sizes, default=1)
-
-
-def _read_alike(jobs: list[Job[Place]], damaged: Callable[[Job[Place]], Tube | None]) -> Iterator[tuple[Place, Tube]]:
-    places = [job.place for job in jobs]
+def _counts(job: Job[Any]) -> list[str] | None:
+    """The compressed counts of all frames; None if a mask is of another form or size."""
+    size, empty = list(job.size), _empty(*job.size)
     try:
-        yield from zip(places, parse(jobs), strict=True)
-    except (ValueError, TypeError, KeyError):  # one by one, to find which
-        for job in jobs:
+        rles = [rle or empty for rle in job.frames]
+        counts = [rle["counts"] for rle in rles if rle["size"] == size]
+    except (TypeError, KeyError):
+        return None
+    return counts if len(counts) == len(rles) and set(map(type, counts)) <= {str} else None
+
+
+def _read_alike(
+    tracks: list[tuple[Place, list[str]]], size: Size, damaged: Callable[[Job[Place]], Tube | None]
+) -> Iterator[tuple[Place, Tube]]:
+    try:
+        tubes = _parse([counts for _, counts in tracks], size)
+    except DamagedRunsError:  # one by one, to find which
+        for place, counts in tracks:
             try:
-                tube: Tube | None = parse([job])[0]
-            except (ValueError, TypeError, KeyError):
-                tube = damaged(job)
+                tube: Tube | None = _parse([counts], size)[0]
+            except DamagedRunsError:
+                tube = damaged(Job(place, [RLE(size=list(size), counts=text) for text in counts], size))
             if tube is not None:
-                yield job.place, tube
+                yield place, tube
+    else:
+        yield from zip((place for place, _ in tracks), tubes, strict=True)
 
 
-def parse(jobs: Sequence[Job[Any]]) -> list[Tube]:
-    """Tubes of masks of one size with compressed counts; ValueError, TypeError or KeyError if one is damaged."""
-    height, width = jobs[0].size
-    if not height:
-        return _without_mask([len(job.frames) for job in jobs])
-    size, empty = [height, width], _empty(height, width)
-    rles: list[Any] = [rle or empty for job in jobs for rle in job.frames]
-    counts = [rle["counts"] for rle in rles if rle["size"] == size]
-    if len(counts) < len(rles):
-        raise ValueError("a mask has another size")
-    return cut(parse_counts(counts, height * width), [len(job.frames) for job in jobs], jobs[0].size)
+def _parse(tracks: Sequence[list[str]], size: Size) -> list[Tube]:
+    lengths = [len(counts) for counts in tracks]
+    if not size[0]:
+        return _without_mask(lengths)
+    return cut(parse_counts([text for counts in tracks for text in counts], size[0] * size[1]), lengths, size)
 
 
 @lru_cache
 def _empty(height: int, width: int) -> RLE:
+    if not height:
+        return RLE(size=[0, 0], counts="")
     return masks.from_runs(np.array([height * width]), height, width)
 
 
@@ -226,10 +242,7 @@ def cut(pairs: RunPairs, lengths: Sequence[int], size: Size) -> list[Tube]:
     top, bottom = pairs.starts - shift, pairs.stops - shift
     if bottom.max(initial=0) > height:
         column, top, bottom, first = _cut_at_columns(column, top, bottom, first, height)
-    edges = np.empty((len(column), 2), np.int16 if height < 2**15 else np.int32)
-    edges[:, 0], edges[:, 1] = bottom, -top
-    packed = edges.view(np.int32 if height < 2**15 else np.int64)[:, 0]
-    return _tubes(_sheet(column, packed, bottom > top, first, pairs.areas, size), lengths)
+    return _tubes(_sheet(column, _packed(top, bottom, height), bottom > top, first, pairs.areas, size), lengths)
 
 
 def _sheet(
@@ -247,12 +260,13 @@ def _sheet(
     last = first[1:] - 1
     place[last[~some[last]]] = nowhere
     thin = (columns == 0) & (number > 1)
-    other = np.flatnonzero((place[1:] == place[:-1]) & (place[1:] != nowhere))
-    if thin.any():
-        out = np.repeat(thin, number)
-        place[out] = nowhere
-        other = np.sort(np.concatenate([other[~out[other]], np.flatnonzero(out & some)]))
-    frame, x, place_of, number_of, where = _blocks(column[other], np.searchsorted(first, other, side="right") - 1)
+    left_over = np.zeros(len(place), bool)
+    np.equal(place[1:], place[:-1], out=left_over[:-1])
+    out = ranges(first[:-1][thin], number[thin])
+    place[out], left_over[out] = nowhere, True
+    other = np.flatnonzero(left_over & some)
+    frame_of = np.repeat(np.arange(len(areas)), np.diff(np.searchsorted(other, first)))
+    frame, x, place_of, number_of, where = _blocks(column[other], frame_of)
     edges = np.zeros(nowhere + 1 + number_of.sum(), packed.dtype)
     edges[place.astype(np.intp)] = packed  # of a column the last strip stays
     edges[nowhere + 1 + where] = packed[other]

@@ -84,10 +84,11 @@ def _pairs(zeros: NDArray[np.integer], ones: NDArray[np.integer], first: Ints, p
     # No pair is over 2**31, so a sum that does not fit is negative when it first happens.
     whole: type[np.signedinteger] = np.int32 if masks * pixels < 2**31 else np.int64
     fits = max(zeros.max(), ones.max()) <= pixels < 2**30
-    stops: Runs = np.cumsum(zeros + ones, dtype=whole)
+    covered: Runs = np.cumsum(ones, dtype=whole)
+    stops: Runs = np.cumsum(zeros, dtype=whole) + covered
     if not fits or stops.min() < 0 or (stops[first[1:] - 1] != pixels * np.arange(1, masks + 1)).any():
         raise DamagedRunsError(f"counts does not sum to the {pixels} pixels of its size")
-    areas = np.add.reduceat(ones, first[:-1], dtype=np.int64)
+    areas = _steps(covered[first[1:] - 1].astype(np.int64))
     return RunPairs((stops - ones).astype(whole, copy=False), stops, first, areas)
 
 
@@ -124,13 +125,15 @@ def _add_lower_digits(deltas: NDArray[np.int32], run: Ints, characters: NDArray[
         run: the place of the number that each of ``characters`` belongs to.
     """
     starts = np.flatnonzero(np.diff(run, prepend=-1))
-    if not len(starts):
-        return
     lengths = np.diff(starts, append=len(run))
-    digit = (np.arange(len(run)) - np.repeat(starts, lengths)).astype(np.int32)
-    low = ((characters - np.uint8(ord("0"))) % 32).astype(np.int32) << 5 * digit
+    digits = (characters - np.uint8(ord("0"))) % 32
+    lower = digits[starts].astype(np.int32)
+    longer = np.flatnonzero(lengths > 1)
+    for digit in range(1, MAX_CHARACTERS - 1):
+        lower[longer] += digits[starts[longer] + digit].astype(np.int32) << 5 * digit
+        longer = longer[lengths[longer] > digit + 1]
     of = run[starts]
-    deltas[of] = (deltas[of] << (5 * lengths).astype(np.int32)) + np.add.reduceat(low, starts)
+    deltas[of] = (deltas[of] << (5 * lengths).astype(np.int32)) + lower
 
 
 def _steps(values: Ints) -> Ints:

@@ -118,3 +118,19 @@ def test_columns_far_apart_take_no_room_between_them() -> None:
     assert len(read.sheet.edges) < 10
     assert read == [masks.encode(frame)]
     assert overlap([read], [read], 1).shared.tolist() == [[[2]]]
+
+
+@pytest.mark.parametrize(("size", "frames"), [((40_000, 3), 2), ((6000, 6000), 70)])
+def test_tall_frames_and_more_pixels_than_32_bits_count(size: tuple[int, int], frames: int) -> None:
+    height, width = size
+    own, other = (
+        masks.from_runs(np.array([height + top, height - top - 9, height * (width - 2) + 9]), height, width)
+        for top in (5, height // 2)
+    )
+    video = GroundTruthVideo(1, height, width, frames, [GroundTruthTrack(0, (own,) * frames)])
+    track = Track(0, 0.5, (other,) * frames)
+    found = [tube for _, tube in found_tubes(video, [track])]
+    whole = overlap(found, truth_tubes(video), frames)
+    assert (whole.shared == height - height // 2 - 9).all()
+    assert found[0] == track.masks
+    assert found[0].boxes.tolist() == [[1, height // 2, 2, height - 9]] * frames
