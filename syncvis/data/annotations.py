@@ -50,7 +50,11 @@ class TrackAnnotation:
         Raises:
             DataError: The mask is damaged.
         """
-        return decode(self.segmentations[t], self.height, self.width, f"{self.where}.segmentations[{t}]")
+        return decode(self.segmentations[t], self.height, self.width, self.place(t))
+
+    def place(self, t: int) -> str:
+        """What errors call the mask in frame ``t``."""
+        return f"{self.where}.segmentations[{t}]"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,10 @@ Frame = NDArray[np.uint8]
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 
 
+# Bytes that Pillow reads at a time; each block of a JPEG costs some time.
+MAX_BLOCK = 2**24
+
+
 class FrameSource(Protocol):
     """Whatever gives the frames of a data set by name."""
 
@@ -39,6 +43,7 @@ class FrameReader:
 
     def __init__(self, root: Path, cache_bytes: int = 256 * 2**20) -> None:
         self.root, self.cache_bytes = root, cache_bytes
+        self._folder = root.resolve()
         self._kept: dict[str, Frame] = {}
         self._kept_bytes = 0
         self._videos = VideoFiles()
@@ -66,20 +71,20 @@ class FrameReader:
     def _read(self, name: str, height: int, width: int) -> Frame:
         file, number = split_name(name)
         path = self.root / file
-        _check_file(path, self.root)
+        _check_file(path, self._folder)
         if number is None:
             return _read_image(path, height, width)
         return self._videos[path].read(number, height, width)
 
 
-def _check_file(path: Path, root: Path) -> None:
+def _check_file(path: Path, folder: Path) -> None:
     """Refuse what is missing, no file (reading a pipe could take for ever) or outside the folder."""
     problem, fix = "the frame is missing", "add the file, or correct file_names in the JSON"
     try:
         real = path.resolve(strict=True)
-        if real.is_file() and real.is_relative_to(root.resolve()):
+        if real.is_file() and real.is_relative_to(folder):
             return
-        if real.is_relative_to(root.resolve()):
+        if real.is_relative_to(folder):
             problem, fix = "the frame is not a file", "copy or extract the frame again"
         else:
             problem, fix = "a link leads out of the folder of the frames", "copy the frame, or link the whole folder"
@@ -95,6 +100,7 @@ def _read_image(path: Path, height: int, width: int) -> Frame:
     try:
         with Image.open(path, formats=FORMATS) as image:
             _check_size(image.size, height, width, path)
+            image.decodermaxblock = MAX_BLOCK
             return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except DataError:
         raise

@@ -15,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.dlpack import from_dlpack
 
 from syncvis.config import DataConfig
 from syncvis.data.mixing import Order, Source, load_mix
 from syncvis.data.sampling import SAMPLERS
+from syncvis.data.segmentations import runs_of_ones
 from syncvis.data.transforms import ClipTransform
 from syncvis.data.ytvis import TrackAnnotation, Video, VideoDataset
 from syncvis.errors import WorkbenchError
@@ -173,10 +175,10 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def read_frames(dataset: VideoDataset, video: Video, frames: Frames) -> Tensor:
-    """(T, 3, H, W) uint8 at the original size."""
-    pixels = np.stack([dataset.read_frame(video, t) for t in frames])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+def read_frames(dataset: VideoDataset, video: Video, frames: Frames) -> Iterator[Tensor]:
+    """T frames (3, H, W) uint8 at the original size, read one by one; not to be written to: a reader may keep them."""
+    # Unlike from_numpy, from_dlpack takes arrays that are read-only.
+    return (from_dlpack(dataset.read_frame(video, t)).permute(2, 0, 1) for t in frames)
 
 
 def read_targets(video: Video, frames: Frames) -> ClipTarget:
@@ -197,23 +199,22 @@ def _track_masks(track: TrackAnnotation, frames: Frames) -> NDArray[np.bool_]:
 def clip_target(video: Video, frames: Frames, transform: ClipTransform) -> ClipTarget:
     """The instances that the transformed frames show; crowds are left out.
 
-    As ``transform.masks`` of :func:`read_targets`, but a mask is decoded only where there is one, and only the pixels
-    that are kept are ever copied.
+    As ``transform.masks`` of :func:`read_targets`, but no mask is ever decoded at the size of the video.
     """
     tracks = [track for track in video.tracks if not track.iscrowd and any(map(track.has_mask, frames))]
-    grids = transform.grids(len(frames), video.height, video.width)
-    masks = np.zeros((len(tracks), len(frames), *transform.size(video.height, video.width)), bool)
-    for g, track in enumerate(tracks):
-        decoded = {t: track.mask(t) for t in set(frames) if track.has_mask(t)}
-        for place, t in enumerate(frames):
-            if t in decoded:
-                masks[g, place] = grids[place](decoded[t])
+    shown = [(g, t) for g, track in enumerate(tracks) for t in dict.fromkeys(frames) if track.has_mask(t)]
+    places = [(tracks[g].segmentations[t], tracks[g].place(t)) for g, t in shown]
+    size, grids = (video.height, video.width), transform.grids(len(frames), video.height, video.width)
+    masks = np.zeros((len(tracks), len(frames), *transform.size(*size)), bool)
+    for (g, t), runs in zip(shown, runs_of_ones(places, *size), strict=True):
+        for place in (place for place, frame in enumerate(frames) if frame == t):
+            grids[place].paint(*runs, size, masks[g, place])
     turned = transform.turned(torch.from_numpy(masks))
     kept = torch.tensor([bool(mask.any()) for mask in turned.numpy()], dtype=torch.bool)  # stops at the first pixel
     labels, ids = (
         torch.tensor([getattr(track, name) for track in tracks], dtype=torch.int64) for name in ("label", "id")
     )
-    return ClipTarget(labels[kept], ids[kept], turned[kept])
+    return ClipTarget(labels[kept], ids[kept], turned if kept.all() else turned[kept])
 
 
 def collate(clips: Sequence[tuple[Tensor, ClipTarget]], size_divisor: int) -> ClipBatch:

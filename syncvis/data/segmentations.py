@@ -6,7 +6,7 @@ polygons are float64 x, y, x, y ... with a NaN between two polygons.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from pycocotools import mask as coco
 from syncvis.data.jsonfile import kind_name
 from syncvis.errors import DataError
 from syncvis.ops import masks as rle
+from syncvis.ops.run_lengths import DamagedRunsError, Runs, parse_counts
 
 Packed = tuple[int, bytes]
 
@@ -78,10 +79,44 @@ def decode(segmentation: Any, height: int, width: int, where: str) -> NDArray[np
     """
     if not segmentation:
         return np.zeros((height, width), bool)
+    counts = _compressed(segmentation, height, width, where)
+    return rle.decode({"size": [height, width], "counts": counts}, height, width, where)
+
+
+def runs_of_ones(masks: Sequence[tuple[Any, str]], height: int, width: int) -> list[tuple[Runs, Runs]]:
+    """Where the runs of ones of masks as in a JSON file start and stop, counted in pixels down their columns.
+
+    Args:
+        masks: each with the file and key it comes from, for errors.
+
+    Raises:
+        DataError: A mask is damaged or of another size.
+    """
+    counts = [_compressed(segmentation, height, width, where) for segmentation, where in masks]
+    try:
+        pairs = parse_counts(counts, height * width)
+    except DamagedRunsError:
+        for text, (_, where) in zip(counts, masks, strict=True):
+            rle.runs({"size": [height, width], "counts": text}, where)  # raises
+        raise
+    runs = []
+    for n in range(len(counts)):
+        part = slice(*pairs.first[n : n + 2])
+        some, begin = pairs.starts[part] < pairs.stops[part], n * height * width
+        runs.append((pairs.starts[part][some] - begin, pairs.stops[part][some] - begin))
+    return runs
+
+
+def _compressed(segmentation: Any, height: int, width: int, where: str) -> str:
+    """The counts of a mask that is not absent; compressed ones are not checked."""
     if isinstance(segmentation, Mapping):
-        return rle.decode(segmentation, height, width, where)
+        counts = segmentation.get("counts")
+        if isinstance(counts, str) and segmentation.get("size") == [height, width]:
+            return counts
+        return rle.from_runs(rle.sized_runs(segmentation, height, width, where), height, width)["counts"]
     points = [polygon.tolist() for polygon in _polygons(segmentation, height, width, where)]
-    return rle.decode(coco.merge(coco.frPyObjects(points, height, width)), height, width, where)
+    drawn: bytes = coco.merge(coco.frPyObjects(points, height, width))["counts"]
+    return drawn.decode()
 
 
 def _pack_polygons(polygons: list[Any], height: int, width: int, where: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional
 
 from syncvis.config import CropConfig, DataConfig
 from syncvis.data.augment import Photometric, Rotation
+from syncvis.ops.run_lengths import Runs
 
 Size = tuple[int, int]
 Indices = NDArray[np.int_]
@@ -74,12 +75,12 @@ class SlidingCrop:
             corners = corners[::-1]
         return cls(resize, (height, width), tuple((top, left) for top, left in corners.tolist()))
 
-    def cut(self, frames: Tensor, picks: Sequence[int] | None = None) -> Tensor:
-        """(U, C, H, W) of size ``resize`` -> (T, C, h, w) of size ``window``; ``picks`` as in ClipTransform.pixels."""
+    def cut(self, frames: Sequence[Tensor]) -> Tensor:
+        """T frames (C, H, W) of size ``resize`` -> (T, C, h, w) of size ``window``."""
         height, width = self.window
-        by_pixel = frames.permute(0, 2, 3, 1)  # as images lie in memory when they were just read: a resize is faster
-        places = zip(picks or range(len(self.corners)), self.corners, strict=True)
-        parts = [by_pixel[u, top : top + height, left : left + width] for u, (top, left) in places]
+        pairs = zip(frames, self.corners, strict=True)
+        # As images lie in memory when they were just read: a resize is faster.
+        parts = [f.permute(1, 2, 0)[top : top + height, left : left + width] for f, (top, left) in pairs]
         return torch.stack(parts).permute(0, 3, 1, 2)
 
 
@@ -103,9 +104,26 @@ class Grid:
         return Grid(self.rows[top : top + height], self.columns[left : left + width])
 
     def __call__(self, mask: Mask) -> Mask:
-        """(H, W) -> (H', W'); columns first, since decoded masks lie in memory column by column."""
-        picked: Mask = mask.T[self.columns][:, self.rows].T
+        """(H, W) -> (H', W')."""
+        picked: Mask = mask[self.rows][:, self.columns]
         return picked
+
+    def paint(self, starts: Runs, stops: Runs, size: Size, out: Mask) -> None:
+        """The same for the (H, W) mask with these runs of ones down its columns, into ``out``, which is False so far.
+
+        The runs are made shorter before they become pixels, and only columns with a pixel do.
+        """
+        if not len(starts):
+            return
+        kept = len(self.rows)
+        column, row = np.divmod(np.stack([starts, stops], axis=1).ravel(), size[0])
+        places = column * kept + np.searchsorted(self.rows, row)
+        left, right = column[0], column[-1] + 1
+        lengths = np.diff(places, prepend=left * kept, append=right * kept)
+        pixels = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(-1, kept)
+        x = np.flatnonzero((left <= self.columns) & (self.columns < right))
+        if len(x):
+            out[:, x[0] : x[-1] + 1] = pixels[self.columns[x] - left].T
 
 
 def _nearest(old: int, new: int) -> Indices:
@@ -157,23 +175,25 @@ class ClipTransform:
         """The size that a frame of ``height`` x ``width`` gets."""
         return resized(self.crop.window if self.crop else (height, width), self.short_side, self.max_size)
 
-    def images(self, frames: Tensor) -> Tensor:
-        """(T, 3, H, W) uint8 -> (T, 3, H', W') float32 in [0, 1], bilinear with antialiasing."""
+    def images(self, frames: Iterable[Tensor]) -> Tensor:
+        """T frames (3, H, W) uint8 -> (T, 3, H', W') float32 in [0, 1], bilinear with antialiasing."""
         images: Tensor = functional.to_dtype(self.pixels(frames), torch.float32, scale=True)
         return images
 
-    def pixels(self, frames: Tensor, picks: Sequence[int] | None = None) -> Tensor:
-        """(U, 3, H, W) uint8 -> (T, 3, H', W') uint8.
+    def pixels(self, frames: Iterable[Tensor], picks: Sequence[int] | None = None) -> Tensor:
+        """U frames (3, H, W) uint8, each dropped as soon as it is resized -> (T, 3, H', W') uint8.
 
         Args:
             picks: for each frame of the clip its place among the U that were read; None: all, in order.
         """
-        size = self.size(frames.shape[-2], frames.shape[-1])
-        if self.crop is not None:
-            frames = _resize(self.crop.cut(_resize(frames, self.crop.resize), picks), size)
-        else:
-            frames = _resize(frames, size)
-            frames = frames if picks is None or list(picks) == list(range(len(frames))) else frames[list(picks)]
+        resize = self.crop.resize if self.crop else None
+        moved = [_resize(frame, resize or self.size(*frame.shape[-2:])) for frame in frames]
+        moved = moved if picks is None else [moved[u] for u in picks]
+        if self.crop is None:
+            return self._coloured(torch.stack(moved))
+        return self._coloured(_resize(self.crop.cut(moved), self.size(*self.crop.window)))
+
+    def _coloured(self, frames: Tensor) -> Tensor:
         frames = frames.flip(-1) if self.flip else frames
         frames = self.photometric(frames) if self.photometric else frames
         return self.rotation.images(frames) if self.rotation else frames

@@ -201,8 +201,8 @@ def test_both_make_the_same_clips(dataset: VideoDataset, recipe: str) -> None:
 def test_clips_are_fast(dataset: VideoDataset, recipe: str) -> None:
     """A guard with room for noise: at least one and a half times a plain mapper, twice without the reading of files.
 
-    Measured on a quiet machine: 3.3 times for SyncVIS' clips, 2.2 times for Mask2Former-VIS', where half of the time is
-    the reading of JPEG files (README).
+    On a quiet machine it is 3.7 times for SyncVIS' clips and 2.5 times for Mask2Former-VIS', where more than half of
+    the time is the reading of JPEG files (README).
     """
     found = speeds(dataset, RECIPES[recipe])
     print(recipe, {name: round(value) for name, value in found.items()}, round(found["ours"] / found["plain"], 2))

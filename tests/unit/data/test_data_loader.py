@@ -193,7 +193,7 @@ def test_targets_lie_on_their_objects(dataset: VideoDataset) -> None:
 
 
 def _is_flipped(dataset: VideoDataset, video: Video, t: int, image: torch.Tensor) -> bool:
-    frame = read_frames(dataset, video, (t,))[0].flip(-1) / 255
+    frame = next(read_frames(dataset, video, (t,))).flip(-1) / 255
     return torch.allclose(image[:, :48, :72], frame)
 
 
@@ -226,7 +226,7 @@ def test_a_video_comes_in_chunks_of_frames_in_order(dataset: VideoDataset) -> No
     assert first.targets == ()
     assert first.valid.sum() == 3 * 48 * 72
     images = torch.cat([first.images, last.images], 1)
-    expected = read_frames(dataset, video, (0, 1, 2, 3)) / 255
+    expected = torch.stack([*read_frames(dataset, video, (0, 1, 2, 3))]) / 255
     torch.testing.assert_close(images[0, :, :, :48, :72], expected)
     assert video_chunks(dataset, video, 24, 1000, 1)[1] == (24, 36)
 

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from syncvis.config import CropConfig, DataConfig
-from syncvis.data.transforms import ClipTransform, SlidingCrop, resized
+from syncvis.data.segmentations import runs_of_ones
+from syncvis.data.transforms import ClipTransform, Grid, SlidingCrop, resized
+from syncvis.ops.masks import encode
 
 Size = tuple[int, int]
 
@@ -169,3 +171,18 @@ def test_a_crop_cuts_the_window_of_each_frame() -> None:
 def test_a_crop_of_a_clip_without_instances() -> None:
     transform = ClipTransform(20, 100, crop=SlidingCrop((40, 60), (20, 20), ((0, 0), (3, 5))))
     assert transform.masks(torch.zeros(0, 2, 80, 120).bool()).shape == (0, 2, 20, 20)
+
+
+@pytest.mark.parametrize("size", [(9, 13), (18, 26), (31, 17), (1, 40), (40, 1)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_painted_runs_are_the_pixels_that_a_grid_keeps(size: tuple[int, int], flip: bool) -> None:
+    rng = np.random.default_rng(0)
+    grid = Grid.resize((18, 26), size)
+    grid = Grid(grid.rows, grid.columns[::-1]) if flip else grid
+    for share in (0.0, 0.02, 0.5, 0.98, 1.0):
+        mask = rng.random((18, 26)) < share
+        mask[:, : rng.integers(26)] = False
+        runs = runs_of_ones([(encode(mask), "a mask")], 18, 26)
+        out = np.zeros(size, bool)
+        grid.paint(*runs[0], (18, 26), out)
+        assert (out == grid(mask)).all()
