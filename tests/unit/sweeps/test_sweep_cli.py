@@ -124,10 +124,19 @@ def test_status_shows_states_running_trials_and_failures_without_any_file(sweep,
     output = sweep("status", "experiments/nk.yaml").output
     lines = lines_of(output)
     assert ["nk-smoke", "1", "1", "1", "1", "1"] in lines
-    assert ["4", "nk: Nk=8, seed 0", "1/2", "12.50", "1", "host:1", "0 s ago"] in lines
+    (running,) = (line for line in lines if line[:1] == ["4"])
+    assert running[:-1] == ["4", "nk: Nk=8, seed 0", "1/2", "12.50", "1", "host:1"]
     failure = next(line for line in output.splitlines() if "loss is nan" in line)
     assert failure.startswith("trial 2, nk: Nk=4, seed 0, given up: loss is nan")
     assert failure.endswith("error.log)")
+
+
+@pytest.mark.parametrize("seconds", [60, 7200])
+def test_status_tells_what_is_left_of_a_lease_however_long_it_is(sweep, outputs, seconds):
+    take(outputs, seconds)
+    (running,) = (line for line in lines_of(sweep("status").output) if line[:1] == ["5"])
+    left = int(running[-1].removesuffix(" s left"))
+    assert seconds - 30 < left <= seconds
 
 
 def test_status_tells_speed_and_the_time_left(sweep, outputs):
