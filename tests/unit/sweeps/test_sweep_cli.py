@@ -119,6 +119,41 @@ def test_plan_of_a_search_counts_what_it_will_still_choose(sweep, write_experime
     assert line[1:] == ["7", "7", "1", "0", "0", "6", "3.6e+03 (0)", "12.00"]
 
 
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        (("nk", "--sampler", "random", "--trials", "7"), "7"),
+        (("nk", "--trials", "3"), "3"),
+        (("nk", "--sampler", "tpe"), "4"),
+        (("find", "--trials", "5"), "5"),
+        (("find", "--sampler", "grid"), "2"),
+    ],
+)
+def test_plan_is_of_what_run_does_with_the_same_options(sweep, write_experiment, monkeypatch, words, size):
+    write_experiment("nk")
+    write_experiment("find", search={"sampler": "random", "trials": 9}, seeds=[0])
+
+    def planned():
+        lines = lines_of(sweep("plan", *words, "--scale", "smoke").output)
+        return next((line[1], line[6]) for line in lines if line[:1] == [f"{words[0]}-smoke"])
+
+    before = planned()
+    monkeypatch.setattr("sweeps.cli.refuse_missing_data", lambda *_: None)
+    monkeypatch.setattr("sweeps.cli.Sweep.run", lambda sweep: 0)
+    sweep("run", *words, "--scale", "smoke")
+    (stored,) = Ledger("outputs/ledger.db").view.studies().values()
+    search = stored.definition["search"]
+    assert (size, size) == before == planned()
+    assert str(search["trials"] if search else stored.size) == size
+
+
+def test_a_range_without_an_end_cannot_be_counted(sweep, write_experiment):
+    write_experiment("lr", axes={"lr": {"key": "train.lr", "range": {"low": 0.1, "high": 0.5}}})
+    with pytest.raises(ConfigError, match=r"lr\.yaml: axes: has a range without an end. Fix: give --trials"):
+        sweep("plan", "lr", "--sampler", "random", "--scale", "smoke")
+    assert "5" in sweep("plan", "lr", "--sampler", "random", "--trials", "5", "--scale", "smoke").output
+
+
 def test_status_shows_states_running_trials_and_failures_without_any_file(sweep, outputs, tmp_path):
     (tmp_path / "experiments" / "nk.yaml").unlink()
     output = sweep("status", "experiments/nk.yaml").output
