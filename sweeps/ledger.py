@@ -126,16 +126,18 @@ class Ledger:
     def claim(self, worker: str, lease_seconds: float, keys: Keys = None) -> Claim | None:
         """Take the planned cell with the lowest number, or None; cells of dead workers are freed before that.
 
-        What this worker claimed before without hearing of it (the answer was lost) is freed, too.
+        What this worker claimed before without hearing of it (the answer was lost) is given back, too.
         """
 
         def work(connection: sa.Connection) -> Claim | None:
-            unheard = cells.c.state == "running", cells.c.worker == worker
-            connection.execute(cells.update().where(*unheard).values(state="planned", **_FREE))
+            now = self._database.now(connection)
+            held = sa.select(cells.c.cell_hash, cells.c.attempt)
+            for unheard in connection.execute(held.where(cells.c.state == "running", cells.c.worker == worker)).all():
+                _end(connection, Attempt(*unheard), "released", now, state="planned")
             row = connection.execute(_first_planned(keys)).mappings().first()
             if row is None:
                 return None
-            now, attempt = self._database.now(connection), row["attempt"] + 1
+            attempt = row["attempt"] + 1
             lease = {"worker": worker, "lease_until": self._database.lease_clock(connection) + lease_seconds}
             taken = {"state": "running", "attempt": attempt, "started": now, "finished": None, **lease}
             connection.execute(_cell(row["cell_hash"]).values(**taken))
