@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from sweeps.database import Row
 from sweeps.definition import Study
@@ -49,8 +47,6 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: on
 Gpus = Annotated[str | None, typer.Option(help="GPUs to share out: 0,1,2.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 OUT = Path("outputs")
-_STEERING = dict.fromkeys(code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n")
-"""Characters that a terminal obeys."""
 
 
 def studies_of(
@@ -136,13 +132,3 @@ def host_and_process(worker: str | None) -> str:
     """``host:pid`` of a worker's name."""
     parts = (worker or "").rsplit(":", 3)
     return f"{parts[0]}:{parts[2]}" if len(parts) == 4 else worker or "-"
-
-
-def plain(text: object) -> Text:
-    """Text for a table as it is: no markup, nothing that steers a terminal."""
-    return Text(str(text).translate(_STEERING))
-
-
-def say(console: Console, text: object) -> None:
-    """Print lines as they are."""
-    console.print(plain(text), highlight=False, soft_wrap=True)

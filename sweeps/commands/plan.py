@@ -19,13 +19,12 @@ from sweeps.commands.options import (
     Storage,
     Trials,
     find_ledger,
-    plain,
-    say,
     studies_of,
 )
 from sweeps.cost import Left, Rate, spent
 from sweeps.definition import Cell
 from sweeps.forecast import Forecast, Plan, plan_of
+from sweeps.printing import plain, say
 from sweeps.runner import SweepOptions
 from sweeps.view import StudyKey, View
 

@@ -20,9 +20,9 @@ from sweeps.commands.options import (
     host_and_process,
     keys_of,
     open_ledger,
-    plain,
 )
 from sweeps.overview import MAX_RUNNING, Overview, Running, log_of, overview, stamp
+from sweeps.printing import plain
 from sweeps.progress import format_seconds
 from syncvis.errors import StorageError
 
