@@ -22,6 +22,7 @@ from sweeps.commands.options import (
     ScaleOption,
     Storage,
     Trials,
+    TrialTimeout,
     Workers,
     gpu_names,
     studies_of,
@@ -73,6 +74,7 @@ def run(
     ] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(min=0, help="Of a Ray task; may be a part of one.")] = None,
     processes_per_trial: Annotated[int, typer.Option(min=1, help="That train one trial together, one per GPU.")] = 1,
+    trial_timeout: TrialTimeout = None,
 ) -> None:
     """Run what is left. The same command again continues it.
 
@@ -89,6 +91,7 @@ def run(
         artifacts=artifacts,
         placement=placed,
         processes=processes_per_trial,
+        trial_timeout=trial_timeout,
     )
     ledger = Ledger(options.ledger, PATIENCE_SECONDS)
     change: Change = "replace" if replace else "extend" if extend else "none"

@@ -49,6 +49,7 @@ class SweepOptions:
         processes: how many train one trial together, each on a GPU of its own where there are any.
         run: "module:function" that trains a cell.
         artifacts: give W&B a reference to the weights of every done cell.
+        trial_timeout: seconds that one try of a trial may take; one that takes longer has failed. None for no end.
         wandb_seconds: how long the W&B mirror may take to catch up at the end.
     """
 
@@ -65,6 +66,7 @@ class SweepOptions:
     artifacts: bool = False
     placement: SlurmSettings | RaySettings | None = None
     processes: int = 1
+    trial_timeout: float | None = None
 
     @property
     def ledger(self) -> str:
@@ -143,7 +145,7 @@ class Sweep:
 
     def _place_workers(self) -> Placement:
         options, ledger, keys = self._options, self._ledger, self._keys
-        times = options.lease, options.poll, options.processes
+        times = options.lease, options.poll, options.processes, options.trial_timeout
         orders = WorkerOptions(
             options.ledger, options.out / "logs", options.run, options.device, options.gpu_groups, *times
         )

@@ -45,6 +45,9 @@ Storage = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per GPU or core.")]
 Gpus = Annotated[str | None, typer.Option(help="GPUs to share out: 0,1,2.")]
+TrialTimeout = Annotated[
+    float | None, typer.Option(min=1, metavar="SECONDS", help="A try of a trial that takes longer has failed.")
+]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 OUT = Path("outputs")
 

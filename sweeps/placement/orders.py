@@ -28,6 +28,7 @@ class WorkerOptions:
         storage: SQLite file or URL of the ledger; no word of a command, as it may hold a password.
         gpus: what each worker of this machine may use, as for CUDA_VISIBLE_DEVICES ("0" or "0,1"), shared out in turn.
         processes: how many train one trial together.
+        trial_timeout: seconds after which a trial has failed; None for no end.
     """
 
     storage: str
@@ -38,12 +39,14 @@ class WorkerOptions:
     lease_seconds: float = LEASE_SECONDS
     poll_seconds: float = POLL_SECONDS
     processes: int = 1
+    trial_timeout: float | None = None
 
     def words(self, keys: Sequence[StudyKey], limit: int | None = None) -> tuple[str, ...]:
         """Of ``python -m sweeps.worker``."""
         words = ["--studies", *(key.name for key in keys), "--run", self.run, "--device", self.device]
         words += ["--lease", str(self.lease_seconds), "--poll", str(self.poll_seconds)]
         words += ["--processes", str(self.processes)]
+        words += [] if self.trial_timeout is None else ["--trial-timeout", str(self.trial_timeout)]
         return tuple(words if limit is None else [*words, "--limit", str(limit)])
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -152,6 +153,18 @@ def test_a_range_without_an_end_cannot_be_counted(sweep, write_experiment):
     with pytest.raises(ConfigError, match=r"lr\.yaml: axes: has a range without an end. Fix: give --trials"):
         sweep("plan", "lr", "--sampler", "random", "--scale", "smoke")
     assert "5" in sweep("plan", "lr", "--sampler", "random", "--trials", "5", "--scale", "smoke").output
+
+
+@pytest.mark.parametrize(("command", "module"), [("run", "sweeps.cli"), ("work", "sweeps.commands.work")])
+def test_the_time_limit_of_a_trial_is_an_option_of_run_and_work(sweep, outputs, monkeypatch, command, module):
+    told = []
+    monkeypatch.setattr("sweeps.cli.refuse_missing_data", lambda *_: None)
+    fake = SimpleNamespace(run=lambda: 0)
+    monkeypatch.setattr(f"{module}.Sweep", lambda _, __, options, ___: told.append(options.trial_timeout) or fake)
+    scale = ["--scale", "smoke"] if command == "run" else []
+    for words in ([], ["--trial-timeout", "90"]):
+        assert sweep(command, "nk", *scale, *words).exit_code == 0
+    assert told == [None, 90]
 
 
 def test_status_shows_states_running_trials_and_failures_without_any_file(sweep, outputs, tmp_path):
