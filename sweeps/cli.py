@@ -18,10 +18,14 @@ from sweeps.commands.options import (
     Experiments,
     Gpus,
     Out,
+    Sampler,
     ScaleOption,
     Storage,
+    Trials,
+    TrialTimeout,
     Workers,
     gpu_names,
+    studies_of,
 )
 from sweeps.commands.plan import plan
 from sweeps.commands.rerun import rerun
@@ -30,14 +34,11 @@ from sweeps.commands.status import status
 from sweeps.commands.steer import resume, retry, stop
 from sweeps.commands.work import work
 from sweeps.data_guard import refuse_changed_data, refuse_missing_data
-from sweeps.definition import Study
 from sweeps.enrolment import Change, enrol
-from sweeps.experiment import find_experiments, load_experiment, study_at
 from sweeps.ledger import Ledger
 from sweeps.placement.ray import RaySettings
 from sweeps.placement.slurm import SlurmSettings
 from sweeps.runner import Sweep, SweepOptions
-from sweeps.space import SamplerName, Search
 from sweeps.tracking.commands import sync
 from sweeps.tracking.environment import Mode
 from syncvis.errors import ConfigError
@@ -59,8 +60,8 @@ def run(
     wandb: Annotated[Mode, typer.Option(help="W&B mirror.")] = "offline",
     artifacts: Annotated[bool, typer.Option("--artifacts", help="Give W&B the weights, too.")] = False,
     device: Device = "cpu",
-    sampler: Annotated[SamplerName | None, typer.Option(help="Choose cells by it; default: the experiment's.")] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Cells that a sampler may choose.")] = None,
+    sampler: Sampler = None,
+    trials: Trials = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try given up cells again.")] = False,
     extend: Annotated[bool, typer.Option("--extend", help="The experiment has grown: add its new cells.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="The experiment is another now; keep results.")] = False,
@@ -73,6 +74,7 @@ def run(
     ] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(min=0, help="Of a Ray task; may be a part of one.")] = None,
     processes_per_trial: Annotated[int, typer.Option(min=1, help="That train one trial together, one per GPU.")] = 1,
+    trial_timeout: TrialTimeout = None,
 ) -> None:
     """Run what is left. The same command again continues it.
 
@@ -89,13 +91,12 @@ def run(
         artifacts=artifacts,
         placement=placed,
         processes=processes_per_trial,
+        trial_timeout=trial_timeout,
     )
     ledger = Ledger(options.ledger, PATIENCE_SECONDS)
     change: Change = "replace" if replace else "extend" if extend else "none"
-    keys = []
-    for path in find_experiments(experiments or []):
-        study = searched(study_at(load_experiment(path, scale), scale), sampler, trials)
-        keys.append(enrol(ledger, study, _run_root(out, storage), change))
+    studies = studies_of(experiments, scale, sampler, trials)
+    keys = [enrol(ledger, study, _run_root(out, storage), change) for study in studies]
     refuse_changed_data(ledger.view, keys)
     if placed is None:
         refuse_missing_data(ledger.view, keys)
@@ -106,17 +107,6 @@ def run(
 
 for command in (work, status, dashboard, sync, stop, resume, retry, log, show, rerun, export, gc):
     app.command()(command)
-
-
-def searched(study: Study, sampler: SamplerName | None, trials: int | None) -> Study:
-    """The study with another sampler or number of trials; one that had none is searched from now on."""
-    if sampler is None and trials is None:
-        return study
-    if sampler == "grid" and trials is None:
-        return study.model_copy(update={"search": None})
-    known = study.search or Search(trials=trials or sum(1 for _ in study.points()) * len(study.seeds))
-    wanted = {"sampler": sampler or known.sampler, "trials": trials or known.trials}
-    return study.model_copy(update={"search": known.model_copy(update=wanted)})
 
 
 def _run_root(out: Path, storage: str | None) -> Path:

@@ -81,7 +81,7 @@ def kind_of(config: Mapping[str, Any]) -> str:
 def spent(view: View, keys: Keys = None) -> dict[str, tuple[int, float]]:
     """Outcome -> number of attempts and their seconds; "running" is what the open ones have taken so far.
 
-    An attempt that was handed out and never begun counts as nothing.
+    One without an end whose cell went on, as earlier versions left them, counts as nothing.
     """
     outcome = sa.func.coalesce(attempts.c.outcome, "running").label("kind")
     now, _ = view.clocks()

@@ -1,8 +1,7 @@
-"""Whether the cells of a study saw the same data: numbers from different files must not stand in one table."""
+"""Whether the cells of a study saw the same files, data and initial weights: no table mixes different ones."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,10 +12,11 @@ import sqlalchemy as sa
 
 from sweeps.database import cells, results
 from sweeps.view import Keys, View, among
-from syncvis.errors import DataError
+from syncvis.errors import DataError, StorageError
+from syncvis.files import fingerprint
 
 CHEAP_BYTES = 2**28
-"""Annotation files up to this size are read to compare them: a fraction of a second."""
+"""Files up to this size are read to compare them: a fraction of a second."""
 
 
 def changed_data(view: View, keys: Keys = None) -> list[str]:
@@ -26,9 +26,11 @@ def changed_data(view: View, keys: Keys = None) -> list[str]:
     Files that are not here, or very large, are only compared among the cells.
     """
     seen: dict[Path, Counter[str]] = {}
-    for data, fingerprint, number in _seen(view, keys):
-        for path, part in _files(data, fingerprint):
+    for data, joined, number in _seen(view, keys, "data", "data_fingerprint"):
+        for path, part in _files(data, joined):
             seen.setdefault(path, Counter())[part] += number
+    for train, part, number in _seen(view, keys, "train", "init_fingerprint"):
+        seen.setdefault(Path(train["init"]), Counter())[part] += number
     return [line for path, counts in seen.items() if (line := _difference(path, counts))]
 
 
@@ -52,13 +54,10 @@ def refuse_changed_data(view: View, keys: Keys = None) -> None:
 
 
 def file_fingerprint(path: Path) -> str | None:
-    """As :class:`syncvis.data.jsonfile.JsonFile` has it; None if that cannot be told quickly."""
+    """:func:`syncvis.files.fingerprint`; None if that cannot be told quickly."""
     try:
-        if not path.is_file() or path.stat().st_size > CHEAP_BYTES:
-            return None
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-    except OSError:
+        return fingerprint(path) if path.is_file() and path.stat().st_size <= CHEAP_BYTES else None
+    except (OSError, StorageError):
         return None
 
 
@@ -68,14 +67,14 @@ def data_fingerprint(data: Mapping[str, Any]) -> str | None:
     return None if None in parts else "-".join(map(str, parts))
 
 
-def _seen(view: View, keys: Keys) -> Iterator[tuple[dict[str, Any], str, int]]:
-    """Data section, fingerprint, and how many done cells had both."""
-    data, fingerprint = view.json_at(cells.c.config, "data"), view.json_at(results.c.result, "data_fingerprint")
-    pairs = sa.select(data.label("data"), fingerprint.label("seen"), sa.func.count().label("number"))
+def _seen(view: View, keys: Keys, section: str, name: str) -> Iterator[tuple[dict[str, Any], str, int]]:
+    """Section of the config, fingerprint of that name in the result, and how many done cells had both."""
+    given, seen = view.json_at(cells.c.config, section), view.json_at(results.c.result, name)
+    pairs = sa.select(given.label("given"), seen.label("seen"), sa.func.count().label("number"))
     query = pairs.join_from(cells, results).where(among(keys)).group_by(sa.text("1"), sa.text("2"))
     for row in view.read(query):
         if row["seen"]:
-            yield json.loads(row["data"]), row["seen"], row["number"]
+            yield json.loads(row["given"]), row["seen"], row["number"]
 
 
 def _paths(data: Mapping[str, Any]) -> list[Path]:
@@ -84,8 +83,8 @@ def _paths(data: Mapping[str, Any]) -> list[Path]:
     return [root / data["train"], root / data["valid"], *(Path(m["root"]) / m["train"] for m in data.get("mix") or ())]
 
 
-def _files(data: Mapping[str, Any], fingerprint: str) -> list[tuple[Path, str]]:
-    paths, parts = _paths(data), fingerprint.split("-")
+def _files(data: Mapping[str, Any], joined: str) -> list[tuple[Path, str]]:
+    paths, parts = _paths(data), joined.split("-")
     return list(zip(paths, parts, strict=True)) if len(paths) == len(parts) else []
 
 

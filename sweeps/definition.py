@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from sweeps.space import Dimension, Label, Labels, Search, describe
+from sweeps.space import Dimension, Label, Labels, SamplerName, Search, describe
 from syncvis.config import Natural, RunConfig, Section, resolve, set_dotted, validation_error
 from syncvis.errors import ConfigError, StorageError
 
@@ -112,6 +112,25 @@ class Study(Section):
                 key, problem = f"axes.{axis.name}.range", "a range has no grid"
                 fix = "list 'values', or choose cells with a `search:` section (sampler: tpe or random)"
                 raise ConfigError(problem, file=self.source, key=key, fix=fix)
+
+    def searched(self, sampler: SamplerName | None, trials: int | None) -> Study:
+        """With another sampler or number of cells; one that had no search is searched from now on.
+
+        Raises:
+            ConfigError: It has no search and a range without an end, so that nothing tells how many cells to choose.
+        """
+        if sampler is None and trials is None:
+            return self
+        if sampler == "grid" and trials is None:
+            return self.model_copy(update={"search": None})
+        known = self.search or Search(trials=trials or self._size())
+        wanted = {"sampler": sampler or known.sampler, "trials": trials or known.trials}
+        return self.model_copy(update={"search": known.model_copy(update=wanted)})
+
+    def _size(self) -> int:
+        if not self.finite:
+            raise ConfigError("has a range without an end", file=self.source, key="axes", fix="give --trials")
+        return sum(1 for _ in self.points()) * len(self.seeds)
 
     def _changes(self, point: Labels) -> Iterator[tuple[str, Any]]:
         problem = self._problem(point)

@@ -37,20 +37,29 @@ class Fenced(Exception):
 
 
 @dataclass(frozen=True)
-class Claim:
+class Attempt:
+    """One of the times that a cell was handed out.
+
+    Attributes:
+        attempt: the fencing token.
+    """
+
+    cell_hash: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Claim(Attempt):
     """The right to run one cell, valid while its lease is renewed.
 
     Attributes:
         number: the trial number.
         config: canonical JSON of the run config.
-        attempt: the fencing token.
     """
 
-    cell_hash: str
     number: int
     config: str
     run_dir: Path
-    attempt: int
     lease_seconds: float
 
 
@@ -117,23 +126,25 @@ class Ledger:
     def claim(self, worker: str, lease_seconds: float, keys: Keys = None) -> Claim | None:
         """Take the planned cell with the lowest number, or None; cells of dead workers are freed before that.
 
-        What this worker claimed before without hearing of it (the answer was lost) is freed, too.
+        What this worker claimed before without hearing of it (the answer was lost) is given back, too.
         """
 
         def work(connection: sa.Connection) -> Claim | None:
-            unheard = cells.c.state == "running", cells.c.worker == worker
-            connection.execute(cells.update().where(*unheard).values(state="planned", **_FREE))
+            now = self._database.now(connection)
+            held = sa.select(cells.c.cell_hash, cells.c.attempt)
+            for unheard in connection.execute(held.where(cells.c.state == "running", cells.c.worker == worker)).all():
+                _end(connection, Attempt(*unheard), "released", now, state="planned")
             row = connection.execute(_first_planned(keys)).mappings().first()
             if row is None:
                 return None
-            now, attempt = self._database.now(connection), row["attempt"] + 1
+            attempt = row["attempt"] + 1
             lease = {"worker": worker, "lease_until": self._database.lease_clock(connection) + lease_seconds}
             taken = {"state": "running", "attempt": attempt, "started": now, "finished": None, **lease}
             connection.execute(_cell(row["cell_hash"]).values(**taken))
             begun = {"cell_hash": row["cell_hash"], "attempt": attempt, "worker": worker, "started": now}
             connection.execute(attempts.insert().values(**begun))
             run_dir = Path(row["run_dir"])
-            return Claim(row["cell_hash"], row["number"], row["config"], run_dir, attempt, lease_seconds)
+            return Claim(row["cell_hash"], attempt, row["number"], row["config"], run_dir, lease_seconds)
 
         self.reap()
         claim = self._database.run(work)
@@ -238,9 +249,9 @@ class Ledger:
             lenient = self._database.has_just_started(connection)
             for row in connection.execute(_running()).mappings().all():
                 if (row["lease_until"] < clock and not lenient) or died_here(row["worker"]):
-                    claim = Claim(row["cell_hash"], row["number"], "", Path(), row["attempt"], 0)
+                    lost = Attempt(row["cell_hash"], row["attempt"])
                     reason = f"process {row['worker']} died or hung"
-                    self._count(connection, claim, cells.c.losses, MAX_LOSSES, reason)
+                    self._count(connection, lost, cells.c.losses, MAX_LOSSES, reason)
                     if row["worker"] != row["claimed_by"]:  # a trial has begun, and it is not the worker
                         overdue.append(row["worker"])
             failpoint("in_reaper")
@@ -249,10 +260,10 @@ class Ledger:
         for worker in self._database.run(work):
             kill_here(worker)
 
-    def _count(self, connection: sa.Connection, claim: Claim, column: sa.Column[int], limit: int, error: str) -> None:
+    def _count(self, connection: sa.Connection, lost: Attempt, column: sa.Column[int], limit: int, error: str) -> None:
         """Plan the cell again, or give it up at the limit."""
-        now, count = self._database.now(connection), connection.scalar(sa.select(column).where(_is_ours(claim))) or 0
-        _end(connection, claim, "died", now, **{column.name: count + 1}, **_failed(count + 1 >= limit, error, now))
+        now, count = self._database.now(connection), connection.scalar(sa.select(column).where(_is_ours(lost))) or 0
+        _end(connection, lost, "died", now, **{column.name: count + 1}, **_failed(count + 1 >= limit, error, now))
 
 
 def _failed(final: bool, error: str, now: float) -> Row:
@@ -260,11 +271,11 @@ def _failed(final: bool, error: str, now: float) -> Row:
     return {**state, "error": error}
 
 
-def _end(connection: sa.Connection, claim: Claim, outcome: Outcome, now: float, **changes: Any) -> bool:
+def _end(connection: sa.Connection, ours: Attempt, outcome: Outcome, now: float, **changes: Any) -> bool:
     """Close this attempt and free the cell with these changes; False, and nothing done, if it is no longer ours."""
-    if connection.execute(_owned(claim).values(**changes, **_FREE)).rowcount != 1:
+    if connection.execute(_owned(ours).values(**changes, **_FREE)).rowcount != 1:
         return False
-    this = sa.and_(attempts.c.cell_hash == claim.cell_hash, attempts.c.attempt == claim.attempt)
+    this = sa.and_(attempts.c.cell_hash == ours.cell_hash, attempts.c.attempt == ours.attempt)
     closed = attempts.update().where(this).values(ended=now, outcome=outcome, error=changes.get("error"))
     connection.execute(closed)
     return True
@@ -274,18 +285,18 @@ def _cell(cell_hash: str) -> sa.Update:
     return cells.update().where(cells.c.cell_hash == cell_hash)
 
 
-def _is_ours(claim: Claim) -> sa.ColumnElement[bool]:
-    attempt = sa.and_(cells.c.cell_hash == claim.cell_hash, cells.c.attempt == claim.attempt)
+def _is_ours(ours: Attempt) -> sa.ColumnElement[bool]:
+    attempt = sa.and_(cells.c.cell_hash == ours.cell_hash, cells.c.attempt == ours.attempt)
     return sa.and_(attempt, cells.c.state == "running")
 
 
-def _owned(claim: Claim) -> sa.Update:
-    return cells.update().where(_is_ours(claim))
+def _owned(ours: Attempt) -> sa.Update:
+    return cells.update().where(_is_ours(ours))
 
 
-def _is_still_ours(connection: sa.Connection, claim: Claim) -> bool:
+def _is_still_ours(connection: sa.Connection, ours: Attempt) -> bool:
     """And stays so until the end of this transaction."""
-    query = sa.select(cells.c.number).where(_is_ours(claim)).with_for_update(read=True)
+    query = sa.select(cells.c.number).where(_is_ours(ours)).with_for_update(read=True)
     return connection.scalar(query) is not None
 
 

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from sweeps.cost import durations
 from sweeps.database import Row, State, cells, members
 from sweeps.progress import names_of
-from sweeps.trial import LEASE_SECONDS
 from sweeps.view import OPEN, Keys, StudyKey, View, among
 
 MAX_RUNNING = 100
@@ -30,7 +29,7 @@ class Running:
     Attributes:
         step, steps: the last one that is logged, and how many there are.
         ap: of the last evaluation, percent.
-        silent: seconds since its last beat, if its lease is as long as usual.
+        lease_left: seconds until another worker may take it over; every beat makes it as long as the lease again.
     """
 
     number: int
@@ -40,7 +39,7 @@ class Running:
     ap: float | None
     attempt: int
     worker: str
-    silent: float
+    lease_left: float
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def _running_one(view: View, row: Row, name: str, clock: float) -> Running:
         ap=ap,
         attempt=row["attempt"],
         worker=row["worker"] or "",
-        silent=max(clock - (row["lease_until"] - LEASE_SECONDS), 0.0),
+        lease_left=max(row["lease_until"] - clock, 0.0),
     )
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from sweeps.database import Row, State
 from sweeps.experiment import describe
+from sweeps.printing import plain, say
 from sweeps.view import ENDED, OPEN, Keys, View
 
 Counts = Mapping[State, int]
@@ -96,8 +97,7 @@ class PlainProgress:
         first = look.number_ended - len(look.ended) + 1
         for number, row in enumerate(look.ended, first):
             outcome = _outcome(row, look.results.get(row["cell_hash"]))
-            line = f"[{number}/{look.total}] {look.names[row['cell_hash']]}: {outcome}"
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(self._console, f"[{number}/{look.total}] {look.names[row['cell_hash']]}: {outcome}")
 
 
 class LiveProgress:
@@ -110,7 +110,7 @@ class LiveProgress:
         table = Table.grid(padding=(0, 2))
         for row in look.running:
             step, ap = look.latest[row["cell_hash"]]
-            table.add_row(look.names[row["cell_hash"]], f"step {step}", "" if ap is None else f"AP {ap:.1f}")
+            table.add_row(plain(look.names[row["cell_hash"]]), f"step {step}", "" if ap is None else f"AP {ap:.1f}")
         words = [f"{look.number_ended}/{look.total} cells ended", f"{look.counts['running']} running"]
         words += [f"{look.counts[state]} {label}" for state, label in _RARE.items() if look.counts[state]]
         summary = Table.grid(padding=(0, 2))

@@ -17,7 +17,7 @@ from sweeps.trial import load_run
 from sweeps.view import View
 from syncvis.config import RunConfig, validation_error
 from syncvis.errors import ConfigError, Interrupted
-from syncvis.files import finite, not_written
+from syncvis.files import fingerprint, finite, not_written
 
 COMPARED = ("metrics", "per_category", "per_video", "per_video_tracking", "history", "parameters", "steps")
 """What of a result must come out again; durations, memory and origin need not."""
@@ -57,7 +57,11 @@ def load_record(view: View, row: Row) -> Record:
 
 
 def changes_of_place(record: Record, device: str) -> Iterator[str]:
-    """What is not now as it was when the trial ran: source, versions, hardware, threads, data."""
+    """What is not now as it was when the trial ran: source, versions, hardware, threads, data, initial weights.
+
+    Raises:
+        StorageError: The file of initial weights cannot be read.
+    """
     import torch
 
     from syncvis.training.provenance import provenance
@@ -73,6 +77,10 @@ def changes_of_place(record: Record, device: str) -> Iterator[str]:
     data = data_fingerprint(record.config.model_dump(mode="json")["data"])
     if data is not None:
         yield from _change("data fingerprint", result.get("data_fingerprint"), data)
+    init = record.config.train.init
+    if init is not None:
+        start = fingerprint(Path(init))
+        yield from _change(f"fingerprint of train.init ({init})", result.get("init_fingerprint"), start)
 
 
 def new_folder(parent: Path, number: int) -> Path:

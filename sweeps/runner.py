@@ -20,6 +20,7 @@ from sweeps.placement.local import Pool
 from sweeps.placement.orders import WorkerOptions
 from sweeps.placement.ray import RaySettings, RayTasks
 from sweeps.placement.slurm import SlurmJobs, SlurmSettings
+from sweeps.printing import say
 from sweeps.progress import Watcher, names_of, progress_of
 from sweeps.tracking.environment import LOG, Mode
 from sweeps.tracking.notes import number_waiting
@@ -48,6 +49,7 @@ class SweepOptions:
         processes: how many train one trial together, each on a GPU of its own where there are any.
         run: "module:function" that trains a cell.
         artifacts: give W&B a reference to the weights of every done cell.
+        trial_timeout: seconds that one try of a trial may take; one that takes longer has failed. None for no end.
         wandb_seconds: how long the W&B mirror may take to catch up at the end.
     """
 
@@ -64,6 +66,7 @@ class SweepOptions:
     artifacts: bool = False
     placement: SlurmSettings | RaySettings | None = None
     processes: int = 1
+    trial_timeout: float | None = None
 
     @property
     def ledger(self) -> str:
@@ -142,7 +145,7 @@ class Sweep:
 
     def _place_workers(self) -> Placement:
         options, ledger, keys = self._options, self._ledger, self._keys
-        times = options.lease, options.poll, options.processes
+        times = options.lease, options.poll, options.processes, options.trial_timeout
         orders = WorkerOptions(
             options.ledger, options.out / "logs", options.run, options.device, options.gpu_groups, *times
         )
@@ -202,31 +205,28 @@ class Sweep:
 
     def _report(self) -> int:
         """Print what was done, what was given up and why, and where everything is."""
-        options, counts = self._options, self._view.counts(self._keys)
+        options, counts, console = self._options, self._view.counts(self._keys), self._console
         given_up = self._view.cells(self._keys, ["gave_up"])
         names = names_of(self._view, given_up)
         pruned = f", {counts['pruned']} pruned" if counts["pruned"] else ""
         failed = f", {len(given_up)} given up:" if given_up else ""
-        self._print(f"{counts['done']} of {sum(counts.values())} cells done{pruned}{failed}")
+        say(console, f"{counts['done']} of {sum(counts.values())} cells done{pruned}{failed}")
         for row in given_up:
-            self._print(f"  trial {row['number']}, {names[row['cell_hash']]}: {row['error']} ({log_of(row)})")
-        self._print(f"ledger  {self._view.place}")
-        self._print(f"runs    {options.out / 'runs'}")
+            say(console, f"  trial {row['number']}, {names[row['cell_hash']]}: {row['error']} ({log_of(row)})")
+        say(console, f"ledger  {self._view.place}")
+        say(console, f"runs    {options.out / 'runs'}")
         studies = ", ".join(key.name for key in self._keys)
-        self._print(f"Optuna  {studies}: syncvis sweep dashboard")
+        say(console, f"Optuna  {studies}: syncvis sweep dashboard")
         if options.wandb != "disabled":
-            self._print(f"W&B     {options.wandb_folder}" + (": syncvis sweep sync" * (options.wandb == "offline")))
+            say(console, f"W&B     {options.wandb_folder}" + (": syncvis sweep sync" * (options.wandb == "offline")))
         if given_up:
-            self._print("try the given up cells again with --retry")
+            say(console, "try the given up cells again with --retry")
         return GAVE_UP_CODE if given_up else 0
-
-    def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _say_once(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
-            self._print(text)
+            say(self._console, text)
 
 
 @contextmanager

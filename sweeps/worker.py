@@ -47,6 +47,7 @@ class Worker:
         keys: The studies whose cells it may take; None for all.
         grow: Asked when nothing is planned: add a cell to a study that is searched; whether it did.
         limit: End after so many cells, or as soon as none is planned; None works until nothing is left.
+        trial_timeout: Seconds that a trial's process may take; one that takes longer has failed. None for no end.
         processes: How many train one trial together.
     """
 
@@ -61,6 +62,7 @@ class Worker:
     poll_seconds: float = POLL_SECONDS
     limit: int | None = None
     processes: int = 1
+    trial_timeout: float | None = None
 
     def work(self) -> None:
         """Run cells until none is left; waits for cells that others run, in case their process dies.
@@ -88,21 +90,25 @@ class Worker:
     def _have_run(self, claim: Claim) -> None:
         process = _start(Order(self.place, claim, self.run, self.device), self.processes)
         try:
-            self._watch(process, claim)
+            in_time = self._watch(process, claim)
         finally:
             process.kill()
             process.join()
-        if process.exitcode not in (0, Interrupted.exit_code, UNKNOWN_CODE):
+        if not in_time:
+            self.ledger.fail(claim, f"it took longer than {self.trial_timeout:g} s, its time limit (--trial-timeout)")
+        elif process.exitcode not in (0, Interrupted.exit_code, UNKNOWN_CODE):
             self.ledger.died(claim, trial.cause_of_death(process.exitcode or 0))
 
-    def _watch(self, process: ForkServerProcess, claim: Claim) -> None:
-        """Return when the trial's process has ended, or should have long ago, as its cell has."""
-        asked, over_since = False, None
+    def _watch(self, process: ForkServerProcess, claim: Claim) -> bool:
+        """Return when the trial's process has ended, or should have long ago; False if that is its time limit."""
+        asked, over_since, started = False, None, time.monotonic()
         owners = [key for key, _ in self.ledger.view.memberships(claim.cell_hash)]
         while process.is_alive():
             process.join(self.poll_seconds)
             if not process.is_alive():
-                return
+                break
+            if self.trial_timeout is not None and time.monotonic() - started > self.trial_timeout:
+                return False
             if not asked and (self._should_end() or self.ledger.view.is_stopping(owners)):
                 process.terminate()
                 asked = True
@@ -111,7 +117,8 @@ class Worker:
                 continue
             over_since = over_since or time.monotonic()
             if time.monotonic() - over_since > self.lease_seconds:
-                return
+                break
+        return True
 
 
 def grow(ledger: Ledger, keys: Keys) -> bool:
@@ -143,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--poll", type=float, default=POLL_SECONDS, help="seconds between two looks")
     parser.add_argument("--limit", type=int, help="end after so many cells, or as soon as none is planned")
     parser.add_argument("--processes", type=int, default=1, help="how many train one trial together")
+    parser.add_argument("--trial-timeout", type=float, help="seconds after which a trial has failed; default: none")
     parser.add_argument("--parent", type=int, help="stop once this process id is no longer the parent")
     options = parser.parse_args(arguments)
     asked = stop_signal()
@@ -166,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             poll_seconds=options.poll,
             limit=options.limit,
             processes=options.processes,
+            trial_timeout=options.trial_timeout,
         ).work()
     except WorkbenchError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

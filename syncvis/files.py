@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import math
 import os
 import re
@@ -73,6 +74,21 @@ def not_written(path: Path, error: OSError) -> StorageError:
     problem = "the disk is full" if full else error.strerror or type(error).__name__
     fix = "free disk space and run the same command again" if full else "choose another place or mend its rights"
     return StorageError(f"cannot be written ({problem})", file=path, fix=fix)
+
+
+def fingerprint(path: Path) -> str:
+    """Identity of a file's content, 16 hex digits: the beginning of its SHA-256.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise StorageError(
+            f"cannot be read ({error.strerror})", file=path, fix="put it back or mend its rights"
+        ) from None
 
 
 def require_writable(folder: Path) -> None:

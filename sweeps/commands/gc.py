@@ -10,9 +10,10 @@ import typer
 from rich.console import Console
 from rich.filesize import decimal
 
-from sweeps.commands.options import OUT, PATIENCE_SECONDS, Out, Storage, open_ledger, say
+from sweeps.commands.options import OUT, PATIENCE_SECONDS, Out, Storage, open_ledger
 from sweeps.ledger import Ledger
 from sweeps.litter import Litter, find_litter, find_orphans
+from sweeps.printing import say
 from sweeps.view import View
 from syncvis.errors import StorageError
 

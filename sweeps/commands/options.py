@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from sweeps.database import Row
-from sweeps.experiment import Scale
+from sweeps.definition import Study
+from sweeps.experiment import Scale, find_experiments, load_experiment, study_at
 from sweeps.ledger import Ledger
+from sweeps.space import SamplerName
 from sweeps.view import Keys, StudyKey, View
 from sweeps.worker import STORAGE_VARIABLE
 from syncvis.errors import ConfigError, StorageError
@@ -30,6 +30,8 @@ Studies = Annotated[
 ]
 Trial = Annotated[int, typer.Argument(metavar="TRIAL", help="Number of a trial, as `status` shows it.")]
 ScaleOption = Annotated[Scale, typer.Option(help="Size of data, model and training.")]
+Sampler = Annotated[SamplerName | None, typer.Option(help="Choose cells by it; default: the experiment's.")]
+Trials = Annotated[int | None, typer.Option(min=1, help="Cells that a sampler may choose.")]
 OnlyScale = Annotated[Scale | None, typer.Option("--scale", help="Only studies of this scale.")]
 Out = Annotated[Path, typer.Option(help="Output folder.")]
 Storage = Annotated[
@@ -43,10 +45,23 @@ Storage = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per GPU or core.")]
 Gpus = Annotated[str | None, typer.Option(help="GPUs to share out: 0,1,2.")]
+TrialTimeout = Annotated[
+    float | None, typer.Option(min=1, metavar="SECONDS", help="A try of a trial that takes longer has failed.")
+]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 OUT = Path("outputs")
-_STEERING = dict.fromkeys(code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n")
-"""Characters that a terminal obeys."""
+
+
+def studies_of(
+    names: Sequence[str] | None, scale: Scale, sampler: SamplerName | None, trials: int | None
+) -> list[Study]:
+    """The studies that experiments, ``--sampler`` and ``--trials`` mean.
+
+    Raises:
+        ConfigError: There is no such experiment, or it is wrong.
+    """
+    files = find_experiments(names or [])
+    return [study_at(load_experiment(file, scale), scale).searched(sampler, trials) for file in files]
 
 
 def find_ledger(out: Path, storage: str | None) -> Ledger | None:
@@ -120,13 +135,3 @@ def host_and_process(worker: str | None) -> str:
     """``host:pid`` of a worker's name."""
     parts = (worker or "").rsplit(":", 3)
     return f"{parts[0]}:{parts[2]}" if len(parts) == 4 else worker or "-"
-
-
-def plain(text: object) -> Text:
-    """Text for a table as it is: no markup, nothing that steers a terminal."""
-    return Text(str(text).translate(_STEERING))
-
-
-def say(console: Console, text: object) -> None:
-    """Print lines as they are."""
-    console.print(plain(text), highlight=False, soft_wrap=True)

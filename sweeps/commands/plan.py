@@ -10,11 +10,21 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
-from sweeps.commands.options import OUT, Experiments, Out, ScaleOption, Storage, find_ledger, plain, say
+from sweeps.commands.options import (
+    OUT,
+    Experiments,
+    Out,
+    Sampler,
+    ScaleOption,
+    Storage,
+    Trials,
+    find_ledger,
+    studies_of,
+)
 from sweeps.cost import Left, Rate, spent
 from sweeps.definition import Cell
-from sweeps.experiment import find_experiments, load_experiment, study_at
 from sweeps.forecast import Forecast, Plan, plan_of
+from sweeps.printing import plain, say
 from sweeps.runner import SweepOptions
 from sweeps.view import StudyKey, View
 
@@ -33,11 +43,13 @@ def plan(
     scale: ScaleOption = "small",
     workers: Workers = None,
     price: Price = None,
+    sampler: Sampler = None,
+    trials: Trials = None,
     out: Out = OUT,
     storage: Storage = None,
 ) -> None:
     """Show how many cells each experiment has, how many are left, and the hours; starts nothing."""
-    studies = [study_at(load_experiment(path, scale), scale) for path in find_experiments(experiments or [])]
+    studies = studies_of(experiments, scale, sampler, trials)
     ledger, console = find_ledger(out, storage), Console()
     view = ledger.view if ledger else None
     plans = [plan_of(study, view) for study in studies]

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sweeps.commands.options import OUT, Out, Storage, Trial, open_ledger, say, trial_of
+from sweeps.commands.options import OUT, Out, Storage, Trial, open_ledger, trial_of
+from sweeps.printing import say
 from sweeps.rerun import changes_of_place, differences, load_record, new_folder, train_again
 from sweeps.trial import RUN, check_run
 from sweeps.worker import ONE_THREAD

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sweeps.commands.options import OUT, Out, Storage, Trial, host_and_process, open_ledger, say, trial_of
+from sweeps.commands.options import OUT, Out, Storage, Trial, host_and_process, open_ledger, trial_of
 from sweeps.database import Row
 from sweeps.experiment import describe
+from sweeps.printing import say
 from sweeps.progress import format_seconds
 from sweeps.view import View
 from syncvis.files import finite

@@ -20,9 +20,9 @@ from sweeps.commands.options import (
     host_and_process,
     keys_of,
     open_ledger,
-    plain,
 )
 from sweeps.overview import MAX_RUNNING, Overview, Running, log_of, overview, stamp
+from sweeps.printing import plain
 from sweeps.progress import format_seconds
 from syncvis.errors import StorageError
 
@@ -92,7 +92,7 @@ def _states(found: Overview) -> Table:
 def _running(found: Overview) -> Table:
     more = found.total["running"] - len(found.running)
     caption = f"and {more} more (the first {MAX_RUNNING} are shown)" if more > 0 else None
-    table = Table("trial", "running", "step", "AP", "attempt", "worker", "last beat", caption=caption)
+    table = Table("trial", "running", "step", "AP", "attempt", "worker", "lease", caption=caption)
     for trial in found.running:
         table.add_row(*map(plain, _cells_of(trial)))
     return table
@@ -105,7 +105,7 @@ def _cells_of(trial: Running) -> Iterator[str]:
     yield "" if trial.ap is None else f"{trial.ap:.2f}"
     yield str(trial.attempt)
     yield host_and_process(trial.worker)
-    yield f"{trial.silent:.0f} s ago"
+    yield f"{trial.lease_left:.0f} s left"
 
 
 def _lines(found: Overview) -> Iterator[str]:

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sweeps.commands.options import OUT, OnlyScale, Out, Storage, Studies, keys_of, open_ledger, say, trial_of
+from sweeps.commands.options import OUT, OnlyScale, Out, Storage, Studies, keys_of, open_ledger, trial_of
 from sweeps.database import State
 from sweeps.ledger import Ledger
+from sweeps.printing import say
 from sweeps.view import Keys, View
 from syncvis.errors import ConfigError
 

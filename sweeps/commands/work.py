@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sweeps.commands.options import OUT, Device, Gpus, Out, Storage, Workers, gpu_names, keys_of, open_ledger
+from sweeps.commands.options import (
+    OUT,
+    Device,
+    Gpus,
+    Out,
+    Storage,
+    TrialTimeout,
+    Workers,
+    gpu_names,
+    keys_of,
+    open_ledger,
+)
 from sweeps.runner import Sweep, SweepOptions
 
 
@@ -18,6 +29,7 @@ def work(
     out: Out = OUT,
     storage: Storage = None,
     device: Device = "cpu",
+    trial_timeout: TrialTimeout = None,
 ) -> None:
     """Work on what others have planned, until nothing is left; needs no experiment file.
 
@@ -27,5 +39,5 @@ def work(
     Exit code 5: cells were given up; 75: interrupted.
     """
     ledger = open_ledger(out, storage)
-    options = SweepOptions(out, storage, workers, gpu_names(gpus), wandb="disabled", device=device)
+    options = SweepOptions(out, storage, workers, gpu_names(gpus), "disabled", device, trial_timeout=trial_timeout)
     raise typer.Exit(Sweep(ledger, keys_of(ledger.view, studies) or [], options, Console()).run())

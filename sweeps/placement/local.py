@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sweeps.placement.orders import Deaths, WorkerOptions
+from sweeps.placement.orders import Deaths, WorkerOptions, start_worker
 from sweeps.view import StudyKey
-from sweeps.worker import ONE_THREAD, STORAGE_VARIABLE
 
 
 class Pool:
@@ -53,16 +51,11 @@ class Pool:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def _start(self, slot: int) -> subprocess.Popen[bytes]:
+    def _start(self, slot: int) -> subprocess.Popen[str]:
         options = self._options
-        command = [sys.executable, "-m", "sweeps.worker", *options.words(self._keys), "--parent", str(os.getpid())]
-        environment = {**os.environ, **ONE_THREAD, STORAGE_VARIABLE: options.storage}
-        if options.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = options.gpus[slot % len(options.gpus)]
+        gpus = options.gpus[slot % len(options.gpus)] if options.gpus else None
         with self._log(slot).open("a") as log:
-            return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, process_group=0
-            )
+            return start_worker(options.words(self._keys), options.storage, log, gpus=gpus, own_group=True)
 
     def _log(self, slot: int) -> Path:
         return self._options.logs / f"worker-{slot}.log"

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from sweeps.trial import LEASE_SECONDS, RUN
 from sweeps.view import StudyKey
@@ -27,6 +28,7 @@ class WorkerOptions:
         storage: SQLite file or URL of the ledger; no word of a command, as it may hold a password.
         gpus: what each worker of this machine may use, as for CUDA_VISIBLE_DEVICES ("0" or "0,1"), shared out in turn.
         processes: how many train one trial together.
+        trial_timeout: seconds after which a trial has failed; None for no end.
     """
 
     storage: str
@@ -37,13 +39,45 @@ class WorkerOptions:
     lease_seconds: float = LEASE_SECONDS
     poll_seconds: float = POLL_SECONDS
     processes: int = 1
+    trial_timeout: float | None = None
 
     def words(self, keys: Sequence[StudyKey], limit: int | None = None) -> tuple[str, ...]:
-        """Of ``python -m sweeps.worker``; it ends when the process that starts it here does."""
+        """Of ``python -m sweeps.worker``."""
         words = ["--studies", *(key.name for key in keys), "--run", self.run, "--device", self.device]
         words += ["--lease", str(self.lease_seconds), "--poll", str(self.poll_seconds)]
         words += ["--processes", str(self.processes)]
+        words += [] if self.trial_timeout is None else ["--trial-timeout", str(self.trial_timeout)]
         return tuple(words if limit is None else [*words, "--limit", str(limit)])
+
+
+def start_worker(
+    words: Sequence[str],
+    storage: str,
+    output: IO[str] | int | None = None,
+    folder: Path | None = None,
+    gpus: str | None = None,
+    own_group: bool = False,
+) -> subprocess.Popen[str]:
+    """Start ``python -m sweeps.worker`` here, as a child that ends when this process does.
+
+    Args:
+        storage: handed on in the environment, see :class:`WorkerOptions`.
+        output: where it prints; None for where this process does.
+        folder: where it works; None for where this process does.
+        gpus: as for CUDA_VISIBLE_DEVICES; None for those of this process.
+        own_group: whether it gets a process group of its own, so that Ctrl-C does not reach it.
+    """
+    environment = {**os.environ, **ONE_THREAD, STORAGE_VARIABLE: storage}
+    return subprocess.Popen(
+        [sys.executable, "-m", "sweeps.worker", *words, "--parent", str(os.getpid())],
+        cwd=folder,
+        env=environment if gpus is None else environment | {"CUDA_VISIBLE_DEVICES": gpus},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=None if output is None else subprocess.STDOUT,
+        process_group=0 if own_group else None,
+        text=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -61,16 +95,8 @@ class RemoteWorker:
     storage: Path
 
     def start(self, output: int | None = None) -> subprocess.Popen[str]:
-        """Start it here, as a child that ends when this process does."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "sweeps.worker", *self.words, "--parent", str(os.getpid())],
-            cwd=self.folder,
-            env={**os.environ, **ONE_THREAD, STORAGE_VARIABLE: self.storage.read_text(encoding="utf-8")},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=None if output is None else subprocess.STDOUT,
-            text=True,
-        )
+        """See :func:`start_worker`."""
+        return start_worker(self.words, self.storage.read_text(encoding="utf-8"), output, self.folder)
 
 
 def remote_worker(options: WorkerOptions, keys: Sequence[StudyKey], folder: Path, limit: int | None) -> RemoteWorker:

@@ -17,7 +17,10 @@ from sweeps.tracking.public import Public
 from sweeps.tracking.wandb_file import steps_and_end
 
 FINISH_SECONDS = 2.0
-FACTS = ("commit", "dirty", "diff", "environment", "data_fingerprint", "parameters", "peak_memory_mb")
+FACTS = (
+    *("commit", "dirty", "diff", "environment", "data_fingerprint", "init_fingerprint"),
+    *("parameters", "peak_memory_mb"),
+)
 EXIT_CODES = {"done": 0, "pruned": 0, "gave_up": 1}
 
 

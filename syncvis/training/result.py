@@ -31,6 +31,7 @@ class RunResult:
         dirty: whether the tree differs from it.
         diff: SHA-256 of what differs, see :func:`syncvis.training.provenance.source_state`.
         command: words of the command line, without secrets and folders.
+        init_fingerprint: of the file ``train.init``, see :func:`syncvis.files.fingerprint`; None without one.
     """
 
     cell_hash: str
@@ -53,6 +54,7 @@ class RunResult:
     command: list[str] = field(default_factory=list)
     tracking: dict[str, float] = field(default_factory=dict)
     per_video_tracking: dict[str, dict[str, float]] = field(default_factory=dict)
+    init_fingerprint: str | None = None
     fresh_parameters: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
 

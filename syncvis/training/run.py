@@ -17,7 +17,7 @@ from syncvis.data.mixing import load_mix
 from syncvis.data.ytvis import VideoDataset
 from syncvis.distributed import gather, rank, world_size
 from syncvis.errors import ConfigError, DataError, StorageError
-from syncvis.files import require_space, require_writable, write_text
+from syncvis.files import fingerprint, require_space, require_writable, write_text
 from syncvis.methods import build
 from syncvis.methods.base import Method
 from syncvis.structures import ClipBatch
@@ -70,6 +70,7 @@ def _carry_out(
     reset_peak_memory(device)
     train_set, valid_set = load_splits(config)
     model, fresh = _model(config, out, runtime, len(train_set.categories))
+    start = fingerprint(Path(config.train.init)) if config.train.init else None
     mixed = load_mix(config.data, train_set.categories)
     clips = TrainClips(train_set, config.data, config.train.batch_size, config.seed, SIZE_DIVISOR, mixed)
     validation = Validation(model, valid_set, config, device, signalled)
@@ -101,6 +102,7 @@ def _carry_out(
         parameters=count_parameters(model),
         **origin,
         data_fingerprint="-".join(dataset.fingerprint for dataset in (train_set, valid_set, *mixed)),
+        init_fingerprint=start,
         fresh_parameters=fresh,
         config=config.model_dump(mode="json"),
     )

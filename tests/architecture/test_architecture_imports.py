@@ -99,8 +99,8 @@ def test_packages_keep_apart(path: Path) -> None:
 
 
 def test_only_workers_and_reruns_of_a_sweep_train() -> None:
-    users = {_module(p) for p in SOURCES if "sweeps" in p.parts and _within(_imports(p), "syncvis.training")}
-    assert users <= TRAINING
+    of_sweeps = [path for path in SOURCES if path.is_relative_to(ROOT / "sweeps")]
+    assert {_module(path) for path in of_sweeps if _within(_imports(path), "syncvis.training")} <= TRAINING
 
 
 def test_no_cycles() -> None:

@@ -84,6 +84,18 @@ def test_a_frozen_trial_is_ended_and_its_cell_run_by_another(place):
     assert [row["outcome"] for row in place.view.attempts()] == ["died", "done"]
 
 
+@pytest.mark.parametrize("place", [(2, 1)], indirect=True)
+def test_a_trial_that_hangs_is_ended_at_its_time_limit_and_given_up(place):
+    place.set("hang-1", "")
+    output = place.sweep(code=5, trial_timeout=1.5, workers=1)
+    states = {row["number"]: (row["state"], row["failures"]) for row in place.view.cells()}
+    assert states == {1: ("gave_up", 3), 2: ("done", 0)}
+    assert "it took longer than 1.5 s, its time limit (--trial-timeout)" in output
+    tries = place.view.attempts(number=1)
+    assert [row["outcome"] for row in tries] == ["failed"] * 3
+    assert all(1.5 <= row["ended"] - row["started"] < 30 for row in tries)
+
+
 @pytest.mark.parametrize("place", [(1, 1)], indirect=True)
 def test_a_frozen_worker_does_not_matter_to_its_trial(place):
     place.add()

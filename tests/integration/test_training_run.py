@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 import signal
@@ -226,7 +227,10 @@ def test_a_run_without_steps_evaluates(tiny_data: Path, tmp_path: Path) -> None:
 def test_starting_from_weights(config: RunConfig, whole: Path, tiny_data: Path, tmp_path: Path) -> None:
     init = str(whole / "model.safetensors")
     started = tiny_config({"train.init": init, "train.steps": 0}, tiny_data)
-    assert run(started, tmp_path / "run").fresh_parameters == []
+    result = run(started, tmp_path / "run")
+    assert result.fresh_parameters == []
+    assert result.init_fingerprint == hashlib.sha256(Path(init).read_bytes()).hexdigest()[:16]
+    assert json.loads((whole / "result.json").read_text())["init_fingerprint"] is None
     tensors = load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(x, tensors[name]) for name, x in load_file(init).items())
 

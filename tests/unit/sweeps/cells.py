@@ -29,7 +29,7 @@ def claim_of(ledger: Ledger, number: int) -> Claim:
     """Of a trial that runs."""
     row = ledger.view.cell(number)
     assert row is not None
-    return Claim(row["cell_hash"], number, row["config"], Path(row["run_dir"]), row["attempt"], 60)
+    return Claim(row["cell_hash"], row["attempt"], number, row["config"], Path(row["run_dir"]), 60)
 
 
 def finish(ledger: Ledger, **changes: Any) -> Claim:

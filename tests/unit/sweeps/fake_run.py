@@ -2,9 +2,10 @@
 
 What it does depends on the config only: AP is a function of Nk and the seed. Files in ``FAKE_FOLDER`` steer the rest:
 every start of a cell leaves a line in ``started``, ``seconds`` holds its duration, ``early`` makes it tell its AP after
-the first of its two steps, too, ``fail-<Nk>`` makes it fail, and ``kill-<Nk>`` (then removed) kills its process. A run
-that is stopped leaves the number of its ticks in ``checkpoint``; the next one of the cell leaves a line in ``resumed``
-and goes on from there. With ``stubborn`` it does not stop when it is asked to.
+the first of its two steps, too, ``fail-<Nk>`` makes it fail, ``kill-<Nk>`` (then removed) kills its process, and
+``hang-<Nk>`` lets it do nothing, and hear nothing, for half a minute. A run that is stopped leaves the number of its
+ticks in ``checkpoint``; the next one of the cell leaves a line in ``resumed`` and goes on from there. With ``stubborn``
+it does not stop when it is asked to.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from syncvis.config import RunConfig
 from syncvis.errors import DataError, Interrupted
 
 TICK_SECONDS = 0.01
+HANG_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def run(config: RunConfig, out: Path, runtime: Runtime) -> Result:
     if (folder / f"kill-{selected}").exists():
         (folder / f"kill-{selected}").unlink()
         os.kill(os.getpid(), signal.SIGKILL)
+    if (folder / f"hang-{selected}").exists():
+        time.sleep(HANG_SECONDS)
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     seconds = float((folder / "seconds").read_text()) if (folder / "seconds").exists() else 0.0

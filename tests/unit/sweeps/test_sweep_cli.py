@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -119,15 +120,71 @@ def test_plan_of_a_search_counts_what_it_will_still_choose(sweep, write_experime
     assert line[1:] == ["7", "7", "1", "0", "0", "6", "3.6e+03 (0)", "12.00"]
 
 
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        (("nk", "--sampler", "random", "--trials", "7"), "7"),
+        (("nk", "--trials", "3"), "3"),
+        (("nk", "--sampler", "tpe"), "4"),
+        (("find", "--trials", "5"), "5"),
+        (("find", "--sampler", "grid"), "2"),
+    ],
+)
+def test_plan_is_of_what_run_does_with_the_same_options(sweep, write_experiment, monkeypatch, words, size):
+    write_experiment("nk")
+    write_experiment("find", search={"sampler": "random", "trials": 9}, seeds=[0])
+
+    def planned():
+        lines = lines_of(sweep("plan", *words, "--scale", "smoke").output)
+        return next((line[1], line[6]) for line in lines if line[:1] == [f"{words[0]}-smoke"])
+
+    before = planned()
+    monkeypatch.setattr("sweeps.cli.refuse_missing_data", lambda *_: None)
+    monkeypatch.setattr("sweeps.cli.Sweep.run", lambda sweep: 0)
+    sweep("run", *words, "--scale", "smoke")
+    (stored,) = Ledger("outputs/ledger.db").view.studies().values()
+    search = stored.definition["search"]
+    assert (size, size) == before == planned()
+    assert str(search["trials"] if search else stored.size) == size
+
+
+def test_a_range_without_an_end_cannot_be_counted(sweep, write_experiment):
+    write_experiment("lr", axes={"lr": {"key": "train.lr", "range": {"low": 0.1, "high": 0.5}}})
+    with pytest.raises(ConfigError, match=r"lr\.yaml: axes: has a range without an end. Fix: give --trials"):
+        sweep("plan", "lr", "--sampler", "random", "--scale", "smoke")
+    assert "5" in sweep("plan", "lr", "--sampler", "random", "--trials", "5", "--scale", "smoke").output
+
+
+@pytest.mark.parametrize(("command", "module"), [("run", "sweeps.cli"), ("work", "sweeps.commands.work")])
+def test_the_time_limit_of_a_trial_is_an_option_of_run_and_work(sweep, outputs, monkeypatch, command, module):
+    told = []
+    monkeypatch.setattr("sweeps.cli.refuse_missing_data", lambda *_: None)
+    fake = SimpleNamespace(run=lambda: 0)
+    monkeypatch.setattr(f"{module}.Sweep", lambda _, __, options, ___: told.append(options.trial_timeout) or fake)
+    scale = ["--scale", "smoke"] if command == "run" else []
+    for words in ([], ["--trial-timeout", "90"]):
+        assert sweep(command, "nk", *scale, *words).exit_code == 0
+    assert told == [None, 90]
+
+
 def test_status_shows_states_running_trials_and_failures_without_any_file(sweep, outputs, tmp_path):
     (tmp_path / "experiments" / "nk.yaml").unlink()
     output = sweep("status", "experiments/nk.yaml").output
     lines = lines_of(output)
     assert ["nk-smoke", "1", "1", "1", "1", "1"] in lines
-    assert ["4", "nk: Nk=8, seed 0", "1/2", "12.50", "1", "host:1", "0 s ago"] in lines
+    (running,) = (line for line in lines if line[:1] == ["4"])
+    assert running[:-1] == ["4", "nk: Nk=8, seed 0", "1/2", "12.50", "1", "host:1"]
     failure = next(line for line in output.splitlines() if "loss is nan" in line)
     assert failure.startswith("trial 2, nk: Nk=4, seed 0, given up: loss is nan")
     assert failure.endswith("error.log)")
+
+
+@pytest.mark.parametrize("seconds", [60, 7200])
+def test_status_tells_what_is_left_of_a_lease_however_long_it_is(sweep, outputs, seconds):
+    take(outputs, seconds)
+    (running,) = (line for line in lines_of(sweep("status").output) if line[:1] == ["5"])
+    left = int(running[-1].removesuffix(" s left"))
+    assert seconds - 30 < left <= seconds
 
 
 def test_status_tells_speed_and_the_time_left(sweep, outputs):

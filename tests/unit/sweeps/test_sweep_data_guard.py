@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -87,6 +88,23 @@ def test_files_of_a_mix_are_compared_too(write_experiment, add, tmp_path):
     finish(ledger, data_fingerprint="t-v-a-b")
     finish(ledger, data_fingerprint="t-v-a-x")
     assert changed_data(ledger.view) == ["more/b.json: 1 done cells saw content b and 1 done cells saw content x"]
+
+
+def test_initial_weights_are_compared_like_data(write_experiment, add, tmp_path):
+    start = tmp_path / "start.safetensors"
+    base = {"data": {"root": "data"}, "train": {"steps": 2, "init": str(start)}}
+    (tmp_path / "experiments" / "base" / "smoke.yaml").write_text(json.dumps(base))
+    ledger = Ledger(tmp_path / "ledger.db")
+    add(ledger, plan_cells(load_experiment(write_experiment()), "smoke"))
+    start.write_bytes(b"weights")
+    seen = hashlib.sha256(b"weights").hexdigest()[:16]
+    for _ in range(2):
+        finish(ledger, init_fingerprint=seen)
+    finish(ledger, init_fingerprint=None)  # of a version that did not record it
+    assert changed_data(ledger.view, [NK]) == []
+    start.write_bytes(b"other weights")
+    now = hashlib.sha256(b"other weights").hexdigest()[:16]
+    assert changed_data(ledger.view, [NK]) == [f"{start}: 2 done cells saw content {seen}, it is {now} now"]
 
 
 def test_missing_files_of_cells_that_are_left_are_named_before_anything_starts(ledger, plan_values, add, tmp_path):

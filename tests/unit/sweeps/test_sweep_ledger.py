@@ -82,6 +82,9 @@ def test_a_claim_whose_answer_was_lost_is_given_again(ledger, plan_values, add):
     again = ledger.claim(worker(), 60)
     assert (again.number, again.attempt) == (unheard.number, unheard.attempt + 1)
     assert ledger.view.counts()["running"] == 1
+    first, second = ledger.view.attempts()
+    assert (first["outcome"], first["ended"]) == ("released", second["started"])
+    assert second["outcome"] is second["ended"] is None
 
 
 def test_an_added_plan_replaces_the_old_one_and_keeps_results(ledger, plan_values, add):

@@ -8,6 +8,7 @@ import pickle
 import signal
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import pytest
 
 from sweeps.ledger import Ledger
 from sweeps.placement import slurm
+from sweeps.placement.local import Pool
 from sweeps.placement.orders import MAX_IDLE_DEATHS, Deaths, WorkerOptions, remote_worker, require_server
 from sweeps.placement.ray import RaySettings
 from sweeps.placement.slurm import SlurmJobs, SlurmSettings, WorkerJob
@@ -291,6 +293,25 @@ def test_a_remote_worker_knows_the_place_of_a_relative_ledger(tmp_path: Path, mo
     assert worker.folder == tmp_path
     assert worker.words[:2] == ("--studies", "nk-smoke")
     assert worker.words[-4:] == ("--processes", "2", "--limit", "1")
+
+
+def test_workers_of_every_placement_are_told_the_same_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "python"
+    fake.write_text('#!/bin/sh\necho "$PWD|$CUDA_VISIBLE_DEVICES|$SYNCVIS_STORAGE|$OMP_NUM_THREADS|$*" >&2\n')
+    fake.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(fake))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.chdir(tmp_path)
+    options = WorkerOptions(SECRET, tmp_path / "logs", gpus=["0,1", "2,3"])
+    words = f"-m sweeps.worker {' '.join(options.words(KEYS))} --parent {os.getpid()}"
+    pool = Pool(options, 3, KEYS, lambda: 0)
+    while pool.alive():
+        time.sleep(0.01)
+    told = [(tmp_path / "logs" / f"worker-{slot}.log").read_text() for slot in range(3)]
+    assert told == [f"{tmp_path}|{gpus}|{SECRET}|1|{words}\n" for gpus in ("0,1", "2,3", "0,1")]
+    process = remote_worker(options, KEYS, tmp_path, None).start(subprocess.PIPE)
+    output, _ = process.communicate()
+    assert output == f"{tmp_path}|7|{SECRET}|1|{words}\n"
 
 
 def test_the_kind_of_a_death_is_kept(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import json
 import pytest
 from cells import alter
 
-from syncvis.errors import ConfigError, Interrupted
+from syncvis.errors import ConfigError, Interrupted, StorageError
+from syncvis.files import fingerprint
 
 
 @pytest.fixture
@@ -82,6 +83,22 @@ def test_what_is_not_as_it_was_is_warned_of_first(rerun):
     assert any(line.startswith("warning: python: 3 in the record, 3.") for line in warnings)
     assert any(line.startswith("warning: commit: c0ffee in the record") for line in warnings)
     assert any(line.startswith("warning: threads: None in the record, 1 now") for line in warnings)
+
+
+def test_other_initial_weights_under_the_name_of_the_record_are_warned_of(rerun, outputs, tmp_path):
+    alter(outputs, "UPDATE cells SET config = json_set(config, '$.train.init', 'start.safetensors')")
+    with pytest.raises(StorageError, match=r"start\.safetensors: cannot be read \(No such file"):
+        rerun()
+    assert not (tmp_path / "outputs" / "reruns").exists()
+    start = tmp_path / "start.safetensors"
+    start.write_bytes(b"first")
+    first = fingerprint(start)
+    alter(outputs, "UPDATE results SET result = json_set(result, '$.init_fingerprint', :it)", it=first)
+    assert "train.init" not in rerun().output
+    start.write_bytes(b"second")
+    now = fingerprint(start)
+    line = f"warning: fingerprint of train.init (start.safetensors): {first} in the record, {now} now"
+    assert line in rerun().output.splitlines()
 
 
 @pytest.mark.parametrize(("number", "state"), [(2, "given up"), (3, "pruned"), (4, "running"), (5, "planned")])
