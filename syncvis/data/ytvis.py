@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from syncvis.data.entries import (
     read_size,
     reference,
 )
-from syncvis.data.frames import Frame, FrameReader, FrameSource
+from syncvis.data.frames import Frame, FrameReader, FrameSource, check_file
 from syncvis.data.jsonfile import Json, JsonFile, get
 from syncvis.data.segmentations import Packed, pack
 from syncvis.data.store import Store, StoredVideos
@@ -125,8 +126,8 @@ def _read_videos(file: JsonFile, store: Store, frames: Path) -> dict[int, int]:
 
 def _read_file_names(entry: Json, source: Path, key: str, frames: Path) -> list[str]:
     """The names of the frames: ``file_names``, or those in the video file that ``file_name`` names."""
-    if "file_names" not in entry and "file_name" in entry:
-        return _read_video_file(entry, source, key, frames)
+    if is_one_file(entry):
+        return read_video_file(entry, source, key, frames)
     names = get(entry, "file_names", list, source, key)
     if not names:
         raise DataError("the video has no frames", file=source, key=f"{key}.file_names", fix="remove the video")
@@ -134,17 +135,27 @@ def _read_file_names(entry: Json, source: Path, key: str, frames: Path) -> list[
     for t, name in enumerate(names):
         check_file_name(name, source, f"{key}.file_names[{t}]")
     length = entry.get("length", len(names))
-    if length != len(names):
+    if type(length) is not int or length != len(names):
         problem = f"length is {length!r:.20}, but file_names lists {len(names)} frames"
         raise DataError(problem, file=source, key=f"{key}.length", fix="give both the same number of frames")
     return names
 
 
-def _read_video_file(entry: Json, source: Path, key: str, frames: Path) -> list[str]:
+def is_one_file(entry: Json) -> bool:
+    """Whether a video names a video file, not its frames."""
+    return "file_names" not in entry and "file_name" in entry
+
+
+def read_video_file(entry: Json, source: Path, key: str, frames: Path) -> list[str]:
+    """The names of the frames of the video file that ``file_name`` names, or that is alone in the folder it names.
+
+    Raises:
+        DataError: There is no such file, or its name or length are wrong.
+    """
     name = get(entry, "file_name", str, source, key)
     check_file_name(name, source, f"{key}.file_name")
-    if (frames / name).is_dir():
-        found = sorted(path for path in (frames / name).iterdir() if is_video_file(path.name))
+    if os.path.isdir(frames / name):
+        found = _video_files(frames / name)
         if len(found) != 1:
             problem = f"the folder {name!r} has {len(found)} video files, not one"
             raise DataError(problem, file=source, key=f"{key}.file_name", fix="name the video file itself")
@@ -152,10 +163,21 @@ def _read_video_file(entry: Json, source: Path, key: str, frames: Path) -> list[
     if not is_video_file(name):
         problem = f"{name!r} is not named like a video file"
         raise DataError(problem, file=source, key=f"{key}.file_name", fix="name a video file, or list file_names")
-    given = entry.get("length") is not None
-    length = get(entry, "length", int, source, key) if given else count_frames(frames / name)
+    if entry.get("length") is not None:
+        length = get(entry, "length", int, source, key)
+    else:
+        check_file(frames / name, frames)
+        length = count_frames(frames / name)
     _check_length(length, source, f"{key}.length")
     return frame_names(name, length)
+
+
+def _video_files(folder: Path) -> list[Path]:
+    """Of a folder, none if it cannot be listed."""
+    try:
+        return sorted(path for path in folder.iterdir() if is_video_file(path.name))
+    except OSError:
+        return []
 
 
 def _check_length(length: int, source: Path, key: str) -> None:
