@@ -16,6 +16,7 @@ from syncvis.data.entries import (
     check_unique,
     find_frames,
     read_categories,
+    read_crowd,
     read_size,
     reference,
 )
@@ -91,7 +92,8 @@ def _read_tracks(file: JsonFile, store: Store, rows: Mapping[int, int], labels: 
         kind, mask = _read_mask(entry, sizes[row], file.source, key) if label >= 0 else (ABSENT, b"")
         if kind != ABSENT:
             track_id = get(entry, "id", int, file.source, key)
-            store.add_track(track_id, label, bool(entry.get("iscrowd", 0)), row, place, [(kind, mask)])
+            crowd = read_crowd(entry, file.source, key)
+            store.add_track(track_id, label, crowd, row, place, [(kind, mask)])
     check_tracks(store, file.source)
 
 

@@ -98,6 +98,19 @@ def reference(entry: Json, name: str, known: Mapping[int, int], source: Path, ke
     return known[value]
 
 
+def read_crowd(entry: Json, source: Path, key: str) -> bool:
+    """Whether an annotation is a crowd; one that does not say so is none.
+
+    Raises:
+        DataError: ``iscrowd`` is no number, true, false or null: text such as "0" would count as a crowd.
+    """
+    value = entry.get("iscrowd")
+    if not isinstance(value, int | float | None):
+        problem = f"is {kind_name(value)}, not 0 or 1"
+        raise DataError(problem, file=source, key=f"{key}.iscrowd", fix="write 1 for a crowd, else 0")
+    return bool(value)
+
+
 def check_tracks(store: Store, source: Path) -> None:
     """Refuse tracks that share an id, and too many of them in one video.
 

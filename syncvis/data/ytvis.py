@@ -18,6 +18,7 @@ from syncvis.data.entries import (
     check_unique,
     find_frames,
     read_categories,
+    read_crowd,
     read_size,
     reference,
 )
@@ -197,7 +198,7 @@ def _read_tracks(file: JsonFile, store: Store, rows: Mapping[int, int], labels: 
         label = reference(entry, "category_id", labels, file.source, key)
         track_id = get(entry, "id", int, file.source, key)
         masks = _read_masks(entry, lengths[row], sizes[row], file.source, key)
-        store.add_track(track_id, label, bool(entry.get("iscrowd", 0)), row, place, masks, _mean_area(entry))
+        store.add_track(track_id, label, read_crowd(entry, file.source, key), row, place, masks, _mean_area(entry))
     check_tracks(store, file.source)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from syncvis.data.annotations import TrackAnnotation
+from syncvis.data.entries import read_crowd
 from syncvis.errors import DataError, StorageError
 from syncvis.evaluation.truth import GroundTruthTrack, GroundTruthVideo, annotated
 from syncvis.evaluation.tubes import Job, Tube, read_tubes, tube_of
@@ -138,7 +139,7 @@ def _track(
             place = f"{key}.segmentations[{t}]"
             raise DataError("is not null, an RLE or polygons", file=path, key=place, fix="write the mask as an RLE")
     label = labels[_reference(entry, "category_id", labels, path, key)]
-    iscrowd = bool(entry.get("iscrowd", 0))
+    iscrowd = read_crowd(entry, path, key)
     track = TrackAnnotation(entry["id"], label, iscrowd, *size, tuple(segmentations), f"{path}: {key}")
     return annotated(track, _areas(entry.get("areas"), path, f"{key}.areas"), entry["id"])
 
@@ -165,7 +166,7 @@ def _reference(entry: dict[str, Any], name: str, known: Mapping[int, Any], path:
 def _whole(entry: dict[str, Any], name: str, path: Path, key: str, least: int | None = None) -> int:
     value = entry.get(name)
     if type(value) is not int or (least is not None and value < least):
-        shown = "missing" if value is None else str(value)[:60]
+        shown = "missing" if value is None else f"{value!r:.60}"
         wanted = "a whole number" if least is None else f"a whole number from {least}"
         raise DataError(f"is {shown}, not {wanted}", file=path, key=f"{key}.{name}", fix=_FIX)
     return value

@@ -38,7 +38,7 @@ def entry_kinds(tree: Tree) -> Iterator[Finding]:
 def ids(tree: Tree) -> Iterator[Finding]:
     """Every entry has an id of its own."""
     for found in (tree.categories, tree.videos, tree.annotations):
-        fresh = _fresh_ids(found)
+        fresh = _fresh_ids(tree, found)
         first = by_id(found)
         for entry in found:
             name = _NAMES[entry.list]
@@ -52,8 +52,12 @@ def ids(tree: Tree) -> Iterator[Finding]:
                 yield entry.finding(f"{name}-duplicate-id", text, "id", mend=mend)
 
 
-def _fresh_ids(found: tuple[Entry, ...]) -> Iterator[int]:
-    return count(1 + max((entry.id for entry in found if entry.id is not None), default=0))
+def _fresh_ids(tree: Tree, found: tuple[Entry, ...]) -> Iterator[int]:
+    """Ids that no entry has and no annotation refers to."""
+    names = ("video_id", "category_id")
+    taken = {identifier(entry.raw.get(name)) for entry in tree.annotations for name in names}
+    taken |= {entry.id for entry in found}
+    return (number for number in count(1) if number not in taken)
 
 
 def _unlike(tree: Tree, entry: Entry, first: Entry, fresh: int) -> Mend | None:

@@ -37,5 +37,6 @@ TRACK_RULES: dict[str, Callable[[Track], Iterator[Finding]]] = {
     "visible": track_rules.visible,
     "measure_lists": track_rules.measure_lists,
     "boxes": track_rules.boxes,
+    "area_kinds": track_rules.area_kinds,
     "areas": track_rules.areas,
 }

@@ -13,6 +13,7 @@ from syncvis.data.check.entries import Entry, Size, listed, show
 from syncvis.data.check.findings import Edit, Finding, Mend
 from syncvis.data.check.masks import Mask
 from syncvis.data.check.views import Clip
+from syncvis.data.ytvis import is_one_file
 from syncvis.ops.masks import MAX_FRAME_PIXELS
 
 HEAVY_OVERLAP = 0.8
@@ -51,7 +52,7 @@ def image_sizes(clip: Clip) -> Iterator[Finding]:
     for t, look in enumerate(clip.frames):
         if look.size not in (None, clip.size):
             text = f"the image is {_by(look.size)}, its video {_by(clip.size)} (height x width)"
-            yield clip.video.finding("image-size", text, "file_names", t, frame=t)
+            yield clip.video.finding("image-size", text, *clip.place(t), frame=t)
 
 
 def _by(sides: Size | None) -> str:
@@ -59,7 +60,11 @@ def _by(sides: Size | None) -> str:
 
 
 def frame_list(clip: Clip) -> Iterator[Finding]:
-    """file_names is a list of at least one frame, and as long as length says."""
+    """file_names is a list of at least one frame, and as long as length says; or there is a video file."""
+    if is_one_file(clip.video.raw):
+        if clip.problem:
+            yield clip.video.finding(clip.problem.code, clip.problem.text, "file_name")
+        return
     names, length = clip.video.raw.get("file_names"), clip.video.raw.get("length")
     if not isinstance(names, list) or not names:
         text = f"file_names is {show(names)}, not a list of frames" if names != [] else "file_names is empty"
@@ -74,8 +79,9 @@ def frames(clip: Clip) -> Iterator[Finding]:
     """Every frame has a good name and can be read."""
     for t, look in enumerate(clip.frames):
         if look.problem:
-            mend = None if look.better_name is None else clip.video.put(look.better_name, "file_names", t)
-            yield clip.video.finding(look.problem.code, look.problem.text, "file_names", t, frame=t, mend=mend)
+            better = None if is_one_file(clip.video.raw) else look.better_name
+            mend = None if better is None else clip.video.put(better, "file_names", t)
+            yield clip.video.finding(look.problem.code, look.problem.text, *clip.place(t), frame=t, mend=mend)
 
 
 def repeated_frames(clip: Clip) -> Iterator[Finding]:

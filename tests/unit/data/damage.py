@@ -280,6 +280,12 @@ def _bomb(_: Copy) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+def _link(data: Copy) -> set[Found]:
+    outside = data.image.rename(data.root.parent / "outside.png")
+    data.image.symlink_to(outside)
+    return data.in_video("file-name-outside", data.frame)
+
+
 DAMAGES: dict[str, Damage] = {
     "no list of categories": _tree(lambda tree: tree.pop("categories"), "top-level"),
     "entry is text": _tree(lambda tree: tree["annotations"].append("x"), "entry"),
@@ -348,6 +354,11 @@ DAMAGES: dict[str, Damage] = {
     "area wrong": set_at_frame("areas", lambda area: area + 2, "area-differs"),
     "area infinite": set_at_frame("areas", float("inf"), "area-invalid"),
     "iscrowd is 2": set_whole("iscrowd", 2, "iscrowd"),
+    "iscrowd is text": set_whole("iscrowd", "0", "iscrowd-type"),
+    "areas are text": set_whole("areas", "x", "area-invalid"),
+    "area is text": set_at_frame("areas", "x", "area-invalid"),
+    "file name with a line break": set_name("a\nb", "file-name"),
+    "frame is a link to elsewhere": _link,
     "annotation of another width": set_whole("width", 3, "annotation-size"),
     "track twice": _identical,
     "track nearly twice": _overlapping,

@@ -3,12 +3,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
-from damage import DAMAGES, Copy, Damage, clean_copy, found, set_mask
+from damage import DAMAGES, Copy, Damage, Found, clean_copy, found, set_mask
 from helpers import REAL
 
 from syncvis.data.check.checking import Settings, annotation_files, check_file
 from syncvis.data.check.findings import KINDS, Severity, exit_code
+from syncvis.data.video_writer import write_video
+from syncvis.data.ytvis import VideoDataset
 from syncvis.errors import DataError
 
 
@@ -82,6 +85,70 @@ def test_frames_elsewhere(data: Copy, tmp_path: Path) -> None:
     assert check_file(data.source, Settings(frames=frames)).findings == ()
     with pytest.raises(DataError, match="there is no such folder"):
         check_file(data.source, Settings(frames=tmp_path / "absent"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "json_name"),
+    [
+        ("train", "annotations_train.json"),
+        ("train/JPEGImages", "train/instances.json"),
+        ("JPEGImages", "annotations/train.json"),
+        ("train/JPEGImages", "annotations/instances_train.json"),
+        ("videos", "own.json"),
+    ],
+)
+def test_frames_are_found_where_the_reader_finds_them(data: Copy, folder: str, json_name: str) -> None:
+    (data.root / "moved").mkdir()
+    (data.root / "JPEGImages").rename(data.root / "moved" / "frames")
+    (data.root / folder).parent.mkdir(exist_ok=True)
+    (data.root / "moved" / "frames").rename(data.root / folder)
+    (data.root / json_name).parent.mkdir(exist_ok=True)
+    source = data.source.rename(data.root / json_name)
+    assert VideoDataset.load(data.root, json_name).root == data.root / folder
+    assert check_file(source, Settings(deep=True)).findings == ()
+
+
+def test_video_files(data: Copy) -> None:
+    """In place of the frames, or as their names; too short, cut off and missing ones are found."""
+    frames = [np.full((32, 48, 3), 60 * t, np.uint8) for t in range(4)]
+    clip = write_video(data.root / "JPEGImages" / "v" / "clip.mp4", lambda: frames, 6)
+    first, second = data.tree["videos"][:2]
+    for video in (first, second):
+        video.update(height=32, width=48)
+    second["file_names"] = [f"v/clip.mp4#{t}" for t in (3, 1, 0, 2)]
+    del first["file_names"]
+    data.tree["annotations"] = [entry for entry in data.tree["annotations"] if entry["video_id"] > second["id"]]
+    clean = {("video-without-annotations", video["id"], None, None) for video in (first, second)}
+
+    def findings(name: str, length: int) -> set[Found]:
+        first.update(file_name=name, length=length)
+        data.save()
+        report = check_file(data.source, Settings(deep=True))
+        assert report.sizes["frames"] == 12 + (0 if report.findings[-1].code == "video-file" else length)
+        return {one for one in found(report) - clean if one[0] not in ("category-unused",)}
+
+    assert findings("v", 4) == findings("v/clip.mp4", 4) == set()
+    assert findings("v", 6) == {("missing-frame", first["id"], t, None) for t in (4, 5)}
+    assert findings("../v", 4) == findings("v/clip.txt", 4) == {("video-file", first["id"], None, None)}
+    assert not any(one.mend for one in check_file(data.source, Settings()).findings), "no video is dropped for it"
+    clip.write_bytes(clip.read_bytes()[:-300])
+    assert findings("v", 4) == {
+        ("unreadable-image", video["id"], t, None) for t in range(4) for video in (first, second)
+    }
+    clip.unlink()
+    assert ("missing-frame", first["id"], 3, None) in findings("v/clip.mp4", 4)
+
+
+def test_a_list_that_is_there_twice_is_found(data: Copy) -> None:
+    data.source.write_text('{"videos": [], ' + data.source.read_text()[1:])
+    (finding,) = check_file(data.source, Settings()).findings
+    assert (finding.code, "occurs twice" in finding.text) == ("json", True)
+
+
+def test_ids_up_to_64_bits_are_fine(data: Copy) -> None:
+    data.annotation["id"] = 2**63 - 1
+    data.save()
+    assert check_file(data.source, Settings()).findings == ()
 
 
 def test_polygons(data: Copy) -> None:
