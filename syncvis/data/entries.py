@@ -111,6 +111,21 @@ def read_crowd(entry: Json, source: Path, key: str) -> bool:
     return bool(value)
 
 
+def read_areas(entry: Json, source: Path, key: str) -> list[float | None] | None:
+    """Pixels in each frame, None where the instance is not seen; None for all if the file does not say.
+
+    Raises:
+        DataError: ``areas`` is no such list.
+    """
+    areas = entry.get("areas")
+    if areas is None:
+        return None
+    if not isinstance(areas, list) or not all(a is None or (type(a) in (int, float) and 0 <= a < 2**63) for a in areas):
+        fix = "leave the key out, or correct it"
+        raise DataError("is not a list of pixels or nulls", file=source, key=f"{key}.areas", fix=fix)
+    return areas
+
+
 def check_tracks(store: Store, source: Path) -> None:
     """Refuse tracks that share an id, and too many of them in one video.
 

@@ -17,6 +17,7 @@ from syncvis.data.entries import (
     check_tracks,
     check_unique,
     find_frames,
+    read_areas,
     read_categories,
     read_crowd,
     read_size,
@@ -198,7 +199,8 @@ def _read_tracks(file: JsonFile, store: Store, rows: Mapping[int, int], labels: 
         label = reference(entry, "category_id", labels, file.source, key)
         track_id = get(entry, "id", int, file.source, key)
         masks = _read_masks(entry, lengths[row], sizes[row], file.source, key)
-        store.add_track(track_id, label, read_crowd(entry, file.source, key), row, place, masks, _mean_area(entry))
+        crowd, area = read_crowd(entry, file.source, key), _mean_area(read_areas(entry, file.source, key))
+        store.add_track(track_id, label, crowd, row, place, masks, area)
     check_tracks(store, file.source)
 
 
@@ -211,10 +213,9 @@ def _read_masks(entry: Json, length: int, size: tuple[int, int], source: Path, k
     return (pack(s, *size, source, f"{key}.segmentations[{t}]") for t, s in enumerate(segmentations))
 
 
-def _mean_area(entry: Json) -> float:
-    """Of the frames that show the instance; NaN where ``areas`` is left out or no list of pixels."""
-    areas = entry.get("areas")
-    if not isinstance(areas, list) or any(type(area) not in (int, float, type(None)) for area in areas):
+def _mean_area(areas: list[float | None] | None) -> float:
+    """Of the frames that show the instance; NaN where it is not known."""
+    if areas is None:
         return math.nan
     seen = [area for area in areas if area]
     return float(np.mean(seen)) if seen else 0.0

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from syncvis.data.annotations import TrackAnnotation
-from syncvis.data.entries import read_crowd
+from syncvis.data.annotations import Category, TrackAnnotation, class_names
+from syncvis.data.entries import read_areas, read_crowd
 from syncvis.errors import DataError, StorageError
 from syncvis.evaluation.truth import GroundTruthTrack, GroundTruthVideo, annotated
 from syncvis.evaluation.tubes import Job, Tube, read_tubes, tube_of
@@ -45,7 +44,7 @@ def read_truth(path: str | Path) -> Truth:
         key = f"annotations[{n}]"
         tracks[_reference(entry, "video_id", videos, path, key)].append((key, entry))
     read = [_video(entry, f"videos[{n}]", tracks[i], labels, path) for n, (i, entry) in enumerate(videos.items())]
-    names = [str(entry.get("name", i)) for i, entry in categories.items()]
+    names = class_names([Category(i, str(entry.get("name", i))) for i, entry in categories.items()])
     return Truth(list(categories), names, _with_tubes(read))
 
 
@@ -141,18 +140,7 @@ def _track(
     label = labels[_reference(entry, "category_id", labels, path, key)]
     iscrowd = read_crowd(entry, path, key)
     track = TrackAnnotation(entry["id"], label, iscrowd, *size, tuple(segmentations), f"{path}: {key}")
-    return annotated(track, _areas(entry.get("areas"), path, f"{key}.areas"), entry["id"])
-
-
-def _areas(areas: Any, path: Path, key: str) -> list[float | None] | None:
-    if areas is None:
-        return None
-    numbers = isinstance(areas, list) and all(
-        a is None or (type(a) in (int, float) and 0 <= a < math.inf) for a in areas
-    )
-    if not numbers:
-        raise DataError("is not a list of pixels or nulls", file=path, key=key, fix="leave the key out, or correct it")
-    return list(areas)
+    return annotated(track, read_areas(entry, path, key), entry["id"])
 
 
 def _reference(entry: dict[str, Any], name: str, known: Mapping[int, Any], path: Path, key: str) -> int:

@@ -93,6 +93,7 @@ _NOTES = {
     "category-gap": "the ids of the categories have gaps",
     "no-annotations": "the file has no annotations",
     "video-without-annotations": "a video has no annotation",
+    "frame-order": "frames are not in the order of their names",
     "overlap": "two annotations cover nearly the same pixels",
 }
 

@@ -24,6 +24,7 @@ VIDEO_RULES: dict[str, Callable[[Clip], Iterator[Finding]]] = {
     "image_sizes": video_rules.image_sizes,
     "frame_list": video_rules.frame_list,
     "frames": video_rules.frames,
+    "frame_order": video_rules.frame_order,
     "repeated_frames": video_rules.repeated_frames,
     "identical_tracks": video_rules.identical_tracks,
     "overlaps": video_rules.overlaps,

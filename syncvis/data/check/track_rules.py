@@ -28,7 +28,8 @@ def shape(track: Track) -> Iterator[Finding]:
     for name, value in expected.items():
         if name in track.annotation.raw and track.annotation.raw[name] != value:
             text = f"{name} is {show(track.annotation.raw[name])}, that of its video {value}"
-            yield track.annotation.finding("annotation-size", text, name, mend=track.annotation.put(value, name))
+            mend = track.annotation.put(value, name) if name != "length" or track.has_all_masks else None
+            yield track.annotation.finding("annotation-size", text, name, mend=mend)
 
 
 def crowd(track: Track) -> Iterator[Finding]:

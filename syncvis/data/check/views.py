@@ -38,9 +38,14 @@ class Track:
         return mask.area > 0 if mask else self.annotation.raw["segmentations"][t] is None
 
     @property
+    def has_all_masks(self) -> bool:
+        """Whether there is one mask, or null, per frame."""
+        return len(self.masks) == self.num_frames
+
+    @property
     def complete(self) -> bool:
         """Whether it is clear in every frame of the video."""
-        return len(self.masks) == self.num_frames and all(map(self.known, range(len(self.masks))))
+        return self.has_all_masks and all(map(self.known, range(len(self.masks))))
 
     @property
     def mask_sizes(self) -> set[Any]:

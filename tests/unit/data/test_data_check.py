@@ -115,7 +115,7 @@ def test_video_files(data: Copy) -> None:
     first, second = data.tree["videos"][:2]
     for video in (first, second):
         video.update(height=32, width=48)
-    second["file_names"] = [f"v/clip.mp4#{t}" for t in (3, 1, 0, 2)]
+    second["file_names"] = [f"v/clip.mp4#{t}" for t in range(4)]
     del first["file_names"]
     data.tree["annotations"] = [entry for entry in data.tree["annotations"] if entry["video_id"] > second["id"]]
     clean = {("video-without-annotations", video["id"], None, None) for video in (first, second)}
@@ -200,3 +200,13 @@ def test_thousands_of_masks_in_a_frame_are_not_compared_in_pairs(data: Copy) -> 
     data.save()
     codes = {finding.code for finding in check_file(data.source, Settings()).findings}
     assert codes == {"identical-tracks"}
+
+
+def test_numbers_in_names_are_in_order_without_zeros_in_front(data: Copy) -> None:
+    names = data.video["file_names"]
+    for t, name in enumerate(names):
+        new = f"{Path(name).parent}/{8 + t}.png"
+        (data.root / "JPEGImages" / name).rename(data.root / "JPEGImages" / new)
+        names[t] = new
+    data.save()
+    assert check_file(data.source, Settings()).findings == ()

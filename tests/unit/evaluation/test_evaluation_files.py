@@ -52,10 +52,10 @@ def test_the_command_prints_the_official_numbers(tmp_path: Path) -> None:
     rows = [row(), row(category_id=5), row(score=0.9, segmentations=[None, None])]
     paths = [str(path) for path in written(tmp_path, tree(), rows)]
     text = CliRunner().invoke(app, ["eval-results", *paths, "--details"]).output
-    assert "AP50    0.5000" in text
-    assert "APm    -1.0000" in text
-    assert "1 row(s) of categories that are not in the ground truth left out" in text
     found = json.loads(CliRunner().invoke(app, ["eval-results", *paths, "--json"]).output)
+    assert f"\nAP50  {found['official']['AP50']}\n" in text
+    assert "\nAPm   -1\n" in text
+    assert "1 row(s) of categories that are not in the ground truth left out" in text
     assert found["official"]["AP"] == pytest.approx(0.5, abs=1e-15)
     assert found["official"]["APl"] == -1
     assert found["per_category"] == pytest.approx({"dog": 0.5})
@@ -70,6 +70,14 @@ def test_areas_ids_and_polygons_of_the_file_are_read(tmp_path: Path) -> None:
     assert (video.height, video.width, video.length) == (6, 8, 2)
     assert (track.label, track.id, track.areas) == (1, 1, [9, None])
     assert track.segmentations[1] == masks.encode(SQUARE)
+
+
+def test_categories_of_one_name_have_a_number_each(tmp_path: Path) -> None:
+    truth = tree()
+    truth["categories"][0]["name"] = "dog"
+    truth["annotations"].append(truth["annotations"][0] | {"id": 2, "category_id": 9})
+    evaluation, _ = evaluate_files(*written(tmp_path, truth, [row()]))
+    assert evaluation.per_category == {"dog (9)": 0.0, "dog (4)": pytest.approx(100 * evaluation.official["AP"] * 2)}
 
 
 def test_the_data_sets_reader_takes_the_sizes_of_the_file(tmp_path: Path) -> None:
@@ -110,6 +118,7 @@ def change(place: tuple[Any, ...], value: Any) -> dict[str, Any]:
         (change(("annotations", 0, "segmentations"), [[[1]], None]), "a polygon is not a list"),
         (change(("annotations", 0, "segmentations"), [{"size": [6, 8], "counts": "9"}, None]), "damaged mask"),
         (change(("annotations", 0, "areas"), [-1, None]), "annotations[0].areas: is not a list of pixels"),
+        (change(("annotations", 0, "areas"), [10**400, None]), "annotations[0].areas: is not a list of pixels"),
         (change(("categories",), [{"id": 4}, {"id": 4}]), "categories[1]: the id 4 occurs twice"),
         (change(("videos", 0, "height"), 0), "videos[0].height: is 0, not a whole number from 1"),
         (change(("videos", 0, "width"), 10**9), "videos[0]: 6 x 1000000000 is over the limit"),
