@@ -160,9 +160,12 @@ def test_polygons(data: Copy) -> None:
     set_mask([[2, -0.5, 20, 2, 20, 10, 2, 10]])(data)
     data.save()
     assert ("polygon-outside", *next(iter(data.here("")))[1:]) in found(check_file(data.source, Settings()))
-    expected = set_mask([[0, 0, 48, 32] * 30_000], "polygon")(data)
-    data.save()
-    assert found(check_file(data.source, Settings())) == expected
+    for turns in (30_000, 60):
+        expected = set_mask([[0, 0, 48, 32] * turns], "polygon")(data)
+        data.save()
+        assert found(check_file(data.source, Settings())) == expected
+        with pytest.raises(DataError, match="outline of the polygons is too long"):
+            VideoDataset.load(data.root, "train.json")
 
 
 def test_which_files_of_a_folder_are_annotations(data: Copy) -> None:
