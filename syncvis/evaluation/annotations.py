@@ -121,7 +121,7 @@ def _length(entry: dict[str, Any], annotations: list[tuple[str, dict[str, Any]]]
     """Number of frames; where neither it nor the frames are listed, that of the first annotation."""
     lists = [entry.get("file_names"), *(annotation.get("segmentations") for _, annotation in annotations[:1])]
     listed = [len(value) for value in lists if isinstance(value, list)]
-    if "length" in entry or not listed:
+    if entry.get("length") is not None or not listed:
         return _whole(entry, "length", path, key, least=1)
     return listed[0]
 

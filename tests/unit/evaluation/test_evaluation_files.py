@@ -54,7 +54,7 @@ def test_the_command_prints_the_official_numbers(tmp_path: Path) -> None:
     text = CliRunner().invoke(app, ["eval-results", *paths, "--details"]).output
     found = json.loads(CliRunner().invoke(app, ["eval-results", *paths, "--json"]).output)
     assert f"\nAP50  {found['official']['AP50']}\n" in text
-    assert "\nAPm   -1\n" in text
+    assert "\nAPm   -1.0\n" in text
     assert "1 row(s) of categories that are not in the ground truth left out" in text
     assert found["official"]["AP"] == pytest.approx(0.5, abs=1e-15)
     assert found["official"]["APl"] == -1
@@ -70,6 +70,13 @@ def test_areas_ids_and_polygons_of_the_file_are_read(tmp_path: Path) -> None:
     assert (video.height, video.width, video.length) == (6, 8, 2)
     assert (track.label, track.id, track.areas) == (1, 1, [9, None])
     assert track.segmentations[1] == masks.encode(SQUARE)
+
+
+def test_a_video_file_without_length_is_as_long_as_its_annotations(tmp_path: Path) -> None:
+    truth = tree()
+    truth["videos"][0] = {"id": 7, "height": 6, "width": 8, "length": None, "file_name": "a.mp4"}
+    (video,) = read_truth(written(tmp_path, truth, [])[0]).videos
+    assert video.length == 2
 
 
 def test_categories_of_one_name_have_a_number_each(tmp_path: Path) -> None:
