@@ -48,7 +48,8 @@ def load_coco(
     """
     file = JsonFile(Path(root) / json_name)
     labels = _labels(file, categories, names_for([c.name for c in categories]) if names is None else names)
-    frames = find_frames(Path(root), file.source)
+    first = next((entry.get("file_name") for _, entry in file.objects("images")), None)
+    frames = find_frames(Path(root), file.source, first if isinstance(first, str) else None)
     store = Store(f"{file.source}: annotations")
     _read_tracks(file, store, _read_images(file, store), labels)
     file.finish()

@@ -27,7 +27,7 @@ from syncvis.data.frames import Frame, FrameReader, FrameSource, check_file
 from syncvis.data.jsonfile import Json, JsonFile, get
 from syncvis.data.segmentations import Packed, pack
 from syncvis.data.store import Store, StoredVideos
-from syncvis.data.video_file import count_frames, frame_names, is_video_file
+from syncvis.data.video_file import count_frames, frame_names, is_video_file, split_name
 from syncvis.errors import DataError
 
 __all__ = ["FRAMES_FOLDER", "Category", "TrackAnnotation", "Video", "VideoDataset"]
@@ -66,7 +66,7 @@ class VideoDataset:
             DataError: At the first thing that is wrong; it names the file, the key and the fix.
         """
         file = JsonFile(Path(root) / json_name)
-        frames = find_frames(Path(root), file.source)
+        frames = find_frames(Path(root), file.source, _first_file(file))
         store = Store(f"{file.source}: annotations")
         rows = _read_videos(file, store, frames)
         categories = read_categories(file)
@@ -111,6 +111,18 @@ class VideoDataset:
             DataError: The image is missing, damaged, or of another size than its video.
         """
         return self.frames.read(video.file_names[t], video.height, video.width)
+
+
+def _first_file(file: JsonFile) -> str | None:
+    """The file name of the first frame."""
+    return next((first_file(entry) for _, entry in file.objects("videos")), None)
+
+
+def first_file(entry: Json) -> str | None:
+    """The file name of a video's first frame, or of its video file; None if it has none."""
+    names = entry.get("file_names", [entry.get("file_name")])
+    name = names[0] if isinstance(names, list) and names else None
+    return split_name(name)[0] if isinstance(name, str) else None
 
 
 def _read_videos(file: JsonFile, store: Store, frames: Path) -> dict[int, int]:

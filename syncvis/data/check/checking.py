@@ -10,13 +10,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from syncvis.data.check.entries import Json, show
+from syncvis.data.check.entries import Json, entries, show
 from syncvis.data.check.findings import Finding, Report
 from syncvis.data.check.images import FrameLooker
 from syncvis.data.check.rules import FILE_RULES, TRACK_RULES, VIDEO_RULES
 from syncvis.data.check.views import Clip, Tree
 from syncvis.data.entries import FRAMES_FOLDER, find_frames
 from syncvis.data.jsonfile import JsonFile
+from syncvis.data.ytvis import first_file
 from syncvis.errors import DataError
 
 LISTS = ("videos", "annotations", "categories")
@@ -83,7 +84,7 @@ def parse(file: Path) -> Any:
         raise DataError(f"not JSON text ({str(error)[:80]})", file=file, fix="copy the file again") from None
 
 
-def frames_folder(source: Path, frames: Path | None) -> Path | None:
+def frames_folder(source: Path, frames: Path | None, raw: Any) -> Path | None:
     """The folder of the frames: the given one, or where the reader finds it from the JSON's folder or the one above.
 
     Raises:
@@ -93,9 +94,11 @@ def frames_folder(source: Path, frames: Path | None) -> Path | None:
         raise DataError("there is no such folder", file=frames, fix="give the folder that file_names are relative to")
     if frames is not None:
         return frames
-    for root in (source.parent, source.absolute().parent.parent):
+    videos = entries(raw, "videos") if isinstance(raw, dict) else ()
+    first = first_file(videos[0].raw) if videos else None
+    for root, name in ((source.parent, first), (source.absolute().parent.parent, None)):
         with contextlib.suppress(DataError):
-            return find_frames(root, source)
+            return find_frames(root, source, name)
     return None
 
 
@@ -105,12 +108,12 @@ def check_file(source: Path, settings: Settings) -> Report:
     Raises:
         DataError: ``settings.frames`` does not exist.
     """
-    looker = FrameLooker(frames_folder(source, settings.frames), settings.deep)
     try:
         raw = parse(source)
     except DataError as error:
         key = f"{error.key}: " if error.key else ""
         return Report(source, (Finding("json", "", f"{key}{error.problem}"),), {})
+    looker = FrameLooker(frames_folder(source, settings.frames, raw), settings.deep)
     return check_tree(raw, source, looker, settings.watch)
 
 
