@@ -41,7 +41,7 @@ class Settings:
 
 
 def annotation_files(path: Path) -> list[Path]:
-    """The file itself, or the JSON files of a folder that are annotations or cannot be read.
+    """The file itself, or the JSON files of a folder that are annotations or cannot be read; else those one level down.
 
     Raises:
         DataError: There is no such path, or the folder has no annotations.
@@ -50,10 +50,11 @@ def annotation_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError("there is no such file or folder", file=path, fix="give a JSON file, or the folder with it")
-    found = [file for file in sorted(path.glob("*.json")) if file.is_file() and _maybe_annotations(file)]
-    if not found:
-        raise DataError("no JSON file here has annotations", file=path, fix="give the JSON file, or its folder")
-    return found
+    for pattern in ("*.json", "*/*.json"):
+        found = [file for file in sorted(path.glob(pattern)) if file.is_file() and _maybe_annotations(file)]
+        if found:
+            return found
+    raise DataError("no JSON file here has annotations", file=path, fix="give the JSON file, or its folder")
 
 
 def _maybe_annotations(file: Path) -> bool:

@@ -174,6 +174,7 @@ def test_which_files_of_a_folder_are_annotations(data: Copy) -> None:
     names = [file.name for file in annotation_files(data.root)]
     assert names == ["broken.json", "stills.json", "test.json", "train.json", "valid.json"]
     assert annotation_files(data.source) == [data.source]
+    assert [file.name for file in annotation_files(data.root.parent)] == names, "as YouTube-VIS 2021 has them"
     with pytest.raises(DataError, match="no JSON file here has annotations"):
         annotation_files(data.root / "JPEGImages")
     with pytest.raises(DataError, match="there is no such file or folder"):
