@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from importlib.metadata import entry_points
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -189,6 +190,8 @@ def _add_plugins() -> None:
 
 def main() -> None:
     """Entry point: faults that the user can mend become one line and an exit code."""
+    if isinstance(sys.stdout, TextIOWrapper):  # names in data may have characters that the terminal has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     _add_plugins()
     try:
         app()

@@ -140,8 +140,8 @@ def _parse_ids(text: str) -> set[int]:
 @app.command("check")
 def check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="JSON file, or the folder with it and JPEGImages/")],
-    frames: Annotated[Path | None, typer.Option(help="folder of the frames, if not JPEGImages beside the JSON")] = None,
-    deep: Annotated[bool, typer.Option("--deep", help="decode every image, not only its header")] = False,
+    frames: Annotated[Path | None, typer.Option(help="folder of the frames, if not where training finds it")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="decode every image or video frame, not only headers")] = False,
     fix: Annotated[Path | None, typer.Option(help="write a new JSON file with everything mended that can be")] = None,
     show_all: Annotated[bool, typer.Option("--all", help="list every finding, not the first few of a kind")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="every finding as JSON")] = False,

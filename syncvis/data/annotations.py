@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,12 @@ class Category:
 
     id: int
     name: str
+
+
+def class_names(categories: Sequence[Category]) -> list[str]:
+    """One name a category, for tables by class: those that share a name are told apart by their ids."""
+    shared = Counter(category.name for category in categories)
+    return [c.name if shared[c.name] == 1 else f"{c.name} ({c.id})" for c in categories]
 
 
 @dataclass(frozen=True)

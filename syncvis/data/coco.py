@@ -16,6 +16,7 @@ from syncvis.data.entries import (
     check_unique,
     find_frames,
     read_categories,
+    read_crowd,
     read_size,
     reference,
 )
@@ -47,7 +48,8 @@ def load_coco(
     """
     file = JsonFile(Path(root) / json_name)
     labels = _labels(file, categories, names_for([c.name for c in categories]) if names is None else names)
-    frames = find_frames(Path(root), file.source)
+    first = next((entry.get("file_name") for _, entry in file.objects("images")), None)
+    frames = find_frames(Path(root), file.source, first if isinstance(first, str) else None)
     store = Store(f"{file.source}: annotations")
     _read_tracks(file, store, _read_images(file, store), labels)
     file.finish()
@@ -91,7 +93,8 @@ def _read_tracks(file: JsonFile, store: Store, rows: Mapping[int, int], labels: 
         kind, mask = _read_mask(entry, sizes[row], file.source, key) if label >= 0 else (ABSENT, b"")
         if kind != ABSENT:
             track_id = get(entry, "id", int, file.source, key)
-            store.add_track(track_id, label, bool(entry.get("iscrowd", 0)), row, place, [(kind, mask)])
+            crowd = read_crowd(entry, file.source, key)
+            store.add_track(track_id, label, crowd, row, place, [(kind, mask)])
     check_tracks(store, file.source)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -19,12 +22,16 @@ MAX_TRACKS = 10_000
 """Of one video."""
 
 
-def find_frames(root: Path, source: Path) -> Path:
+def find_frames(root: Path, source: Path, first: str | None) -> Path:
     """The folder with the frames of the JSON file ``source``.
 
     JPEGImages, or that in a folder named like the split (YouTube-VIS), or the split's folder itself (OVIS, COCO),
     each next to the JSON file or in ``root``. The split of ``annotations_train.json`` and ``instances_train.json``
-    is ``train``.
+    is ``train``. Of several the first that has the first frame. If none has it, any folder next to the JSON file or in
+    ``root`` that does, and if there is none of them, one of these two: ``train_split.json`` has no folder of its own.
+
+    Args:
+        first: file name of the first frame, if it is known.
 
     Raises:
         DataError: There is none.
@@ -32,11 +39,23 @@ def find_frames(root: Path, source: Path) -> Path:
     split = source.stem.removeprefix("annotations_").removeprefix("instances_")
     places = (FRAMES_FOLDER, f"{split}/{FRAMES_FOLDER}", split, f"images/{split}", "images", "videos")
     folders = [base / place for place in places for base in (source.parent, root)]
-    for folder in folders:
-        if folder.is_dir():
-            return folder
+    usual = [folder for folder in folders if folder.is_dir()]
+    if first is not None:
+        bases = () if usual else (source.parent, root)
+        for folder in chain(usual, _folders_in(source.parent), _folders_in(root), bases):
+            if os.path.exists(folder / first):
+                return folder
+    if usual:
+        return usual[0]
     problem = "the folder with the frames is missing"
     raise DataError(problem, file=folders[0], fix="put the frames of the videos there")
+
+
+def _folders_in(base: Path) -> Iterator[Path]:
+    """The folders in ``base`` and their JPEGImages."""
+    with contextlib.suppress(OSError):
+        for folder in sorted(base.iterdir()):
+            yield from (folder / FRAMES_FOLDER, folder)
 
 
 def check_file_name(name: Any, source: Path, key: str) -> None:
@@ -96,6 +115,34 @@ def reference(entry: Json, name: str, known: Mapping[int, int], source: Path, ke
         problem = f"{value} is not the id of one of the {plural}"
         raise DataError(problem, file=source, key=f"{key}.{name}", fix=f"correct it, or add the entry to {plural}")
     return known[value]
+
+
+def read_crowd(entry: Json, source: Path, key: str) -> bool:
+    """Whether an annotation is a crowd; one that does not say so is none.
+
+    Raises:
+        DataError: ``iscrowd`` is no number, true, false or null: text such as "0" would count as a crowd.
+    """
+    value = entry.get("iscrowd")
+    if not isinstance(value, int | float | None):
+        problem = f"is {kind_name(value)}, not 0 or 1"
+        raise DataError(problem, file=source, key=f"{key}.iscrowd", fix="write 1 for a crowd, else 0")
+    return bool(value)
+
+
+def read_areas(entry: Json, source: Path, key: str) -> list[float | None] | None:
+    """Pixels in each frame, None where the instance is not seen; None for all if the file does not say.
+
+    Raises:
+        DataError: ``areas`` is no such list.
+    """
+    areas = entry.get("areas")
+    if areas is None:
+        return None
+    if not isinstance(areas, list) or not all(a is None or (type(a) in (int, float) and 0 <= a < 2**63) for a in areas):
+        fix = "leave the key out, or correct it"
+        raise DataError("is not a list of pixels or nulls", file=source, key=f"{key}.areas", fix=fix)
+    return areas
 
 
 def check_tracks(store: Store, source: Path) -> None:

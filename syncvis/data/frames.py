@@ -17,6 +17,17 @@ Frame = NDArray[np.uint8]
 # Of what Pillow knows; some of its other formats start programs or read other files.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 
+_ORIENTATION = 0x0112  # EXIF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
 
 # Bytes that Pillow reads at a time; each block of a JPEG costs some time.
 MAX_BLOCK = 2**24
@@ -71,14 +82,21 @@ class FrameReader:
     def _read(self, name: str, height: int, width: int) -> Frame:
         file, number = split_name(name)
         path = self.root / file
-        _check_file(path, self._folder)
+        check_file(path, self._folder)
         if number is None:
             return _read_image(path, height, width)
         return self._videos[path].read(number, height, width)
 
 
-def _check_file(path: Path, folder: Path) -> None:
-    """Refuse what is missing, no file (reading a pipe could take for ever) or outside the folder."""
+def check_file(path: Path, folder: Path) -> None:
+    """Refuse what is missing, no file (reading a pipe could take for ever) or outside the folder.
+
+    Args:
+        folder: without links, as ``Path.resolve`` gives it.
+
+    Raises:
+        DataError: It is one of these.
+    """
     problem, fix = "the frame is missing", "add the file, or correct file_names in the JSON"
     try:
         real = path.resolve(strict=True)
@@ -95,13 +113,44 @@ def _check_file(path: Path, folder: Path) -> None:
     raise DataError(problem, file=path, fix=fix)
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width as the picture is shown, from its header."""
+    width, height = image.size
+    return (width, height) if _orientation(image) >= 5 else (height, width)
+
+
+def to_rgb(image: Image.Image) -> Frame:
+    """(H, W, 3) uint8 RGB, upright as its EXIF data say (as OpenCV and detectron2 do); of 16 bits the upper 8.
+
+    Raises:
+        ValueError: Its pixels are floating-point numbers, of which nobody knows what is white.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers")
+    orientation = _orientation(image)
+    if image.mode.startswith("I"):  # Pillow would make everything above 255 white
+        image = Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
+    if orientation > 1:
+        image = image.transpose(_TURNS[orientation])
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _orientation(image: Image.Image) -> int:
+    """By EXIF, 1 (upright) to 8; of a PNG Pillow would have to decode the pixels first."""
+    try:
+        found = 1 if image.format == "PNG" else image.getexif().get(_ORIENTATION)
+    except Exception:  # whatever damaged EXIF data lead to; the picture itself may be whole
+        found = 1
+    return found if found in _TURNS else 1
+
+
 def _read_image(path: Path, height: int, width: int) -> Frame:
     """The size is that of the header, so a picture that is too large is never decoded."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            _check_size(image.size, height, width, path)
+            _check_size(upright_size(image)[::-1], height, width, path)
             image.decodermaxblock = MAX_BLOCK
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+            return to_rgb(image)
     except DataError:
         raise
     except UnidentifiedImageError:

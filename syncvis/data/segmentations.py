@@ -128,7 +128,7 @@ def _pack_polygons(polygons: list[Any], height: int, width: int, where: str) -> 
 def _polygons(polygons: list[Any], height: int, width: int, where: str) -> list[NDArray[np.float64]]:
     """Checked x, y, x, y ... of each polygon; pycocotools itself trusts what it is given."""
     checked = [_polygon(polygon, height, width, where) for polygon in polygons]
-    if sum(_outline(points) for points in checked) > min(height * width + 10 * (height + width), MAX_OUTLINE):
+    if is_too_long(checked, height, width):
         problem = f"the outline of the polygons is too long for {height} x {width} pixels"
         raise DataError(problem, file=where, fix="write the mask as an RLE")
     return checked
@@ -149,7 +149,12 @@ def _polygon(polygon: Any, height: int, width: int, where: str) -> NDArray[np.fl
     return points
 
 
+def is_too_long(polygons: Sequence[NDArray[np.float64]], height: int, width: int) -> bool:
+    """Whether the outlines, x, y, x, y ... each, pass more pixels than a picture of this size could hold."""
+    most = min(height * width + 10 * (height + width), MAX_OUTLINE)
+    return sum(_outline(points.reshape(-1, 2)) for points in polygons) > most
+
+
 def _outline(points: NDArray[np.float64]) -> float:
-    """About the number of pixels that a closed polygon's outline passes."""
-    pairs = points.reshape(-1, 2)
-    return float(np.abs(pairs - np.roll(pairs, 1, axis=0)).max(1).sum()) + len(pairs)
+    """About the number of pixels that the closed outline through (n, 2) points passes."""
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(1).sum()) + len(points)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from syncvis.data.frames import FORMATS, FrameReader
+from syncvis.data.frames import FORMATS, FrameReader, upright_size
 from syncvis.data.video_file import VIDEO_SUFFIXES, VideoFile, frame_names, is_video_file
 from syncvis.data.ytvis import Category, Video, VideoDataset
 from syncvis.errors import DataError
@@ -42,7 +42,7 @@ def _frames_of_folder(folder: Path) -> tuple[tuple[str, ...], tuple[int, int]]:
         raise DataError("has no images", file=folder, fix="give a folder of .jpg or .png frames, or a video file")
     try:
         with Image.open(folder / names[0], formats=FORMATS) as image:
-            return names, (image.height, image.width)
+            return names, upright_size(image)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
         raise DataError("is not an image", file=folder / names[0], fix="extract the frame again") from None
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from syncvis.data.annotations import class_names
 from syncvis.data.ytvis import Category, TrackAnnotation, Video, VideoDataset
 
 TOGETHER = "together"
@@ -145,7 +146,7 @@ def count(dataset: VideoDataset, decode: bool = False) -> Statistics:
 def _holdings(
     categories: Sequence[Category], tracks: Sequence[TrackAnnotation], durations: Sequence[int]
 ) -> dict[str, Holding]:
-    names = _names(categories)
+    names = class_names(categories)
     found = dict.fromkeys(names, Holding())
     for track, duration in zip(tracks, durations, strict=True):
         found[names[track.label]] += Holding(1, duration)
@@ -163,12 +164,6 @@ def _annotated(track: TrackAnnotation) -> int:
 def _areas(track: TrackAnnotation) -> list[float]:
     """Of the annotated frames."""
     return [float(track.mask(t).mean()) for t in range(len(track.segmentations)) if track.has_mask(t)]
-
-
-def _names(categories: Sequence[Category]) -> list[str]:
-    """One name a category: those that share a name are told apart by their ids."""
-    shared = Counter(category.name for category in categories)
-    return [c.name if shared[c.name] == 1 else f"{c.name} ({c.id})" for c in categories]
 
 
 def combine(parts: Sequence[Statistics], name: str = TOGETHER) -> Statistics:

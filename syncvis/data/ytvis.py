@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,15 +17,17 @@ from syncvis.data.entries import (
     check_tracks,
     check_unique,
     find_frames,
+    read_areas,
     read_categories,
+    read_crowd,
     read_size,
     reference,
 )
-from syncvis.data.frames import Frame, FrameReader, FrameSource
+from syncvis.data.frames import Frame, FrameReader, FrameSource, check_file
 from syncvis.data.jsonfile import Json, JsonFile, get
 from syncvis.data.segmentations import Packed, pack
 from syncvis.data.store import Store, StoredVideos
-from syncvis.data.video_file import count_frames, frame_names, is_video_file
+from syncvis.data.video_file import count_frames, frame_names, is_video_file, split_name
 from syncvis.errors import DataError
 
 __all__ = ["FRAMES_FOLDER", "Category", "TrackAnnotation", "Video", "VideoDataset"]
@@ -63,7 +66,7 @@ class VideoDataset:
             DataError: At the first thing that is wrong; it names the file, the key and the fix.
         """
         file = JsonFile(Path(root) / json_name)
-        frames = find_frames(Path(root), file.source)
+        frames = find_frames(Path(root), file.source, _first_file(file))
         store = Store(f"{file.source}: annotations")
         rows = _read_videos(file, store, frames)
         categories = read_categories(file)
@@ -110,6 +113,18 @@ class VideoDataset:
         return self.frames.read(video.file_names[t], video.height, video.width)
 
 
+def _first_file(file: JsonFile) -> str | None:
+    """The file name of the first frame."""
+    return next((first_file(entry) for _, entry in file.objects("videos")), None)
+
+
+def first_file(entry: Json) -> str | None:
+    """The file name of a video's first frame, or of its video file; None if it has none."""
+    names = entry.get("file_names", [entry.get("file_name")])
+    name = names[0] if isinstance(names, list) and names else None
+    return split_name(name)[0] if isinstance(name, str) else None
+
+
 def _read_videos(file: JsonFile, store: Store, frames: Path) -> dict[int, int]:
     """The row of each video by its id."""
     for key, entry in file.objects("videos"):
@@ -125,8 +140,8 @@ def _read_videos(file: JsonFile, store: Store, frames: Path) -> dict[int, int]:
 
 def _read_file_names(entry: Json, source: Path, key: str, frames: Path) -> list[str]:
     """The names of the frames: ``file_names``, or those in the video file that ``file_name`` names."""
-    if "file_names" not in entry and "file_name" in entry:
-        return _read_video_file(entry, source, key, frames)
+    if is_one_file(entry):
+        return read_video_file(entry, source, key, frames)
     names = get(entry, "file_names", list, source, key)
     if not names:
         raise DataError("the video has no frames", file=source, key=f"{key}.file_names", fix="remove the video")
@@ -134,17 +149,27 @@ def _read_file_names(entry: Json, source: Path, key: str, frames: Path) -> list[
     for t, name in enumerate(names):
         check_file_name(name, source, f"{key}.file_names[{t}]")
     length = entry.get("length", len(names))
-    if length != len(names):
+    if type(length) is not int or length != len(names):
         problem = f"length is {length!r:.20}, but file_names lists {len(names)} frames"
         raise DataError(problem, file=source, key=f"{key}.length", fix="give both the same number of frames")
     return names
 
 
-def _read_video_file(entry: Json, source: Path, key: str, frames: Path) -> list[str]:
+def is_one_file(entry: Json) -> bool:
+    """Whether a video names a video file, not its frames."""
+    return "file_names" not in entry and "file_name" in entry
+
+
+def read_video_file(entry: Json, source: Path, key: str, frames: Path) -> list[str]:
+    """The names of the frames of the video file that ``file_name`` names, or that is alone in the folder it names.
+
+    Raises:
+        DataError: There is no such file, or its name or length are wrong.
+    """
     name = get(entry, "file_name", str, source, key)
     check_file_name(name, source, f"{key}.file_name")
-    if (frames / name).is_dir():
-        found = sorted(path for path in (frames / name).iterdir() if is_video_file(path.name))
+    if os.path.isdir(frames / name):
+        found = _video_files(frames / name)
         if len(found) != 1:
             problem = f"the folder {name!r} has {len(found)} video files, not one"
             raise DataError(problem, file=source, key=f"{key}.file_name", fix="name the video file itself")
@@ -152,10 +177,21 @@ def _read_video_file(entry: Json, source: Path, key: str, frames: Path) -> list[
     if not is_video_file(name):
         problem = f"{name!r} is not named like a video file"
         raise DataError(problem, file=source, key=f"{key}.file_name", fix="name a video file, or list file_names")
-    given = entry.get("length") is not None
-    length = get(entry, "length", int, source, key) if given else count_frames(frames / name)
+    if entry.get("length") is not None:
+        length = get(entry, "length", int, source, key)
+    else:
+        check_file(frames / name, frames.resolve())
+        length = count_frames(frames / name)
     _check_length(length, source, f"{key}.length")
     return frame_names(name, length)
+
+
+def _video_files(folder: Path) -> list[Path]:
+    """Of a folder, none if it cannot be listed."""
+    try:
+        return sorted(path for path in folder.iterdir() if is_video_file(path.name))
+    except OSError:
+        return []
 
 
 def _check_length(length: int, source: Path, key: str) -> None:
@@ -175,7 +211,8 @@ def _read_tracks(file: JsonFile, store: Store, rows: Mapping[int, int], labels: 
         label = reference(entry, "category_id", labels, file.source, key)
         track_id = get(entry, "id", int, file.source, key)
         masks = _read_masks(entry, lengths[row], sizes[row], file.source, key)
-        store.add_track(track_id, label, bool(entry.get("iscrowd", 0)), row, place, masks, _mean_area(entry))
+        crowd, area = read_crowd(entry, file.source, key), _mean_area(read_areas(entry, file.source, key))
+        store.add_track(track_id, label, crowd, row, place, masks, area)
     check_tracks(store, file.source)
 
 
@@ -188,10 +225,9 @@ def _read_masks(entry: Json, length: int, size: tuple[int, int], source: Path, k
     return (pack(s, *size, source, f"{key}.segmentations[{t}]") for t, s in enumerate(segmentations))
 
 
-def _mean_area(entry: Json) -> float:
-    """Of the frames that show the instance; NaN where ``areas`` is left out or no list of pixels."""
-    areas = entry.get("areas")
-    if not isinstance(areas, list) or any(type(area) not in (int, float, type(None)) for area in areas):
+def _mean_area(areas: list[float | None] | None) -> float:
+    """Of the frames that show the instance; NaN where it is not known."""
+    if areas is None:
         return math.nan
     seen = [area for area in areas if area]
     return float(np.mean(seen)) if seen else 0.0

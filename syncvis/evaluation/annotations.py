@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from syncvis.data.annotations import TrackAnnotation
+from syncvis.data.annotations import Category, TrackAnnotation, class_names
+from syncvis.data.entries import read_areas, read_crowd
 from syncvis.errors import DataError, StorageError
 from syncvis.evaluation.json_rows import no_collection
 from syncvis.evaluation.truth import GroundTruthTrack, GroundTruthVideo, annotated
@@ -49,7 +49,7 @@ def _truth(path: Path) -> Truth:
         key = f"annotations[{n}]"
         tracks[_reference(entry, "video_id", videos, path, key)].append((key, entry))
     read = [_video(entry, f"videos[{n}]", tracks[i], labels, path) for n, (i, entry) in enumerate(videos.items())]
-    names = [str(entry.get("name", i)) for i, entry in categories.items()]
+    names = class_names([Category(i, str(entry.get("name", i))) for i, entry in categories.items()])
     return Truth(list(categories), names, _with_tubes(read))
 
 
@@ -126,7 +126,7 @@ def _length(entry: dict[str, Any], annotations: list[tuple[str, dict[str, Any]]]
     """Number of frames; where neither it nor the frames are listed, that of the first annotation."""
     lists = [entry.get("file_names"), *(annotation.get("segmentations") for _, annotation in annotations[:1])]
     listed = [len(value) for value in lists if isinstance(value, list)]
-    if "length" in entry or not listed:
+    if entry.get("length") is not None or not listed:
         return _whole(entry, "length", path, key, least=1)
     return listed[0]
 
@@ -143,20 +143,9 @@ def _track(
             place = f"{key}.segmentations[{t}]"
             raise DataError("is not null, an RLE or polygons", file=path, key=place, fix="write the mask as an RLE")
     label = labels[_reference(entry, "category_id", labels, path, key)]
-    iscrowd = bool(entry.get("iscrowd", 0))
+    iscrowd = read_crowd(entry, path, key)
     track = TrackAnnotation(entry["id"], label, iscrowd, *size, tuple(segmentations), f"{path}: {key}")
-    return annotated(track, _areas(entry.get("areas"), path, f"{key}.areas"), entry["id"])
-
-
-def _areas(areas: Any, path: Path, key: str) -> list[float | None] | None:
-    if areas is None:
-        return None
-    numbers = isinstance(areas, list) and all(
-        a is None or (type(a) in (int, float) and 0 <= a < math.inf) for a in areas
-    )
-    if not numbers:
-        raise DataError("is not a list of pixels or nulls", file=path, key=key, fix="leave the key out, or correct it")
-    return list(areas)
+    return annotated(track, read_areas(entry, path, key), entry["id"])
 
 
 def _reference(entry: dict[str, Any], name: str, known: Mapping[int, Any], path: Path, key: str) -> int:
@@ -170,7 +159,7 @@ def _reference(entry: dict[str, Any], name: str, known: Mapping[int, Any], path:
 def _whole(entry: dict[str, Any], name: str, path: Path, key: str, least: int | None = None) -> int:
     value = entry.get(name)
     if type(value) is not int or (least is not None and value < least):
-        shown = "missing" if value is None else str(value)[:60]
+        shown = "missing" if value is None else f"{value!r:.60}"
         wanted = "a whole number" if least is None else f"a whole number from {least}"
         raise DataError(f"is {shown}, not {wanted}", file=path, key=f"{key}.{name}", fix=_FIX)
     return value

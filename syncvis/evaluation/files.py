@@ -29,8 +29,8 @@ def evaluate_files(truth: Path, results: Path, details: bool = False) -> tuple[E
 
 
 def render(evaluation: Evaluation, left_out: list[str]) -> str:
-    """The twelve official numbers, then what else there is, in percent."""
-    official = [f"{name:6}{value:8.4f}" for name, value in evaluation.official.items()]
+    """The twelve official numbers at full precision, then what else there is, in percent."""
+    official = [f"{name:6}{value}" for name, value in evaluation.official.items()]
     notes = [f"{len(left_out)} row(s) of categories that are not in the ground truth left out"] if left_out else []
     head = "official evaluator's numbers, 0 to 1 (-1: no instance)"
     return "\n".join([head, *official, "", "in percent:", str(evaluation), *notes])

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from syncvis.config import RunConfig
+from syncvis.data.annotations import class_names
 from syncvis.data.loader import video_chunks
 from syncvis.data.ytvis import Video, VideoDataset
 from syncvis.distributed import any_process, gather, rank, world_size
@@ -62,7 +63,7 @@ class Validation:
 
     def evaluator(self) -> Evaluator:
         """One that has seen no video."""
-        return Evaluator([category.name for category in self.dataset.categories])
+        return Evaluator(class_names(self.dataset.categories))
 
     def stream(self, evaluator: Evaluator) -> Iterator[VideoPrediction]:
         """Predict this process's videos one by one and hand them to the evaluator; raises as a call does."""

@@ -51,6 +51,15 @@ def test_stats_count_what_the_json_holds(data: Run, root: Path) -> None:
     assert train["mask_area"]["mean"] == pytest.approx(sum(areas) / len(areas))
 
 
+def test_a_name_that_no_terminal_has_is_printed_all_the_same(data: Run, root: Path) -> None:
+    tree = json.loads((root / "train.json").read_text())
+    tree["categories"][0]["name"] = "\ud800 cat"
+    (root / "train.json").write_text(json.dumps(tree))
+    code, out, err = data("stats", root)
+    assert (code, err) == (0, "")
+    assert "\\ud800 cat" in out
+
+
 def test_stats_beside_the_published_values(data: Run, root: Path) -> None:
     code, out, _ = data("stats", root, "--published", "YouTube-VIS 2019", "--markdown")
     assert code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,12 +10,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from syncvis.data.check.entries import Json, show
+from syncvis.data.check.entries import Json, entries, show
 from syncvis.data.check.findings import Finding, Report
 from syncvis.data.check.images import FrameLooker
 from syncvis.data.check.rules import FILE_RULES, TRACK_RULES, VIDEO_RULES
 from syncvis.data.check.views import Clip, Tree
-from syncvis.data.entries import FRAMES_FOLDER
+from syncvis.data.entries import FRAMES_FOLDER, find_frames
+from syncvis.data.jsonfile import JsonFile
+from syncvis.data.ytvis import first_file
 from syncvis.errors import DataError
 
 LISTS = ("videos", "annotations", "categories")
@@ -38,7 +41,7 @@ class Settings:
 
 
 def annotation_files(path: Path) -> list[Path]:
-    """The file itself, or the JSON files of a folder that are annotations or cannot be read.
+    """The file itself, or the JSON files of a folder that are annotations or cannot be read; else those one level down.
 
     Raises:
         DataError: There is no such path, or the folder has no annotations.
@@ -47,10 +50,11 @@ def annotation_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError("there is no such file or folder", file=path, fix="give a JSON file, or the folder with it")
-    found = [file for file in sorted(path.glob("*.json")) if file.is_file() and _maybe_annotations(file)]
-    if not found:
-        raise DataError("no JSON file here has annotations", file=path, fix="give the JSON file, or its folder")
-    return found
+    for pattern in ("*.json", "*/*.json"):
+        found = [file for file in sorted(path.glob(pattern)) if file.is_file() and _maybe_annotations(file)]
+        if found:
+            return found
+    raise DataError("no JSON file here has annotations", file=path, fix="give the JSON file, or its folder")
 
 
 def _maybe_annotations(file: Path) -> bool:
@@ -65,10 +69,13 @@ def parse(file: Path) -> Any:
     """What the JSON file holds, of whatever kind.
 
     Raises:
-        DataError: It cannot be read, or is not JSON.
+        DataError: It cannot be read, or is not JSON, or one of its lists is there twice.
     """
     try:
-        return json.loads(file.read_bytes())
+        tree = json.loads(file.read_bytes())
+        if isinstance(tree, dict):
+            JsonFile(file).finish()
+        return tree
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", file=file, fix="copy the file again") from None
     except json.JSONDecodeError as error:
@@ -78,16 +85,22 @@ def parse(file: Path) -> Any:
         raise DataError(f"not JSON text ({str(error)[:80]})", file=file, fix="copy the file again") from None
 
 
-def frames_folder(source: Path, frames: Path | None) -> Path | None:
-    """The folder of the frames: the given one, or JPEGImages beside the JSON or in a folder named like it.
+def frames_folder(source: Path, frames: Path | None, raw: Any) -> Path | None:
+    """The folder of the frames: the given one, or where the reader finds it from the JSON's folder or the one above.
 
     Raises:
         DataError: The given one does not exist.
     """
     if frames is not None and not frames.is_dir():
         raise DataError("there is no such folder", file=frames, fix="give the folder that file_names are relative to")
-    beside = (source.parent / FRAMES_FOLDER, source.with_suffix("") / FRAMES_FOLDER)
-    return frames or next((folder for folder in beside if folder.is_dir()), None)
+    if frames is not None:
+        return frames
+    videos = entries(raw, "videos") if isinstance(raw, dict) else ()
+    first = first_file(videos[0].raw) if videos else None
+    for root, name in ((source.parent, first), (source.absolute().parent.parent, None)):
+        with contextlib.suppress(DataError):
+            return find_frames(root, source, name)
+    return None
 
 
 def check_file(source: Path, settings: Settings) -> Report:
@@ -96,12 +109,12 @@ def check_file(source: Path, settings: Settings) -> Report:
     Raises:
         DataError: ``settings.frames`` does not exist.
     """
-    looker = FrameLooker(frames_folder(source, settings.frames), settings.deep)
     try:
         raw = parse(source)
     except DataError as error:
         key = f"{error.key}: " if error.key else ""
         return Report(source, (Finding("json", "", f"{key}{error.problem}"),), {})
+    looker = FrameLooker(frames_folder(source, settings.frames, raw), settings.deep)
     return check_tree(raw, source, looker, settings.watch)
 
 
@@ -109,29 +122,31 @@ def check_tree(raw: Any, source: Path, looker: FrameLooker, watch: Watch = unwat
     """Apply every rule to a parsed JSON file."""
     if not isinstance(raw, dict):
         return Report(source, (Finding("json", "", f"the file is {show(raw)}, not an object"),), {})
-    return Report(source, tuple(_findings(raw, source, looker, watch)), _sizes(raw))
+    sizes = _sizes(raw)
+    return Report(source, tuple(_findings(raw, source, looker, watch, sizes)), sizes)
 
 
-def _findings(raw: Json, source: Path, looker: FrameLooker, watch: Watch) -> Iterator[Finding]:
+def _findings(raw: Json, source: Path, looker: FrameLooker, watch: Watch, sizes: dict[str, int]) -> Iterator[Finding]:
+    """What is found; the frames are counted in ``sizes``."""
     tree = Tree(raw)
     for file_rule in FILE_RULES.values():
         yield from file_rule(tree)
     if looker.root is None:
-        places = f"{source.parent / FRAMES_FOLDER} nor {source.with_suffix('') / FRAMES_FOLDER}"
-        yield Finding("frames-folder", "", f"there is neither {places}; frames were not checked")
-    for clip in watch(tree.clips(looker), len(tree.videos)):
+        text = f"there is no {source.parent / FRAMES_FOLDER}, nor another folder of frames; they were not checked"
+        yield Finding("frames-folder", "", f"{text}: give it with --frames")
+    for clip in watch(tree.clips(looker, source), len(tree.videos)):
+        sizes["frames"] += len(clip.frames)
         yield from chain.from_iterable(video_rule(clip) for video_rule in VIDEO_RULES.values())
         for track in clip.tracks:
             yield from chain.from_iterable(track_rule(track) for track_rule in TRACK_RULES.values())
 
 
 def _sizes(raw: Json) -> dict[str, int]:
-    """How much there is, for the head of the report."""
+    """How much there is, for the head of the report; frames are not counted yet."""
     tree = Tree(raw)
-    frames = [video.raw.get("file_names") for video in tree.videos]
     return {
         "videos": len(tree.videos),
-        "frames": sum(len(names) for names in frames if isinstance(names, list)),
+        "frames": 0,
         "annotations": len(tree.annotations),
         "categories": len(tree.categories),
     }

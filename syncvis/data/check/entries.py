@@ -14,7 +14,7 @@ Json = Mapping[str, Any]
 Size = tuple[int, int]
 """Height and width in pixels."""
 
-LARGEST = 2**53  # beyond it other JSON readers round
+LARGEST = 2**63  # as in the readers
 
 
 def identifier(value: Any) -> int | None:

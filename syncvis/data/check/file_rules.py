@@ -20,7 +20,9 @@ def top_level(tree: Tree) -> Iterator[Finding]:
         if name == "annotations" and value in (None, []):
             yield Finding("no-annotations", name, "there are no annotations: a test set?")
         elif not isinstance(value, list):
-            yield Finding("top-level", name, f"is {show(value)}, not a list" if name in tree.raw else "is missing")
+            text = f"is {show(value)}, not a list" if name in tree.raw else "is missing"
+            coco = name == "videos" and isinstance(tree.raw.get("images"), list)
+            yield Finding("top-level", name, f"{text}: COCO's images are read, but not checked" if coco else text)
         elif not value:
             yield Finding("top-level", name, "the list is empty")
 
@@ -38,7 +40,7 @@ def entry_kinds(tree: Tree) -> Iterator[Finding]:
 def ids(tree: Tree) -> Iterator[Finding]:
     """Every entry has an id of its own."""
     for found in (tree.categories, tree.videos, tree.annotations):
-        fresh = _fresh_ids(found)
+        fresh = _fresh_ids(tree, found)
         first = by_id(found)
         for entry in found:
             name = _NAMES[entry.list]
@@ -52,8 +54,12 @@ def ids(tree: Tree) -> Iterator[Finding]:
                 yield entry.finding(f"{name}-duplicate-id", text, "id", mend=mend)
 
 
-def _fresh_ids(found: tuple[Entry, ...]) -> Iterator[int]:
-    return count(1 + max((entry.id for entry in found if entry.id is not None), default=0))
+def _fresh_ids(tree: Tree, found: tuple[Entry, ...]) -> Iterator[int]:
+    """Ids that no entry has and no annotation refers to."""
+    names = ("video_id", "category_id")
+    taken = {identifier(entry.raw.get(name)) for entry in tree.annotations for name in names}
+    taken |= {entry.id for entry in found}
+    return (number for number in count(1) if number not in taken)
 
 
 def _unlike(tree: Tree, entry: Entry, first: Entry, fresh: int) -> Mend | None:

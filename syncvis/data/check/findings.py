@@ -44,6 +44,7 @@ _ERRORS = {
     "video-size": "height and width are missing or impossible",
     "video-image-size": "all images of a video differ from its height and width",
     "video-frames": "a video lists no frames",
+    "video-file": "a video file is missing or cannot be read",
     "video-length": "length differs from the number of frames",
     "file-name": "a frame has no usable file name",
     "file-name-outside": "a file name leaves the folder of the frames",
@@ -56,6 +57,8 @@ _ERRORS = {
     "annotation-duplicate-id": "two annotations share an id",
     "unknown-video": "an annotation is of no video in the file",
     "unknown-category": "an annotation is of no category in the file",
+    "iscrowd-type": "iscrowd is no number",
+    "area-invalid": "an area is not a finite number from 0",
     "segmentations": "an annotation has no list of masks",
     "mask-count": "not one mask (or null) per frame",
     "mask-type": "a mask is neither null, an RLE nor polygons",
@@ -83,7 +86,6 @@ _WARNINGS = {
     "area-count": "not one area (or null) per frame",
     "area-missing": "a mask has no area",
     "area-without-mask": "an area has no mask",
-    "area-invalid": "an area is not a finite number from 0",
     "area-differs": "an area differs from its mask",
 }
 _NOTES = {
@@ -91,6 +93,7 @@ _NOTES = {
     "category-gap": "the ids of the categories have gaps",
     "no-annotations": "the file has no annotations",
     "video-without-annotations": "a video has no annotation",
+    "frame-order": "frames are not in the order of their names",
     "overlap": "two annotations cover nearly the same pixels",
 }
 

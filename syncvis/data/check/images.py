@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from PIL import Image, UnidentifiedImageError
 
 from syncvis.data.check.entries import Size, show
 from syncvis.data.check.findings import Problem
-from syncvis.data.entries import FRAMES_FOLDER
+from syncvis.data.entries import FRAMES_FOLDER, check_file_name
+from syncvis.data.frames import FORMATS, check_file, to_rgb, upright_size
+from syncvis.data.video_file import VideoFiles, split_name
+from syncvis.errors import DataError
 from syncvis.ops.masks import MAX_FRAME_PIXELS
-
-# Of the formats that Pillow knows, some start other programs (EPS).
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,13 @@ class FrameLooker:
 
     Args:
         root: The folder that file names are relative to; None: judge only the names.
-        deep: Decode every image instead of reading its header.
+        deep: Decode every image, and every frame of a video file, instead of reading headers.
     """
 
     def __init__(self, root: Path | None, deep: bool = False) -> None:
         self.root, self.deep = root, deep
         self._seen: dict[str, Look] = {}
+        self._videos = VideoFiles()
 
     def look(self, name: Any) -> Look:
         """What is known of the frame; never raises."""
@@ -53,7 +53,7 @@ class FrameLooker:
     def _look(self, name: str) -> Look:
         problem = name_problem(name)
         if problem is None and self.root is not None:
-            size, problem = _read(self.root / name, self.deep)
+            size, problem = self._read(name, self.root)
             if problem is None:
                 return Look(size)
         movable = problem is not None and problem.code in ("file-name-outside", "missing-frame")
@@ -63,25 +63,34 @@ class FrameLooker:
         if self.root is None:
             return None
         usable = (other for other in _other_names(name, self.root) if other != name and name_problem(other) is None)
-        return next((other for other in usable if (self.root / other).is_file()), None)
+        return next((other for other in usable if os.path.isfile(self.root / split_name(other)[0])), None)
+
+    def _read(self, name: str, root: Path) -> tuple[Size | None, Problem | None]:
+        file, number = split_name(name)
+        path = root / file
+        if (problem := _file_problem(path, root)) or number is None:
+            return (None, problem) if problem else _read_file(path, self.deep)
+        try:
+            video = self._videos[path]
+            if number >= len(video):
+                return None, Problem("missing-frame", f"{_show_path(path)} has {len(video)} frames")
+            if self.deep:
+                video.read(number, *video.size)
+            return video.size, None
+        except DataError as error:
+            return None, Problem("unreadable-image", f"{_show_path(path)} {error.problem}")
 
 
 def name_problem(name: str) -> Problem | None:
     """What is wrong with a file name by itself."""
-    if not name or "\0" in name or not _encodable(name):
-        return Problem("file-name", f"{show(name)} cannot be a file name")
     path = PureWindowsPath(name)  # knows both kinds of separators and drive letters
-    if path.anchor or ".." in path.parts or not path.parts:
+    if name.isprintable() and (path.anchor or ".." in path.parts):
         return Problem("file-name-outside", f"{show(name)} leaves the folder of the frames")
-    return None
-
-
-def _encodable(name: str) -> bool:
     try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        check_file_name(name, Path(), "")
+    except DataError:
+        return Problem("file-name", f"{show(name)} cannot be a file name")
+    return None
 
 
 def _other_names(name: str, root: Path) -> Iterator[str]:
@@ -93,15 +102,23 @@ def _other_names(name: str, root: Path) -> Iterator[str]:
         yield os.path.relpath(name, root.absolute())
 
 
-def _read(path: Path, deep: bool) -> tuple[Size | None, Problem | None]:
+def _file_problem(path: Path, root: Path) -> Problem | None:
+    """What is wrong with a file before it is opened."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-            return None, Problem("unreadable-image", f"{_show_path(path)} is not a file")
+        check_file(path, root.resolve())
+    except DataError as error:
+        if not os.path.lexists(path):
+            return Problem("missing-frame", f"there is no file {_show_path(path)}")
+        code = "unreadable-image" if path.resolve().is_relative_to(root.resolve()) else "file-name-outside"
+        return Problem(code, f"{_show_path(path)}: {error.problem}")
+    return None
+
+
+def _read_file(path: Path, deep: bool) -> tuple[Size | None, Problem | None]:
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _read_image(path, deep)
-    except (FileNotFoundError, NotADirectoryError):
-        return None, Problem("missing-frame", f"there is no file {_show_path(path)}")
     except UnidentifiedImageError:
         reason = "not an image"
     except Image.DecompressionBombError:
@@ -117,10 +134,12 @@ def _show_path(path: Path) -> str:
 
 def _read_image(path: Path, deep: bool) -> tuple[Size | None, Problem | None]:
     with Image.open(path, formats=FORMATS) as image:
-        width, height = image.size
+        height, width = upright_size(image)
         if height * width > MAX_FRAME_PIXELS:
             text = f"{_show_path(path)} is {height} x {width}, over {MAX_FRAME_PIXELS} pixels"
             return None, Problem("image-bomb", text)
         if deep:
-            image.convert("RGB")
+            to_rgb(image)
+        elif image.mode == "F":
+            raise ValueError("its pixels are floating-point numbers")
     return (height, width), None

@@ -13,12 +13,10 @@ from pycocotools import mask as coco
 
 from syncvis.data.check.entries import Size, is_number, show
 from syncvis.data.check.findings import Problem
+from syncvis.data.segmentations import is_too_long
 from syncvis.errors import DataError
 from syncvis.ops import masks as rle
 from syncvis.structures import RLE
-
-# pycocotools draws polygons point by point at five times the size: an outline this long took 96 MiB.
-MAX_OUTLINE = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -80,17 +78,11 @@ def _polygons_problem(polygons: list[Any], size: Size) -> Problem | None:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(map(is_number, polygon)):
             text = f"polygon {index} is {show(polygon)}, not of three or more pairs of finite x, y"
             return Problem("polygon", text)
-    if _outline(polygons) > MAX_OUTLINE:
-        return Problem("polygon", f"the outline is longer than {MAX_OUTLINE} pixels")
+    if is_too_long([np.array(polygon, float) for polygon in polygons], *size):
+        return Problem("polygon", f"the outline is too long for {size[0]} x {size[1]} pixels")
     points = np.array(list(chain.from_iterable(polygons)), float).reshape(-1, 2)
     beyond = float(np.maximum(-points, points - [size[1], size[0]]).max())
     if beyond <= 0:
         return None
     code = "polygon-outside" if beyond <= 1 else "polygon-far-outside"
     return Problem(code, f"a point is {beyond:.4g} pixels outside the frame of {size[0]} x {size[1]}")
-
-
-def _outline(polygons: list[list[float]]) -> float:
-    """Length in pixels of all outlines together, each closed."""
-    points = [np.array(polygon, float).reshape(-1, 2) for polygon in polygons]
-    return float(sum(np.abs(p - np.roll(p, 1, axis=0)).max(1).sum() + len(p) for p in points))

@@ -36,8 +36,8 @@ def fix_file(source: Path, out: Path, settings: Settings) -> Fixed:
     """
     if out.exists():
         raise StorageError("the file exists already", file=out, fix="give --fix a new file")
-    looker = FrameLooker(frames_folder(source, settings.frames), settings.deep)
     raw = parse(source)
+    looker = FrameLooker(frames_folder(source, settings.frames, raw), settings.deep)
     if not isinstance(raw, dict):
         raise DataError("is not a JSON object, so nothing in it can be mended", file=source, fix="copy the file again")
     fixed = _fix(raw, source, looker, settings)

@@ -24,6 +24,7 @@ VIDEO_RULES: dict[str, Callable[[Clip], Iterator[Finding]]] = {
     "image_sizes": video_rules.image_sizes,
     "frame_list": video_rules.frame_list,
     "frames": video_rules.frames,
+    "frame_order": video_rules.frame_order,
     "repeated_frames": video_rules.repeated_frames,
     "identical_tracks": video_rules.identical_tracks,
     "overlaps": video_rules.overlaps,
@@ -37,5 +38,6 @@ TRACK_RULES: dict[str, Callable[[Track], Iterator[Finding]]] = {
     "visible": track_rules.visible,
     "measure_lists": track_rules.measure_lists,
     "boxes": track_rules.boxes,
+    "area_kinds": track_rules.area_kinds,
     "areas": track_rules.areas,
 }

@@ -28,15 +28,19 @@ def shape(track: Track) -> Iterator[Finding]:
     for name, value in expected.items():
         if name in track.annotation.raw and track.annotation.raw[name] != value:
             text = f"{name} is {show(track.annotation.raw[name])}, that of its video {value}"
-            yield track.annotation.finding("annotation-size", text, name, mend=track.annotation.put(value, name))
+            mend = track.annotation.put(value, name) if name != "length" or track.has_all_masks else None
+            yield track.annotation.finding("annotation-size", text, name, mend=mend)
 
 
 def crowd(track: Track) -> Iterator[Finding]:
     """iscrowd is 0 or 1, or left out."""
     value = track.annotation.raw.get("iscrowd", 0)
     if type(value) is not int or value not in (0, 1):
-        mend = track.annotation.put(int(bool(value)), "iscrowd")
-        yield track.annotation.finding("iscrowd", f"iscrowd is {show(value)}, not 0 or 1", "iscrowd", mend=mend)
+        readable = isinstance(value, int | float | None)
+        meant = int(bool(value)) if readable else {"0": 0, "1": 1}.get(str(value))
+        mend = None if meant is None else track.annotation.put(meant, "iscrowd")
+        code = "iscrowd" if readable else "iscrowd-type"
+        yield track.annotation.finding(code, f"iscrowd is {show(value)}, not 0 or 1", "iscrowd", mend=mend)
 
 
 def mask_list(track: Track) -> Iterator[Finding]:
@@ -85,6 +89,16 @@ def areas(track: Track) -> Iterator[Finding]:
     return _measures(track, "area", "areas", _area, _area_problem)
 
 
+def area_kinds(track: Track) -> Iterator[Finding]:
+    """Areas are numbers or null, for they decide the size in an evaluation."""
+    for t, value in enumerate(listed(track.annotation, "areas")):
+        if value is not None and not (is_number(value) and value >= 0):
+            clear = t < len(track.masks) and track.known(t)
+            mend = track.annotation.put(_area(track.masks[t]), "areas", t) if clear else None
+            text = f"the area is {show(value)}, not a number of pixels"
+            yield track.annotation.finding("area-invalid", text, "areas", t, frame=t, mend=mend)
+
+
 def _measures(
     track: Track,
     name: str,
@@ -110,7 +124,8 @@ def measure_lists(track: Track) -> Iterator[Finding]:
         found = f"{len(value)} {plural}" if isinstance(value, list) else f"{name} is {show(value)}"
         mend = track.annotation.put([measure(mask) for mask in track.masks], name) if track.complete else None
         text = f"{found} for the {track.num_frames} frames of its video"
-        yield track.annotation.finding(f"{code}-count", text, name, mend=mend)
+        wrong = "count" if isinstance(value, list) else "invalid"
+        yield track.annotation.finding(f"{code}-{wrong}", text, name, mend=mend)
 
 
 def _beside(track: Track, name: str) -> Iterator[tuple[int, Mask | None, Any]]:
@@ -153,8 +168,8 @@ def _box_problem(mask: Mask, box: Any) -> Problem | None:
 
 
 def _area_problem(mask: Mask, area: Any) -> Problem | None:
-    if not is_number(area) or area < 0:
-        return Problem("area-invalid", f"the area is {show(area)}, not a number of pixels")
+    if not is_number(area) or area < 0:  # see area_kinds()
+        return None
     allowed = max(4.0, DRAWN_TOLERANCE * mask.area) if mask.drawn else AREA_TOLERANCE
     if abs(area - mask.area) > allowed:
         return Problem("area-differs", f"the area is {area}, that of the mask {mask.area}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 
 import numpy as np
 from pycocotools import mask as coco
@@ -13,7 +14,10 @@ from syncvis.data.check.entries import Entry, Size, listed, show
 from syncvis.data.check.findings import Edit, Finding, Mend
 from syncvis.data.check.masks import Mask
 from syncvis.data.check.views import Clip
+from syncvis.data.ytvis import is_one_file
 from syncvis.ops.masks import MAX_FRAME_PIXELS
+
+_NUMBER = re.compile(r"([0-9]{1,18})")
 
 HEAVY_OVERLAP = 0.8
 """IoU of two masks of one frame from which they are reported."""
@@ -51,7 +55,7 @@ def image_sizes(clip: Clip) -> Iterator[Finding]:
     for t, look in enumerate(clip.frames):
         if look.size not in (None, clip.size):
             text = f"the image is {_by(look.size)}, its video {_by(clip.size)} (height x width)"
-            yield clip.video.finding("image-size", text, "file_names", t, frame=t)
+            yield clip.video.finding("image-size", text, *clip.place(t), frame=t)
 
 
 def _by(sides: Size | None) -> str:
@@ -59,7 +63,11 @@ def _by(sides: Size | None) -> str:
 
 
 def frame_list(clip: Clip) -> Iterator[Finding]:
-    """file_names is a list of at least one frame, and as long as length says."""
+    """file_names is a list of at least one frame, and as long as length says; or there is a video file."""
+    if is_one_file(clip.video.raw):
+        if clip.problem:
+            yield clip.video.finding(clip.problem.code, clip.problem.text, "file_name")
+        return
     names, length = clip.video.raw.get("file_names"), clip.video.raw.get("length")
     if not isinstance(names, list) or not names:
         text = f"file_names is {show(names)}, not a list of frames" if names != [] else "file_names is empty"
@@ -67,15 +75,34 @@ def frame_list(clip: Clip) -> Iterator[Finding]:
         yield clip.video.finding("video-frames", text, "file_names", mend=mend)
     elif "length" in clip.video.raw and (type(length) is not int or length != len(names)):
         text = f"length is {show(length)}, but file_names lists {len(names)} frames"
-        yield clip.video.finding("video-length", text, "length", mend=clip.video.put(len(names), "length"))
+        agreed = all(track.has_all_masks for track in clip.tracks)  # else names may be missing
+        mend = clip.video.put(len(names), "length") if agreed else None
+        yield clip.video.finding("video-length", text, "length", mend=mend)
 
 
 def frames(clip: Clip) -> Iterator[Finding]:
     """Every frame has a good name and can be read."""
     for t, look in enumerate(clip.frames):
         if look.problem:
-            mend = None if look.better_name is None else clip.video.put(look.better_name, "file_names", t)
-            yield clip.video.finding(look.problem.code, look.problem.text, "file_names", t, frame=t, mend=mend)
+            better = None if is_one_file(clip.video.raw) else look.better_name
+            mend = None if better is None else clip.video.put(better, "file_names", t)
+            yield clip.video.finding(look.problem.code, look.problem.text, *clip.place(t), frame=t, mend=mend)
+
+
+def frame_order(clip: Clip) -> Iterator[Finding]:
+    """The numbers in the names grow; a note on the first that does not, for names may be meant so."""
+    listed_names = listed(clip.video, "file_names")
+    names = [(t, listed_names[t]) for t, look in enumerate(clip.frames) if listed_names and not look.problem]
+    for (_, before), (t, name) in pairwise(names):
+        if _natural(name) < _natural(before):
+            text = f"{show(name)} comes behind {show(before)}"
+            yield clip.video.finding("frame-order", text, "file_names", t, frame=t)
+            return
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts 9.jpg before 10.jpg."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBER.split(name)]
 
 
 def repeated_frames(clip: Clip) -> Iterator[Finding]:

@@ -6,12 +6,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from syncvis.data.check.entries import Entry, Json, Size, by_id, entries, identifier, listed, video_size
 from syncvis.data.check.findings import Problem
 from syncvis.data.check.images import FrameLooker, Look
 from syncvis.data.check.masks import Mask, read_mask
+from syncvis.data.ytvis import is_one_file, read_video_file
+from syncvis.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,14 @@ class Track:
         return mask.area > 0 if mask else self.annotation.raw["segmentations"][t] is None
 
     @property
+    def has_all_masks(self) -> bool:
+        """Whether there is one mask, or null, per frame."""
+        return len(self.masks) == self.num_frames
+
+    @property
     def complete(self) -> bool:
         """Whether it is clear in every frame of the video."""
-        return len(self.masks) == self.num_frames and all(map(self.known, range(len(self.masks))))
+        return self.has_all_masks and all(map(self.known, range(len(self.masks))))
 
     @property
     def mask_sizes(self) -> set[Any]:
@@ -48,12 +56,17 @@ class Track:
 
 @dataclass(frozen=True)
 class Clip:
-    """A video with what was seen of its frames, and its tracks."""
+    """A video with what was seen of its frames, and its tracks; ``problem`` is that of its video file."""
 
     video: Entry
     size: Size | None
     frames: tuple[Look, ...]
     tracks: tuple[Track, ...]
+    problem: Problem | None = None
+
+    def place(self, t: int) -> tuple[str | int, ...]:
+        """Where a frame is named."""
+        return ("file_name",) if is_one_file(self.video.raw) else ("file_names", t)
 
     @property
     def image_sizes(self) -> set[Size]:
@@ -84,16 +97,28 @@ class Tree:
     def annotations(self) -> tuple[Entry, ...]:
         return entries(self.raw, "annotations")
 
-    def clips(self, looker: FrameLooker) -> Iterator[Clip]:
-        """The videos one after the other; masks are read when a video's turn comes."""
+    def clips(self, looker: FrameLooker, source: Path) -> Iterator[Clip]:
+        """The videos of the file ``source`` one after the other; masks are read when a video's turn comes."""
         owners, members = by_id(self.videos), defaultdict(list)
         for annotation in self.annotations:
             members[identifier(annotation.raw.get("video_id"))].append(annotation)
         for video in self.videos:
             own = members[video.id] if video.id is not None and owners[video.id] is video else []
-            frames = tuple(map(looker.look, listed(video, "file_names")))
+            names, problem = _names(video, looker, source)
+            frames = tuple(map(looker.look, names))
             size = video_size(video)
-            yield Clip(video, size, frames, tuple(_track(annotation, size, len(frames)) for annotation in own))
+            tracks = tuple(_track(annotation, size, len(frames)) for annotation in own)
+            yield Clip(video, size, frames, tracks, problem)
+
+
+def _names(video: Entry, looker: FrameLooker, source: Path) -> tuple[list[Any], Problem | None]:
+    """The names of the frames, and what is wrong with a video file that stands for them."""
+    if not is_one_file(video.raw) or looker.root is None:
+        return listed(video, "file_names"), None
+    try:
+        return list(read_video_file(video.raw, source, video.key(), looker.root)), None
+    except DataError as error:
+        return [], Problem("video-file", f"{error.problem} ({error.key or error.file})")
 
 
 def _track(annotation: Entry, size: Size | None, num_frames: int) -> Track:

@@ -12,6 +12,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from syncvis.data.annotations import class_names
 from syncvis.data.ytvis import VideoDataset
 from syncvis.errors import DataError
 from syncvis.evaluation.results import write_results
@@ -78,7 +79,7 @@ class VideoEvaluator(DatasetEvaluator):
             written = "no results.json either" if self.output_dir is None else f"see {self.output_dir / 'results.json'}"
             _log.warning("%s has no labels, so there is no AP; %s", self.dataset.source, written)
             return {}
-        names = [category.name for category in self.dataset.categories]
+        names = class_names(self.dataset.categories)
         return {"segm": _metrics(evaluate(ground_truth(self.dataset), predictions, names))}
 
     def _gather(self) -> list[VideoPrediction] | None:

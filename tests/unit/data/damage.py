@@ -280,6 +280,28 @@ def _bomb(_: Copy) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+def _frames_out_of_order(data: Copy) -> set[Found]:
+    names = data.video["file_names"]
+    names[1], names[2] = names[2], names[1]
+    return data.in_video("frame-order", 2)
+
+
+def _last_frame_not_named(data: Copy) -> set[Found]:
+    """What length and the masks agree on is not mended."""
+    data.video["file_names"].pop()
+    expected = data.in_video("video-length")
+    for entry in data.siblings():
+        codes = ("annotation-size", "mask-count", "box-count", "area-count")
+        expected |= {(code, entry["video_id"], None, entry["id"]) for code in codes}
+    return expected
+
+
+def _link(data: Copy) -> set[Found]:
+    outside = data.image.rename(data.root.parent / "outside.png")
+    data.image.symlink_to(outside)
+    return data.in_video("file-name-outside", data.frame)
+
+
 DAMAGES: dict[str, Damage] = {
     "no list of categories": _tree(lambda tree: tree.pop("categories"), "top-level"),
     "entry is text": _tree(lambda tree: tree["annotations"].append("x"), "entry"),
@@ -306,6 +328,8 @@ DAMAGES: dict[str, Damage] = {
     "no frames": set_video("file_names", [], "video-frames"),
     "length wrong": set_video("length", 99, "video-length"),
     "file shown twice": set_name(lambda data: data.video["file_names"][0], "file-name-duplicate"),
+    "frames out of order": _frames_out_of_order,
+    "last frame not named": _last_frame_not_named,
     "file name is a number": set_name(7, "file-name"),
     "file name that no disk has": set_name("a\0b", "file-name"),
     "file name with ..": set_name("../../secret.png", "file-name-outside"),
@@ -348,6 +372,11 @@ DAMAGES: dict[str, Damage] = {
     "area wrong": set_at_frame("areas", lambda area: area + 2, "area-differs"),
     "area infinite": set_at_frame("areas", float("inf"), "area-invalid"),
     "iscrowd is 2": set_whole("iscrowd", 2, "iscrowd"),
+    "iscrowd is text": set_whole("iscrowd", "0", "iscrowd-type"),
+    "areas are text": set_whole("areas", "x", "area-invalid"),
+    "area is text": set_at_frame("areas", "x", "area-invalid"),
+    "file name with a line break": set_name("a\nb", "file-name"),
+    "frame is a link to elsewhere": _link,
     "annotation of another width": set_whole("width", 3, "annotation-size"),
     "track twice": _identical,
     "track nearly twice": _overlapping,

@@ -3,12 +3,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
-from damage import DAMAGES, Copy, Damage, clean_copy, found, set_mask
+from damage import DAMAGES, Copy, Damage, Found, clean_copy, found, set_mask
 from helpers import REAL
 
 from syncvis.data.check.checking import Settings, annotation_files, check_file
 from syncvis.data.check.findings import KINDS, Severity, exit_code
+from syncvis.data.video_writer import write_video
+from syncvis.data.ytvis import VideoDataset
 from syncvis.errors import DataError
 
 
@@ -84,6 +87,70 @@ def test_frames_elsewhere(data: Copy, tmp_path: Path) -> None:
         check_file(data.source, Settings(frames=tmp_path / "absent"))
 
 
+@pytest.mark.parametrize(
+    ("folder", "json_name"),
+    [
+        ("train", "annotations_train.json"),
+        ("train/JPEGImages", "train/instances.json"),
+        ("JPEGImages", "annotations/train.json"),
+        ("train/JPEGImages", "annotations/instances_train.json"),
+        ("videos", "own.json"),
+    ],
+)
+def test_frames_are_found_where_the_reader_finds_them(data: Copy, folder: str, json_name: str) -> None:
+    (data.root / "moved").mkdir()
+    (data.root / "JPEGImages").rename(data.root / "moved" / "frames")
+    (data.root / folder).parent.mkdir(exist_ok=True)
+    (data.root / "moved" / "frames").rename(data.root / folder)
+    (data.root / json_name).parent.mkdir(exist_ok=True)
+    source = data.source.rename(data.root / json_name)
+    assert VideoDataset.load(data.root, json_name).root == data.root / folder
+    assert check_file(source, Settings(deep=True)).findings == ()
+
+
+def test_video_files(data: Copy) -> None:
+    """In place of the frames, or as their names; too short, cut off and missing ones are found."""
+    frames = [np.full((32, 48, 3), 60 * t, np.uint8) for t in range(4)]
+    clip = write_video(data.root / "JPEGImages" / "v" / "clip.mp4", lambda: frames, 6)
+    first, second = data.tree["videos"][:2]
+    for video in (first, second):
+        video.update(height=32, width=48)
+    second["file_names"] = [f"v/clip.mp4#{t}" for t in range(4)]
+    del first["file_names"]
+    data.tree["annotations"] = [entry for entry in data.tree["annotations"] if entry["video_id"] > second["id"]]
+    clean = {("video-without-annotations", video["id"], None, None) for video in (first, second)}
+
+    def findings(name: str, length: int) -> set[Found]:
+        first.update(file_name=name, length=length)
+        data.save()
+        report = check_file(data.source, Settings(deep=True))
+        assert report.sizes["frames"] == 12 + (0 if report.findings[-1].code == "video-file" else length)
+        return {one for one in found(report) - clean if one[0] not in ("category-unused",)}
+
+    assert findings("v", 4) == findings("v/clip.mp4", 4) == set()
+    assert findings("v", 6) == {("missing-frame", first["id"], t, None) for t in (4, 5)}
+    assert findings("../v", 4) == findings("v/clip.txt", 4) == {("video-file", first["id"], None, None)}
+    assert not any(one.mend for one in check_file(data.source, Settings()).findings), "no video is dropped for it"
+    clip.write_bytes(clip.read_bytes()[:-300])
+    assert findings("v", 4) == {
+        ("unreadable-image", video["id"], t, None) for t in range(4) for video in (first, second)
+    }
+    clip.unlink()
+    assert ("missing-frame", first["id"], 3, None) in findings("v/clip.mp4", 4)
+
+
+def test_a_list_that_is_there_twice_is_found(data: Copy) -> None:
+    data.source.write_text('{"videos": [], ' + data.source.read_text()[1:])
+    (finding,) = check_file(data.source, Settings()).findings
+    assert (finding.code, "occurs twice" in finding.text) == ("json", True)
+
+
+def test_ids_up_to_64_bits_are_fine(data: Copy) -> None:
+    data.annotation["id"] = 2**63 - 1
+    data.save()
+    assert check_file(data.source, Settings()).findings == ()
+
+
 def test_polygons(data: Copy) -> None:
     """Fine ones, one a little outside, and one whose outline would fill the memory."""
     set_mask([[2, 2, 20, 2, 20, 10, 2, 10]])(data)
@@ -93,9 +160,12 @@ def test_polygons(data: Copy) -> None:
     set_mask([[2, -0.5, 20, 2, 20, 10, 2, 10]])(data)
     data.save()
     assert ("polygon-outside", *next(iter(data.here("")))[1:]) in found(check_file(data.source, Settings()))
-    expected = set_mask([[0, 0, 48, 32] * 30_000], "polygon")(data)
-    data.save()
-    assert found(check_file(data.source, Settings())) == expected
+    for turns in (30_000, 60):
+        expected = set_mask([[0, 0, 48, 32] * turns], "polygon")(data)
+        data.save()
+        assert found(check_file(data.source, Settings())) == expected
+        with pytest.raises(DataError, match="outline of the polygons is too long"):
+            VideoDataset.load(data.root, "train.json")
 
 
 def test_which_files_of_a_folder_are_annotations(data: Copy) -> None:
@@ -104,6 +174,7 @@ def test_which_files_of_a_folder_are_annotations(data: Copy) -> None:
     names = [file.name for file in annotation_files(data.root)]
     assert names == ["broken.json", "stills.json", "test.json", "train.json", "valid.json"]
     assert annotation_files(data.source) == [data.source]
+    assert [file.name for file in annotation_files(data.root.parent)] == names, "as YouTube-VIS 2021 has them"
     with pytest.raises(DataError, match="no JSON file here has annotations"):
         annotation_files(data.root / "JPEGImages")
     with pytest.raises(DataError, match="there is no such file or folder"):
@@ -133,3 +204,20 @@ def test_thousands_of_masks_in_a_frame_are_not_compared_in_pairs(data: Copy) -> 
     data.save()
     codes = {finding.code for finding in check_file(data.source, Settings()).findings}
     assert codes == {"identical-tracks"}
+
+
+def test_numbers_in_names_are_in_order_without_zeros_in_front(data: Copy) -> None:
+    names = data.video["file_names"]
+    for t, name in enumerate(names):
+        new = f"{Path(name).parent}/{8 + t}.png"
+        (data.root / "JPEGImages" / name).rename(data.root / "JPEGImages" / new)
+        names[t] = new
+    data.save()
+    assert check_file(data.source, Settings()).findings == ()
+
+
+def test_a_coco_file_is_called_one(data: Copy) -> None:
+    data.tree["images"] = data.tree.pop("videos")
+    data.save()
+    texts = [finding.text for finding in check_file(data.source, Settings()).findings]
+    assert "is missing: COCO's images are read, but not checked" in texts

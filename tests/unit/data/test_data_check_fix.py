@@ -16,7 +16,8 @@ RESTORED = (
     "entry is text", "video twice", "width missing", "height zero", "video too large", "length wrong",
     "video higher than its images", "annotation of another width", "track twice", "one box too few",
     "box null, mask there", "box moved", "box outside", "box with NaN", "box of negative width",
-    "one area too few", "area null, mask there", "area wrong", "area infinite",
+    "one area too few", "area null, mask there", "area wrong", "area infinite", "areas are text", "area is text",
+    "iscrowd is text",
 )  # fmt: skip
 """Damage whose mending gives back what was there."""
 

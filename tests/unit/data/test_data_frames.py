@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from syncvis.data.frames import FrameReader
 from syncvis.errors import DataError
@@ -44,6 +44,38 @@ def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     frame = FrameReader(tmp_path).read("a.tiff", 10, 20)
     assert frame.shape == (10, 20, 3)
     assert abs(frame.astype(int) - 204).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.pgm"])
+def test_of_16_bits_the_upper_8_are_read(tmp_path: Path, name: str) -> None:
+    grey = np.arange(200, dtype=np.uint16).reshape(10, 20)
+    Image.fromarray(grey * 257).save(tmp_path / name)
+    frame = FrameReader(tmp_path).read(name, 10, 20)
+    np.testing.assert_array_equal(frame, np.stack([grey] * 3, axis=-1))
+
+
+def test_pixels_without_a_known_range_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((10, 20), np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(DataError, match=r"a\.tiff: .*\(its pixels are floating-point numbers\)\. Fix"):
+        FrameReader(tmp_path).read("a.tiff", 10, 20)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_frame_is_read_upright(tmp_path: Path, orientation: int) -> None:
+    corners = np.zeros((16, 32, 3), np.uint8)
+    corners[:8, :16, 0], corners[:8, 16:, 1], corners[8:, :16, 2] = 255, 255, 255
+    image = Image.fromarray(corners)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.jpg", exif=exif, quality=100, subsampling=0)
+    with Image.open(tmp_path / "a.jpg") as saved:
+        wanted = np.asarray(ImageOps.exif_transpose(saved))
+    np.testing.assert_array_equal(FrameReader(tmp_path).read("a.jpg", *wanted.shape[:2]), wanted)
+
+
+def test_damaged_exif_data_do_not_matter(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10), (9, 0, 0)).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff")
+    assert FrameReader(tmp_path).read("a.jpg", 10, 20).shape == (10, 20, 3)
 
 
 def test_missing_frame(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from helpers import REAL
 from PIL import Image
 
+from syncvis.data.split import write_split
 from syncvis.data.ytvis import VideoDataset
 from syncvis.ops import masks as rle
 
@@ -71,6 +72,34 @@ def test_videos_of_each_layout_are_read(tmp_path: Path, layout: str) -> None:
     assert (track.id, track.label) == (8, 0)
     assert [track.has_mask(t) for t in range(LENGTH)] == [False, True, True]
     assert (track.mask(1) == BOX).all()
+
+
+@pytest.mark.parametrize(
+    ("frames", "source", "root"),
+    [
+        ("train/JPEGImages", "train.json", "."),
+        ("train/JPEGImages", "../train.json", "train"),
+        ("train", "annotations_train.json", "."),
+        ("train", "../annotations_train.json", "train"),
+    ],
+)
+def test_the_frames_of_our_own_split_are_found(tmp_path: Path, frames: str, source: str, root: str) -> None:
+    """Also if there is a folder of another split with the same name."""
+    tree = _tree(COMPRESSED)
+    tree["videos"].append(tree["videos"][0] | {"id": 5, "file_names": [f"0c1d/{t}.jpg" for t in range(LENGTH)]})
+    for video in tree["videos"]:
+        for name in video["file_names"]:
+            (tmp_path / frames / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / frames / name)
+    (tmp_path / "valid" / "JPEGImages" / "other").mkdir(parents=True)
+    (tmp_path / root / source).write_text(json.dumps(tree))
+    dataset = VideoDataset.load(tmp_path / root, source)
+    for out in (("train_split.json", "valid_split.json"), ("split/train.json", "split/valid.json")):
+        write_split(dataset, 0.5, 0, *(tmp_path / root / name for name in out))
+        for name in out:
+            part = VideoDataset.load(tmp_path / root, name)
+            assert part.root.resolve() == tmp_path / frames
+            assert part.read_frame(part.videos[0], 0).shape == (HEIGHT, WIDTH, 3)
 
 
 def test_a_long_video(tmp_path: Path) -> None:

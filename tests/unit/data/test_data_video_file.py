@@ -99,7 +99,7 @@ def test_a_video_file_stands_for_the_frames(tmp_path: Path) -> None:
     ("video", "problem"),
     [
         ({"file_name": "../a.mp4"}, "leaves the folder"),
-        ({"file_name": "a.mp4"}, r"a\.mp4: cannot be read as a video"),
+        ({"file_name": "a.mp4"}, r"a\.mp4: the frame is missing"),
         ({"file_name": "a.txt"}, "not named like a video file"),
         ({"file_name": 3}, "is a whole number, not text"),
         ({"file_name": "a\0.mp4"}, "has control characters"),
@@ -116,6 +116,17 @@ def test_entries_that_name_no_video_file(tmp_path: Path, video: dict[str, Any], 
     with pytest.raises(DataError, match=rf"{problem}.*Fix: ") as caught:
         _dataset(tmp_path, [video])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_no_pipe_is_waited_for_and_no_link_followed_to_count_frames(tmp_path: Path) -> None:
+    folder = tmp_path / "root" / "JPEGImages"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "pipe.mp4")
+    (folder / "link.mp4").symlink_to(_write(tmp_path / "outside.mp4", "libx264"))
+    for name, problem in (("pipe", "is not a file"), ("link", "leads out"), ("a" * 300, "cannot be read")):
+        with pytest.raises(DataError, match=problem):
+            _dataset(tmp_path / "root", [{"file_name": f"{name}.mp4"}])
 
 
 def test_a_video_shorter_than_its_length_and_a_damaged_one(tmp_path: Path) -> None:

@@ -52,10 +52,10 @@ def test_the_command_prints_the_official_numbers(tmp_path: Path) -> None:
     rows = [row(), row(category_id=5), row(score=0.9, segmentations=[None, None])]
     paths = [str(path) for path in written(tmp_path, tree(), rows)]
     text = CliRunner().invoke(app, ["eval-results", *paths, "--details"]).output
-    assert "AP50    0.5000" in text
-    assert "APm    -1.0000" in text
-    assert "1 row(s) of categories that are not in the ground truth left out" in text
     found = json.loads(CliRunner().invoke(app, ["eval-results", *paths, "--json"]).output)
+    assert f"\nAP50  {found['official']['AP50']}\n" in text
+    assert "\nAPm   -1.0\n" in text
+    assert "1 row(s) of categories that are not in the ground truth left out" in text
     assert found["official"]["AP"] == pytest.approx(0.5, abs=1e-15)
     assert found["official"]["APl"] == -1
     assert found["per_category"] == pytest.approx({"dog": 0.5})
@@ -70,6 +70,21 @@ def test_areas_ids_and_polygons_of_the_file_are_read(tmp_path: Path) -> None:
     assert (video.height, video.width, video.length) == (6, 8, 2)
     assert (track.label, track.id, track.areas) == (1, 1, [9, None])
     assert track.segmentations[1] == masks.encode(SQUARE)
+
+
+def test_a_video_file_without_length_is_as_long_as_its_annotations(tmp_path: Path) -> None:
+    truth = tree()
+    truth["videos"][0] = {"id": 7, "height": 6, "width": 8, "length": None, "file_name": "a.mp4"}
+    (video,) = read_truth(written(tmp_path, truth, [])[0]).videos
+    assert video.length == 2
+
+
+def test_categories_of_one_name_have_a_number_each(tmp_path: Path) -> None:
+    truth = tree()
+    truth["categories"][0]["name"] = "dog"
+    truth["annotations"].append(truth["annotations"][0] | {"id": 2, "category_id": 9})
+    evaluation, _ = evaluate_files(*written(tmp_path, truth, [row()]))
+    assert evaluation.per_category == {"dog (9)": 0.0, "dog (4)": pytest.approx(100 * evaluation.official["AP"] * 2)}
 
 
 def test_the_data_sets_reader_takes_the_sizes_of_the_file(tmp_path: Path) -> None:
@@ -101,13 +116,16 @@ def change(place: tuple[Any, ...], value: Any) -> dict[str, Any]:
         ([], "is not an object"),
         (change(("annotations",), None), "annotations: has no list of annotations"),
         (change(("annotations", 0), 3), "annotations[0]: is not an object"),
-        (change(("annotations", 0, "id"), "1"), "annotations[0].id: is 1, not a whole number"),
+        (change(("annotations", 0, "id"), "1"), "annotations[0].id: is '1', not a whole number"),
+        (change(("annotations", 0, "id"), "a\n\x1b"), r"annotations[0].id: is 'a\n\x1b', not a whole number"),
+        (change(("annotations", 0, "iscrowd"), "0"), "annotations[0].iscrowd: is text, not 0 or 1"),
         (change(("annotations", 0, "video_id"), 8), "annotations[0].video_id: 8 is not the id of one of the videos"),
         (change(("annotations", 0, "category_id"), 8), "8 is not the id of one of the categories"),
         (change(("annotations", 0, "segmentations"), [None]), "annotations[0].segmentations: is not a list"),
         (change(("annotations", 0, "segmentations"), [[[1]], None]), "a polygon is not a list"),
         (change(("annotations", 0, "segmentations"), [{"size": [6, 8], "counts": "9"}, None]), "damaged mask"),
         (change(("annotations", 0, "areas"), [-1, None]), "annotations[0].areas: is not a list of pixels"),
+        (change(("annotations", 0, "areas"), [10**400, None]), "annotations[0].areas: is not a list of pixels"),
         (change(("categories",), [{"id": 4}, {"id": 4}]), "categories[1]: the id 4 occurs twice"),
         (change(("videos", 0, "height"), 0), "videos[0].height: is 0, not a whole number from 1"),
         (change(("videos", 0, "width"), 10**9), "videos[0]: 6 x 1000000000 is over the limit"),
