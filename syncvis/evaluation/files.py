@@ -20,7 +20,7 @@ def evaluate_files(truth: Path, results: Path, details: bool = False) -> tuple[E
     """
     annotated = read_truth(truth)
     left_out: list[str] = []
-    predictions = read_results(results, annotated.category_ids, left_out)
+    predictions = read_results(results, annotated.category_ids, left_out, annotated.videos)
     try:
         return evaluate(annotated.videos, predictions, annotated.names, details), left_out
     except DataError as error:

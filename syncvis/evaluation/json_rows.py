@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import json
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import TextIOBase
+from io import TextIOBase, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +18,56 @@ from syncvis.errors import DataError, StorageError
 _CHUNK = 2**18  # characters
 _SPACE = re.compile(r"[ \t\n\r]*")
 _BEHIND = ",] \t\n\r"
+# A zip may promise that much, or that many times its own size.
+_MAX_INFLATED, _MAX_RATIO = 2**28, 100
 _DECODER = json.JSONDecoder()
 
 
 def json_rows(path: Path) -> Iterator[Any]:
-    """The elements of the list in a file.
+    """The elements of the list in a file, or in the only JSON file of a zip as evaluation servers take it.
 
     Raises:
         DataError: The file is not JSON, or not a list.
         StorageError: The file cannot be read.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with _opened(path) as stream:
             yield from _elements(_Text(stream), path)
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
         raise StorageError(problem, file=path, fix="give the path of a results.json") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON ({error})", file=path, fix="write the file again") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIOBase]:
+    if path.suffix.lower() != ".zip":
+        with path.open(encoding="utf-8", newline="") as text:
+            yield text
+        return
+    try:
+        with (
+            zipfile.ZipFile(path) as archive,
+            archive.open(_only_json(archive, path)) as stream,
+            TextIOWrapper(stream, encoding="utf-8", newline="") as text,
+        ):
+            yield text
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise DataError(f"is a damaged zip ({error})", file=path, fix="write the file again") from None
+
+
+def _only_json(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
+    found = [info for info in archive.infolist() if info.filename.endswith(".json")]
+    if len(found) != 1:
+        raise DataError(f"has {len(found)} JSON files, not one", file=path, fix="put one results.json into it")
+    (info,) = found
+    if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError("is encrypted, or compressed in a rare way", file=path, fix="zip the results.json again")
+    if info.file_size > max(_MAX_INFLATED, _MAX_RATIO * info.compress_size):
+        problem = f"has {info.file_size} bytes in {info.compress_size} compressed ones"
+        raise DataError(problem, file=path, key=info.filename, fix="unpack it, and give the results.json")
+    return info
 
 
 @contextmanager
@@ -49,6 +83,7 @@ def no_collection() -> Iterator[None]:
 
 
 def _elements(text: _Text, path: Path) -> Iterator[Any]:
+    text.skip(text.next() == "\ufeff")  # a byte order mark
     if text.next() != "[":
         text.element()
         raise DataError("is not a list of rows", file=path, fix="give a results.json with one row a track")

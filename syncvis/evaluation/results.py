@@ -11,14 +11,15 @@ import math
 import sys
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from syncvis.errors import DataError
 from syncvis.evaluation.json_rows import json_rows, no_collection
-from syncvis.evaluation.tubes import Job, Tube, read_tubes, tube_of
+from syncvis.evaluation.truth import GroundTruthVideo
+from syncvis.evaluation.tubes import Job, Size, Tube, read_tubes, tube_of
 from syncvis.files import write_atomically
 from syncvis.ops import masks
 from syncvis.predictions import RLE, Track, VideoPrediction
@@ -83,7 +84,10 @@ def _row(video_id: int, track: Track, category_ids: Sequence[int], path: Path) -
 
 
 def read_results(
-    path: str | Path, category_ids: Sequence[int], left_out: list[str] | None = None
+    path: str | Path,
+    category_ids: Sequence[int],
+    left_out: list[str] | None = None,
+    videos: Iterable[GroundTruthVideo] = (),
 ) -> list[VideoPrediction]:
     """Read all tracks, video by video in the order of their ids, best track first.
 
@@ -94,6 +98,7 @@ def read_results(
         category_ids: The data set's category id of each class index.
         left_out: takes the places of rows with another category, which are then left out, as the official evaluator
             does; None refuses them.
+        videos: whose rows must have their number of frames and their size.
 
     Raises:
         DataError: The file is not JSON, or a row lacks a key, has a wrong value or a damaged mask; the error
@@ -103,7 +108,7 @@ def read_results(
     path = Path(path)
     by_video: defaultdict[int, list[tuple[float, int, Track]]] = defaultdict(list)
     with no_collection():
-        for row, tube in _tubes(path, category_ids, left_out):
+        for row, tube in _tubes(path, category_ids, left_out, {video.id: video for video in videos}):
             by_video[row.video_id].append((-row.score, row.number, Track(row.label, row.score, tube)))
     return [
         VideoPrediction(video_id, tuple(track for *_, track in sorted(by_video[video_id], key=itemgetter(0, 1))))
@@ -120,12 +125,17 @@ class _Row(NamedTuple):
     score: float
 
 
-def _tubes(path: Path, category_ids: Sequence[int], left_out: list[str] | None) -> Iterator[tuple[_Row, Tube]]:
-    jobs = _jobs(path, category_ids, left_out)
+Videos = Mapping[int, GroundTruthVideo]
+
+
+def _tubes(
+    path: Path, category_ids: Sequence[int], left_out: list[str] | None, videos: Videos
+) -> Iterator[tuple[_Row, Tube]]:
+    jobs = _jobs(path, category_ids, left_out, videos)
     return read_tubes(jobs, lambda job: _read_one_by_one(job.frames, f"{path}: row {job.place.number}: segmentations"))
 
 
-def _jobs(path: Path, category_ids: Sequence[int], left_out: list[str] | None) -> Iterator[Job[_Row]]:
+def _jobs(path: Path, category_ids: Sequence[int], left_out: list[str] | None, videos: Videos) -> Iterator[Job[_Row]]:
     labels = {category_id: label for label, category_id in enumerate(category_ids)}
     for n, row in enumerate(json_rows(path)):
         place = f"row {n}"
@@ -136,6 +146,8 @@ def _jobs(path: Path, category_ids: Sequence[int], left_out: list[str] | None) -
         seen = next((t for t, rle in enumerate(frames) if rle), None)
         where = f"{path}: {place}: segmentations[{seen}]"
         size = (0, 0) if seen is None else masks.check_size(frames[seen], where)
+        if video := videos.get(video_id):
+            _check_fit(frames, size, video, path, place)
         yield Job(_Row(n, video_id, label, score), frames, size)
 
 
@@ -158,6 +170,16 @@ def _parse_row(row: Any, labels: dict[int, int], path: Path, place: str) -> tupl
     if not isinstance(frames, list) or not frames:
         raise _wrong("segmentations", frames, "a list with an RLE or null for every frame", path, place)
     return video_id, labels[category_id], float(score), frames
+
+
+def _check_fit(frames: Sequence[Any], size: Size, video: GroundTruthVideo, path: Path, place: str) -> None:
+    key = f"{place}: segmentations"
+    if len(frames) != video.length:
+        problem = f"has {len(frames)} frames, video {video.id} has {video.length}"
+        raise DataError(problem, file=path, key=key, fix="give one mask (or null) for every frame")
+    if size not in ((0, 0), (video.height, video.width)):
+        problem = f"the masks are {size[0]} x {size[1]} pixels, video {video.id} {video.height} x {video.width}"
+        raise DataError(f"{problem} (height x width)", file=path, key=key, fix="give masks the size of their video")
 
 
 def _read_one_by_one(frames: Sequence[RLE | None], where: str) -> Tube:

@@ -144,8 +144,11 @@ def test_a_damaged_ground_truth_is_refused_by_name(tmp_path: Path, truth: Any, m
     ("bad", "message"),
     [
         (row(segmentations=[RLE, {"size": [6, 8], "counts": "9"}]), "row 1: segmentations[1]: damaged mask"),
-        (row(segmentations=[RLE]), "prediction for video 7, track 1: has 1 frames, the video 2"),
-        (row(segmentations=[{"size": [8, 6], "counts": RLE["counts"]}] * 2), "the mask is 8 x 6 pixels"),
+        (row(segmentations=[RLE]), "row 1: segmentations: has 1 frames, video 7 has 2"),
+        (
+            row(segmentations=[{"size": [8, 6], "counts": RLE["counts"]}] * 2),
+            "row 1: segmentations: the masks are 8 x 6 pixels, video 7 6 x 8",
+        ),
         (row(segmentations=[{"size": [10**9, 10**9], "counts": "0"}] * 2), "over the limit of"),
         (row(video_id=8), "1 video(s) not in the ground truth, the first is 8"),
     ],
