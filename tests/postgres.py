@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import os
@@ -120,7 +121,8 @@ class PostgresServer:
             return
         children = _children(self._process.pid)
         for pid in (self._process.pid, *children):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # a session that has just ended
+                os.kill(pid, signal.SIGKILL)
         self._process.wait(TIMEOUT)
         deadline = time.monotonic() + TIMEOUT
         while any(map(_lives, children)) and time.monotonic() < deadline:
