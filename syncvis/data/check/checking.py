@@ -16,7 +16,7 @@ from syncvis.data.check.images import FrameLooker
 from syncvis.data.check.rules import FILE_RULES, TRACK_RULES, VIDEO_RULES
 from syncvis.data.check.views import Clip, Tree
 from syncvis.data.entries import FRAMES_FOLDER, find_frames
-from syncvis.data.jsonfile import JsonFile
+from syncvis.data.jsonfile import loads
 from syncvis.data.ytvis import first_file
 from syncvis.errors import DataError
 
@@ -72,10 +72,7 @@ def parse(file: Path) -> Any:
         DataError: It cannot be read, or is not JSON, or one of its lists is there twice.
     """
     try:
-        tree = json.loads(file.read_bytes())
-        if isinstance(tree, dict):
-            JsonFile(file).finish()
-        return tree
+        return loads(file.read_bytes())
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", file=file, fix="copy the file again") from None
     except json.JSONDecodeError as error:

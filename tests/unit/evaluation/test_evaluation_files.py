@@ -166,6 +166,13 @@ def test_a_missing_ground_truth_is_named(tmp_path: Path) -> None:
         read_truth(tmp_path / "gt.json")
 
 
+def test_a_list_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    truth, _ = written(tmp_path, tree(), [])
+    truth.write_text('{"videos": [], ' + truth.read_text()[1:])
+    with pytest.raises(DataError, match=r"gt\.json: is not JSON \(The name 'videos' occurs twice"):
+        read_truth(truth)
+
+
 def test_the_zip_to_upload_holds_one_results_json(tmp_path: Path) -> None:
     predictions = [VideoPrediction(7, (Track(1, 0.5, (masks.encode(SQUARE), None)),))]
     write_results(tmp_path / "results.json", predictions, [9, 4])
