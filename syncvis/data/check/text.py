@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from syncvis.data.check.findings import KINDS, Finding, Report, Severity
+from syncvis.errors import one_line
 
 
 def render(report: Report, most: int | None) -> Iterator[str]:
     """What was found: for every kind, worst first, how often and the first ``most`` findings (None: all)."""
     sizes = ", ".join(f"{count} {name}" for name, count in report.sizes.items())
-    yield f"{_plain(str(report.source))}: {sizes}" if sizes else _plain(str(report.source))
+    yield f"{one_line(str(report.source))}: {sizes}" if sizes else one_line(str(report.source))
     grouped = _grouped(report.findings)
     for code, found in grouped.items():
         yield f"  {KINDS[code].severity} {code}: {KINDS[code].title}: {len(found)}"
@@ -35,12 +36,7 @@ def line(finding: Finding) -> str:
     key = f"({finding.key})" if finding.key else ""
     mend = f" [--fix: {finding.mend.how}]" if finding.mend else ""
     where = " ".join(part for part in (place, key) if part)
-    return _plain(f"{where}: {finding.text}{mend}" if where else f"{finding.text}{mend}")
-
-
-def _plain(text: str) -> str:
-    """Printable on any terminal, whatever the file's names are made of."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return one_line(f"{where}: {finding.text}{mend}" if where else f"{finding.text}{mend}")
 
 
 def summary(report: Report) -> str:
