@@ -9,6 +9,7 @@ from itertools import count
 from syncvis.data.check.entries import Entry, by_id, identifier, listed, show
 from syncvis.data.check.findings import Finding, Mend
 from syncvis.data.check.views import Tree
+from syncvis.data.coco_names import plain
 
 _NAMES = {"categories": "category", "videos": "video", "annotations": "annotation"}
 
@@ -73,8 +74,9 @@ def _unlike(tree: Tree, entry: Entry, first: Entry, fresh: int) -> Mend | None:
 
 
 def category_names(tree: Tree) -> Iterator[Finding]:
-    """Every category has a name of its own."""
+    """Every category has a name of its own; a note on names that mixing data sets takes for one."""
     first: dict[str, Entry] = {}
+    alike: dict[str, Entry] = {}
     for category in tree.categories:
         name = category.raw.get("name")
         if not isinstance(name, str) or not name.strip():
@@ -84,6 +86,9 @@ def category_names(tree: Tree) -> Iterator[Finding]:
         elif first.setdefault(name, category) is not category:
             text = f"the name {show(name)} is already that of {first[name].key()}"
             yield category.finding("category-duplicate-name", text, "name")
+        elif (other := alike.setdefault(plain(name), category)) is not category:
+            text = f"the name {show(name)} is nearly that of {other.key()}, {show(other.raw['name'])}"
+            yield category.finding("category-similar-name", text, "name")
 
 
 def category_use(tree: Tree) -> Iterator[Finding]:

@@ -89,6 +89,7 @@ _WARNINGS = {
     "area-differs": "an area differs from its mask",
 }
 _NOTES = {
+    "category-similar-name": "two names of categories differ only in case or space",
     "category-unused": "a category has no annotation",
     "category-gap": "the ids of the categories have gaps",
     "no-annotations": "the file has no annotations",
