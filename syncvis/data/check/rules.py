@@ -17,6 +17,7 @@ FILE_RULES: dict[str, Callable[[Tree], Iterator[Finding]]] = {
     "references": file_rules.references,
     "shared_frames": file_rules.shared_frames,
     "annotated_videos": file_rules.annotated_videos,
+    "instances": file_rules.instances,
 }
 
 VIDEO_RULES: dict[str, Callable[[Clip], Iterator[Finding]]] = {

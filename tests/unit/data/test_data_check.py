@@ -214,10 +214,3 @@ def test_numbers_in_names_are_in_order_without_zeros_in_front(data: Copy) -> Non
         names[t] = new
     data.save()
     assert check_file(data.source, Settings()).findings == ()
-
-
-def test_a_coco_file_is_called_one(data: Copy) -> None:
-    data.tree["images"] = data.tree.pop("videos")
-    data.save()
-    texts = [finding.text for finding in check_file(data.source, Settings()).findings]
-    assert "is missing: COCO's images are read, but not checked" in texts
