@@ -174,6 +174,13 @@ DAMAGES: dict[str, Damage] = {
         lambda tree: tree["annotations"][1].update(id=11),
         {("annotation-duplicate-id", 9, 11, "annotations[1].id")},
     ),
+    "annotation id twice, once without a mask": (
+        lambda tree: tree["annotations"][3].update(id=11, segmentation=None),
+        {
+            ("annotation-duplicate-id", 5, 11, "annotations[3].id"),
+            ("empty-track", 5, 11, "annotations[3].segmentation"),
+        },
+    ),
     "annotation of no image": (
         lambda tree: tree["annotations"][1].update(image_id=1),
         {("unknown-video", 1, 12, "annotations[1].image_id")},
@@ -223,7 +230,8 @@ MENDED = {
 """Damage whose mending gives back what was there."""
 
 GOOD_BUT_OTHER = {
-    "category name blank", "annotation without id", "annotation id twice", "annotation of no image",
+    "category name blank", "annotation without id", "annotation id twice", "annotation id twice, once without a mask",
+    "annotation of no image",
     "annotation without image", "iscrowd is 2", "mask null", "mask of a line", "mask without a pixel",
 }  # fmt: skip
 """Damage whose mending leaves a file without errors and warnings, but another one."""
