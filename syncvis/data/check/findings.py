@@ -47,6 +47,7 @@ _ERRORS = {
     "video-frames": "a video lists no frames",
     "video-file": "a video file is missing or cannot be read",
     "video-length": "length differs from the number of frames",
+    "video-limit": "a video has more frames or annotations than can be read",
     "file-name": "a frame has no usable file name",
     "file-name-outside": "a file name leaves the folder of the frames",
     "frames-folder": "the folder of the frames is missing",

@@ -24,6 +24,7 @@ VIDEO_RULES: dict[str, Callable[[Clip], Iterator[Finding]]] = {
     "size": video_rules.size,
     "image_sizes": video_rules.image_sizes,
     "frame_list": video_rules.frame_list,
+    "limits": video_rules.limits,
     "frames": video_rules.frames,
     "frame_order": video_rules.frame_order,
     "repeated_frames": video_rules.repeated_frames,

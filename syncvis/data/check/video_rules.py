@@ -14,7 +14,8 @@ from syncvis.data.check.entries import Entry, Size, listed, show
 from syncvis.data.check.findings import Finding, Mend
 from syncvis.data.check.masks import Mask
 from syncvis.data.check.views import Clip
-from syncvis.data.ytvis import is_one_file
+from syncvis.data.entries import MAX_TRACKS
+from syncvis.data.ytvis import MAX_FRAMES, is_one_file
 from syncvis.ops.masks import MAX_FRAME_PIXELS
 
 _NUMBER = re.compile(r"([0-9]{1,18})")
@@ -77,6 +78,15 @@ def frame_list(clip: Clip) -> Iterator[Finding]:
         agreed = all(track.has_all_masks for track in clip.tracks)  # else names may be missing
         mend = clip.video.put(len(names), "length") if agreed else None
         yield clip.video.finding("video-length", text, "length", mend=mend)
+
+
+def limits(clip: Clip) -> Iterator[Finding]:
+    """No more frames and annotations than the reader takes; of an image it counts the annotations with a mask."""
+    still = clip.video.form.is_still
+    tracks = sum(not still or any(listed(track.annotation, "segmentations")) for track in clip.tracks)
+    for count, most, what in ((len(clip.frames), MAX_FRAMES, "frames"), (tracks, MAX_TRACKS, "annotations")):
+        if count > most:
+            yield clip.video.finding("video-limit", f"{count} {what} are over the limit of {most}")
 
 
 def frames(clip: Clip) -> Iterator[Finding]:

@@ -292,6 +292,19 @@ def test_a_box_is_that_of_the_mask_or_of_its_polygons(source: Path) -> None:
         assert [finding.code for finding in check_file(_write(source, tree), Settings()).findings] == codes
 
 
+def test_an_image_has_as_many_annotations_as_the_reader_takes(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without those that have no mask."""
+    for module in ("syncvis.data.entries", "syncvis.data.check.video_rules"):
+        monkeypatch.setattr(f"{module}.MAX_TRACKS", 1)
+    tree = _tree()
+    tree["annotations"][3]["segmentation"] = []
+    report = check_file(_write(source, tree), Settings())
+    assert _found(report) >= {("video-limit", 9, None, "images[0]")}
+    assert ("video-limit", 5, None, "images[1]") not in _found(report)
+    with pytest.raises(DataError, match="over the limit of 1"):
+        _load_everything(source, tree)
+
+
 def _assert_reader_agrees(source: Path, tree: Tree, report: Report) -> None:
     """The reader takes the file, if need be with damage that it meets later, just if the check finds no other error."""
     errors = {finding.code for finding in report.findings if finding.severity == "error"}
