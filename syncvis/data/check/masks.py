@@ -58,7 +58,9 @@ def _from_rle(segmentation: Mapping[str, Any], size: Size | None) -> tuple[Mask 
     if size is not None and found != list(size):
         shown = " x ".join(map(show, found)) if isinstance(found, list) and len(found) == 2 else show(found)
         return None, Problem("mask-size", f"the mask is {shown}, its frame {size[0]} x {size[1]} (height x width)")
-    return _measured(rle.from_runs(rle.runs(segmentation, "mask"), *segmentation["size"])), None
+    height, width = size or rle.check_size(segmentation, "mask")
+    runs = rle.runs({"size": [height, width], "counts": segmentation.get("counts")}, "mask")
+    return _measured(rle.from_runs(runs, height, width)), None
 
 
 def _measured(checked: RLE, points: NDArray[np.float64] | None = None) -> Mask:

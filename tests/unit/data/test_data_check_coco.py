@@ -271,15 +271,24 @@ def test_mending_writes_a_file_of_coco(source: Path, kind: str) -> None:
         lambda tree: [entry.update(bboxes=[], segmentations=3, length=9) for entry in tree["annotations"]],
         lambda tree: tree["annotations"][3].update(segmentation=[LINE, OTHER, [1.0, 2.0]]),
         lambda tree: tree["annotations"][0].update(iscrowd=False, area=59),
+        lambda tree: [tree["annotations"][n]["segmentation"].update(size=[20.0, 30.0]) for n in (2, 4)],
     ],
-    ids=["keys left out", "other keys of images", "other keys of annotations", "lines", "odd but fine"],
+    ids=[
+        "keys left out",
+        "other keys of images",
+        "other keys of annotations",
+        "lines",
+        "odd but fine",
+        "sizes with a point",
+    ],
 )
 def test_what_the_reader_does_not_mind(source: Path, change: Callable[[Tree], object]) -> None:
     tree = _tree()
     change(tree)
     report = check_file(_write(source, tree), Settings())
     assert {finding.code for finding in report.findings} <= {"iscrowd"}
-    _load_everything(source, tree)
+    tree["annotations"][4]["iscrowd"] = 0  # to be read
+    _load_everything(_write(source, tree), tree)
 
 
 def test_a_box_is_that_of_the_mask_or_of_its_polygons(source: Path) -> None:
