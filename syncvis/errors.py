@@ -20,11 +20,11 @@ class WorkbenchError(Exception):
     def __init__(self, problem: str, *, file: str | Path | None = None, key: str | None = None, fix: str | None = None):
         place = ": ".join(str(part) for part in (file, key) if part not in (None, ""))
         text = f"{place}: {problem}" if place else problem
-        super().__init__(_one_line(f"{text.rstrip('.')}. Fix: {fix}" if fix else text))
+        super().__init__(one_line(f"{text.rstrip('.')}. Fix: {fix}" if fix else text))
         self.problem, self.file, self.key, self.fix = problem, file, key, fix
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Escapes for what would break the line or steer a terminal, such as a name in a damaged file."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from syncvis.data.frames import FrameReader
 from syncvis.data.jsonfile import Json, JsonFile, get
 from syncvis.data.segmentations import ABSENT, Packed, pack
 from syncvis.data.store import Store, StoredVideos
-from syncvis.data.ytvis import VideoDataset
+from syncvis.data.ytvis import VideoDataset, first_file
 from syncvis.errors import DataError
 
 
@@ -48,8 +49,8 @@ def load_coco(
     """
     file = JsonFile(Path(root) / json_name)
     labels = _labels(file, categories, names_for([c.name for c in categories]) if names is None else names)
-    first = next((entry.get("file_name") for _, entry in file.objects("images")), None)
-    frames = find_frames(Path(root), file.source, first if isinstance(first, str) else None)
+    first = next((first_file(entry) for _, entry in file.objects("images")), None)
+    frames = find_frames(Path(root), file.source, first)
     store = Store(f"{file.source}: annotations")
     _read_tracks(file, store, _read_images(file, store), labels)
     file.finish()
@@ -86,23 +87,28 @@ def _read_images(file: JsonFile, store: Store) -> dict[int, int]:
 
 
 def _read_tracks(file: JsonFile, store: Store, rows: Mapping[int, int], labels: Mapping[int, int]) -> None:
-    sizes = store.video_table[:, 1:3].tolist()
+    sizes, ids = store.video_table[:, 1:3].tolist(), array("q")
     for place, (key, entry) in enumerate(file.objects("annotations")):
         row = reference(entry, "image_id", rows, file.source, key)
         label = reference(entry, "category_id", labels, file.source, key)
+        crowd = read_crowd(entry, file.source, key)
+        ids.append(get(entry, "id", int, file.source, key))
         kind, mask = _read_mask(entry, sizes[row], file.source, key) if label >= 0 else (ABSENT, b"")
         if kind != ABSENT:
-            track_id = get(entry, "id", int, file.source, key)
-            crowd = read_crowd(entry, file.source, key)
-            store.add_track(track_id, label, crowd, row, place, [(kind, mask)])
+            store.add_track(ids[-1], label, crowd, row, place, [(kind, mask)])
+    check_unique(np.frombuffer(ids, np.int64), "annotations", file.source)
     check_tracks(store, file.source)
 
 
 def _read_mask(entry: Json, size: tuple[int, int], source: Path, key: str) -> Packed:
-    segmentation = entry.get("segmentation")
-    if isinstance(segmentation, list):  # COCO has a few "polygons" of two points, which enclose nothing
-        segmentation = [polygon for polygon in segmentation if not _is_line(polygon)]
-    return pack(segmentation, *size, source, f"{key}.segmentation")
+    return pack(without_lines(entry.get("segmentation")), *size, source, f"{key}.segmentation")
+
+
+def without_lines(segmentation: Any) -> Any:
+    """A mask without "polygons" of one or two points: COCO has a few, which enclose nothing."""
+    if not isinstance(segmentation, list):
+        return segmentation
+    return [polygon for polygon in segmentation if not _is_line(polygon)]
 
 
 def _is_line(polygon: Any) -> bool:

@@ -80,14 +80,18 @@ def read_categories(file: JsonFile) -> tuple[Category, ...]:
     Raises:
         DataError: There are none, or they are damaged.
     """
-    categories = tuple(
-        Category(get(entry, "id", int, file.source, key), get(entry, "name", str, file.source, key))
-        for key, entry in file.objects("categories")
-    )
+    categories = tuple(_read_category(entry, file.source, key) for key, entry in file.objects("categories"))
     if not categories:
         raise DataError("there are no categories", file=file.source, key="categories", fix="list every class once")
     check_unique(np.array([category.id for category in categories]), "categories", file.source)
     return categories
+
+
+def _read_category(entry: Json, source: Path, key: str) -> Category:
+    name = get(entry, "name", str, source, key)
+    if not name.strip():
+        raise DataError("the name is blank", file=source, key=f"{key}.name", fix="give the class a name")
+    return Category(get(entry, "id", int, source, key), name)
 
 
 def read_size(entry: Json, source: Path, key: str) -> tuple[int, int]:

@@ -90,19 +90,13 @@ class JsonFile:
         """Find the next member, or the end."""
         text = self._text
         with self._named_errors():
-            position = _space(text, _skip(text, self._position) if self._in_value else self._position)
-            if text.startswith("}", position):
-                if _space(text, position + 1) != len(text):
-                    raise json.JSONDecodeError("Extra data", text, _space(text, position + 1))
-                return False
-            if self._starts and not text.startswith(",", position):
-                raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
-            name, position = _name(text, _space(text, position + bool(self._starts)))
-            if name in self._starts:
-                raise json.JSONDecodeError(f"The name {name!r} occurs twice", text, position)
-            self._starts[name] = self._position = _space(text, position)
-            self._in_value = True
-            return True
+            position = _skip(text, self._position) if self._in_value else self._position
+            member = _next_member(text, _space(text, position), self._starts)
+        if member is None:
+            return False
+        name, self._position = member
+        self._starts[name], self._in_value = self._position, True
+        return True
 
     def _pass(self, start: int, end: int) -> None:
         """Remember where a value ends, so that it need not be skipped."""
@@ -138,6 +132,25 @@ class JsonFile:
             raise DataError(problem, file=self.source, fix="copy the file again") from None
 
 
+def loads(content: bytes) -> Any:
+    """A whole JSON text at once, as ``json.loads``, but no name may stand in its outermost object twice.
+
+    Raises:
+        ValueError: It is not JSON, or there is such a name.
+        RecursionError: It is nested too deeply.
+    """
+    text = content.decode(json.detect_encoding(content), "surrogatepass")
+    position = _space(text, 0)
+    if not text.startswith("{", position):
+        return json.loads(text)
+    tree: dict[str, Any] = {}
+    position = _space(text, position + 1)
+    while (member := _next_member(text, position, tree)) is not None:
+        tree[member[0]], position = _DECODER.raw_decode(text, member[1])
+        position = _space(text, position)
+    return tree
+
+
 def _read_bytes(source: Path) -> bytes:
     fix = "correct data.root and the JSON's name, or create the data set first"
     try:
@@ -166,6 +179,20 @@ def _after_element(text: str, position: int) -> tuple[int, bool]:
     if more and text.startswith((",", "]", "}"), position):
         raise json.JSONDecodeError("Expecting value", text, position)
     return position, more
+
+
+def _next_member(text: str, position: int, known: Mapping[str, Any]) -> tuple[str, int] | None:
+    """Name and start of the value of the object's next member; None at the end of the object and the text."""
+    if text.startswith("}", position):
+        if _space(text, position + 1) != len(text):
+            raise json.JSONDecodeError("Extra data", text, _space(text, position + 1))
+        return None
+    if known and not text.startswith(",", position):
+        raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
+    name, position = _name(text, _space(text, position + bool(known)))
+    if name in known:
+        raise json.JSONDecodeError(f"The name {name!r} occurs twice", text, position)
+    return name, _space(text, position)
 
 
 def _name(text: str, position: int) -> tuple[str, int]:

@@ -49,8 +49,8 @@ def pack(segmentation: Any, height: int, width: int, source: Any, key: str) -> P
         problem = f"the mask's size is {size!r:.60}, its video's [{height}, {width}]"
         raise DataError(problem, file=source, key=f"{key}.size", fix="give masks and video one size")
     if not isinstance(counts, str):
-        where = f"{source}: {key}"
-        counts = rle.from_runs(rle.runs(segmentation, where), height, width)["counts"]
+        runs = rle.runs({"size": [height, width], "counts": counts}, f"{source}: {key}")
+        counts = rle.from_runs(runs, height, width)["counts"]
     if len(counts) > MAX_RUN_CHARACTERS * (height * width + 1):
         problem = "damaged mask: more runs than pixels"
         raise DataError(problem, file=source, key=key, fix="write the mask as an RLE")

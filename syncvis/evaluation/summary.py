@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from syncvis.errors import one_line
 from syncvis.evaluation.matching import THRESHOLDS, Floats
 
 Key = TypeVar("Key")
@@ -121,8 +122,9 @@ def _row(values: Mapping[str, float]) -> str:
 
 
 def _column(values: Mapping[str, float]) -> list[str]:
-    width = max((len(name) for name in values), default=0)
-    return [f"  {name:{width}}  {_percent(value)}" for name, value in values.items()]
+    names = [one_line(name) for name in values]
+    width = max(map(len, names), default=0)
+    return [f"  {name:{width}}  {_percent(value)}" for name, value in zip(names, values.values(), strict=True)]
 
 
 def _percent(value: float) -> str:

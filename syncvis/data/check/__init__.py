@@ -1,1 +1,1 @@
-"""Checking a data set in YouTube-VIS format: ``checking`` finds what is wrong, ``mending`` mends what it can."""
+"""Checking YouTube-VIS or COCO files: ``checking`` finds what is wrong, ``mending`` mends what it can."""

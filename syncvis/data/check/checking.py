@@ -10,17 +10,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from syncvis.data.check.entries import Json, entries, show
+from syncvis.data.check.entries import entries, show
 from syncvis.data.check.findings import Finding, Report
 from syncvis.data.check.images import FrameLooker
 from syncvis.data.check.rules import FILE_RULES, TRACK_RULES, VIDEO_RULES
 from syncvis.data.check.views import Clip, Tree
 from syncvis.data.entries import FRAMES_FOLDER, find_frames
-from syncvis.data.jsonfile import JsonFile
+from syncvis.data.jsonfile import loads
 from syncvis.data.ytvis import first_file
 from syncvis.errors import DataError
 
-LISTS = ("videos", "annotations", "categories")
+LISTS = ("videos", "images", "annotations", "categories")
 
 Watch = Callable[[Iterable[Clip], int], Iterable[Clip]]
 """Hands the videos through while it shows how many of them are done."""
@@ -72,10 +72,7 @@ def parse(file: Path) -> Any:
         DataError: It cannot be read, or is not JSON, or one of its lists is there twice.
     """
     try:
-        tree = json.loads(file.read_bytes())
-        if isinstance(tree, dict):
-            JsonFile(file).finish()
-        return tree
+        return loads(file.read_bytes())
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", file=file, fix="copy the file again") from None
     except json.JSONDecodeError as error:
@@ -122,31 +119,28 @@ def check_tree(raw: Any, source: Path, looker: FrameLooker, watch: Watch = unwat
     """Apply every rule to a parsed JSON file."""
     if not isinstance(raw, dict):
         return Report(source, (Finding("json", "", f"the file is {show(raw)}, not an object"),), {})
-    sizes = _sizes(raw)
-    return Report(source, tuple(_findings(raw, source, looker, watch, sizes)), sizes)
-
-
-def _findings(raw: Json, source: Path, looker: FrameLooker, watch: Watch, sizes: dict[str, int]) -> Iterator[Finding]:
-    """What is found; the frames are counted in ``sizes``."""
     tree = Tree(raw)
+    sizes = _sizes(tree)
+    return Report(source, tuple(_findings(tree, source, looker, watch, sizes)), sizes, tree.form)
+
+
+def _findings(tree: Tree, source: Path, looker: FrameLooker, watch: Watch, sizes: dict[str, int]) -> Iterator[Finding]:
+    """What is found; the frames are counted in ``sizes``."""
     for file_rule in FILE_RULES.values():
         yield from file_rule(tree)
     if looker.root is None:
         text = f"there is no {source.parent / FRAMES_FOLDER}, nor another folder of frames; they were not checked"
         yield Finding("frames-folder", "", f"{text}: give it with --frames")
     for clip in watch(tree.clips(looker, source), len(tree.videos)):
-        sizes["frames"] += len(clip.frames)
+        if not tree.form.is_still:
+            sizes["frames"] += len(clip.frames)
         yield from chain.from_iterable(video_rule(clip) for video_rule in VIDEO_RULES.values())
         for track in clip.tracks:
             yield from chain.from_iterable(track_rule(track) for track_rule in TRACK_RULES.values())
 
 
-def _sizes(raw: Json) -> dict[str, int]:
+def _sizes(tree: Tree) -> dict[str, int]:
     """How much there is, for the head of the report; frames are not counted yet."""
-    tree = Tree(raw)
-    return {
-        "videos": len(tree.videos),
-        "frames": 0,
-        "annotations": len(tree.annotations),
-        "categories": len(tree.categories),
-    }
+    frames = {} if tree.form.is_still else {"frames": 0}
+    annotations = {"annotations": len(tree.annotations), "categories": len(tree.categories)}
+    return {tree.form.key("videos"): len(tree.videos), **frames, **annotations}

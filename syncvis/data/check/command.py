@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -56,7 +57,7 @@ def _text(report: Report, show_all: bool, verdict: str | None = None) -> str:
 
 def _fixed(fixed: Fixed, out: Path, show_all: bool, as_json: bool) -> tuple[str, int]:
     code = exit_code(fixed.remains.findings)
-    mended = Report(fixed.before.source, fixed.mended, fixed.before.sizes)
+    mended = replace(fixed.before, findings=fixed.mended)
     if as_json:
         parts = {"before": fixed.before, "mended": mended, "remains": fixed.remains}
         named = {name: to_json(report) for name, report in parts.items()}

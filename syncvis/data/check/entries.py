@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from syncvis.data.check.findings import Edit, Finding, Mend
+from syncvis.data.check.forms import YOUTUBE_VIS, Form, Place
 from syncvis.ops.masks import MAX_FRAME_PIXELS
 
 Json = Mapping[str, Any]
@@ -40,44 +41,51 @@ def show(value: Any, most: int = 80) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """An object of one of the top-level lists."""
+    """An object of one of the top-level lists, named and laid out as in YouTube-VIS; ``form`` is that of its file."""
 
     list: str
     index: int
     raw: Json
+    form: Form = YOUTUBE_VIS
 
     @property
     def id(self) -> int | None:
         return identifier(self.raw.get("id"))
 
     def key(self, *path: str | int) -> str:
-        """``annotations[3].bboxes[7]``."""
-        parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-        return f"{self.list}[{self.index}]{''.join(parts)}"
+        """``annotations[3].bboxes[7]``, as the file has it."""
+        parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in self._place(*path))
+        return "".join(parts)[1:]
+
+    def _place(self, *path: str | int) -> Place:
+        return self.form.place((self.list, self.index, *path))
 
     def finding(
         self, code: str, text: str, *path: str | int, frame: int | None = None, mend: Mend | None = None
     ) -> Finding:
         """A finding at ``path`` inside this entry."""
-        video = {"videos": self.raw.get("id"), "annotations": self.raw.get("video_id")}.get(self.list)
+        video = identifier({"videos": self.raw.get("id"), "annotations": self.raw.get("video_id")}.get(self.list))
         annotation = self.id if self.list == "annotations" else None
-        return Finding(code, self.key(*path), text, identifier(video), frame, annotation, mend)
+        if self.form.is_still:
+            return Finding(code, self.key(*path), text, None, None, annotation, mend, image=video)
+        return Finding(code, self.key(*path), text, video, frame, annotation, mend)
 
     def put(self, value: Any, *path: str | int) -> Mend:
         """Set a value inside this entry."""
         name = self.key(*path).partition(".")[2]
-        return Mend(f"set {name} to {show(value)}", (Edit((self.list, self.index, *path), value),))
+        return Mend(f"set {name} to {show(value)}", (Edit(self._place(*path), value),))
 
     def drop(self, name: str) -> Mend:
         """Drop this entry."""
-        return Mend(f"drop the {name}", (Edit((self.list, self.index), drop=True),))
+        return Mend(f"drop the {name}", (Edit(self._place(), drop=True),))
 
 
 def entries(raw: Json, name: str) -> tuple[Entry, ...]:
-    """The objects of a top-level list; whatever else is in it is left out."""
-    values = raw.get(name)
-    values = values if isinstance(values, list) else []
-    return tuple(Entry(name, index, value) for index, value in enumerate(values) if isinstance(value, dict))
+    """The objects of the top-level list that YouTube-VIS calls ``name``; whatever else is in it is left out."""
+    form = Form.of(raw)
+    values = raw.get(form.key(name))
+    values = enumerate(values if isinstance(values, list) else [])
+    return tuple(Entry(name, i, form.entry(name, value), form) for i, value in values if isinstance(value, dict))
 
 
 def video_size(video: Entry) -> Size | None:

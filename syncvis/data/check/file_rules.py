@@ -9,31 +9,31 @@ from itertools import count
 from syncvis.data.check.entries import Entry, by_id, identifier, listed, show
 from syncvis.data.check.findings import Finding, Mend
 from syncvis.data.check.views import Tree
+from syncvis.data.coco_names import plain
 
 _NAMES = {"categories": "category", "videos": "video", "annotations": "annotation"}
 
 
 def top_level(tree: Tree) -> Iterator[Finding]:
-    """The three lists are there; annotations may be missing or null, as in public test sets."""
-    for name in _NAMES:
-        value = tree.raw.get(name)
-        if name == "annotations" and value in (None, []):
-            yield Finding("no-annotations", name, "there are no annotations: a test set?")
+    """The three lists are there; annotations of videos may be missing or null, as in public test sets."""
+    for key in map(tree.form.key, _NAMES):
+        value = tree.raw.get(key)
+        if key == "annotations" and value in (None, []) and not tree.form.is_still:
+            yield Finding("no-annotations", key, "there are no annotations: a test set?")
         elif not isinstance(value, list):
-            text = f"is {show(value)}, not a list" if name in tree.raw else "is missing"
-            coco = name == "videos" and isinstance(tree.raw.get("images"), list)
-            yield Finding("top-level", name, f"{text}: COCO's images are read, but not checked" if coco else text)
+            text = f"is {show(value)}, not a list" if key in tree.raw else "is missing"
+            yield Finding("top-level", key, text)
         elif not value:
-            yield Finding("top-level", name, "the list is empty")
+            yield Finding("top-level", key, "the list is empty")
 
 
 def entry_kinds(tree: Tree) -> Iterator[Finding]:
     """Every entry of the lists is an object."""
     for name in _NAMES:
-        values = tree.raw.get(name)
+        values = tree.raw.get(tree.form.key(name))
         for index, value in enumerate(values if isinstance(values, list) else []):
             if not isinstance(value, dict):
-                entry = Entry(name, index, {})
+                entry = Entry(name, index, {}, tree.form)
                 yield entry.finding("entry", f"is {show(value)}, not an object", mend=entry.drop("entry"))
 
 
@@ -41,7 +41,7 @@ def ids(tree: Tree) -> Iterator[Finding]:
     """Every entry has an id of its own."""
     for found in (tree.categories, tree.videos, tree.annotations):
         fresh = _fresh_ids(tree, found)
-        first = by_id(found)
+        first, referred = by_id(found), _referred(tree, found)
         for entry in found:
             name = _NAMES[entry.list]
             if entry.id is None:
@@ -50,7 +50,7 @@ def ids(tree: Tree) -> Iterator[Finding]:
                 yield entry.finding(f"{name}-id", text, "id", mend=mend)
             elif first[entry.id] is not entry:
                 text = f"the id {entry.id} is already that of {first[entry.id].key()}"
-                mend = _unlike(tree, entry, first[entry.id], next(fresh))
+                mend = _unlike(entry, first[entry.id], referred, next(fresh))
                 yield entry.finding(f"{name}-duplicate-id", text, "id", mend=mend)
 
 
@@ -62,19 +62,23 @@ def _fresh_ids(tree: Tree, found: tuple[Entry, ...]) -> Iterator[int]:
     return (number for number in count(1) if number not in taken)
 
 
-def _unlike(tree: Tree, entry: Entry, first: Entry, fresh: int) -> Mend | None:
+def _referred(tree: Tree, found: tuple[Entry, ...]) -> set[int | None]:
+    """The ids of these entries that annotations refer to."""
+    name = {"videos": "video_id", "categories": "category_id"}.get(found[0].list if found else "")
+    return {identifier(annotation.raw.get(name)) for annotation in tree.annotations} if name else set()
+
+
+def _unlike(entry: Entry, first: Entry, referred: set[int | None], fresh: int) -> Mend | None:
     """Copies go; a new id is given where nothing can refer to the old one."""
     if entry.raw == first.raw:
         return entry.drop("copy")
-    reference = {"videos": "video_id", "categories": "category_id"}.get(entry.list)
-    if reference and any(annotation.raw.get(reference) == entry.id for annotation in tree.annotations):
-        return None
-    return entry.put(fresh, "id")
+    return None if entry.id in referred else entry.put(fresh, "id")
 
 
 def category_names(tree: Tree) -> Iterator[Finding]:
-    """Every category has a name of its own."""
+    """Every category has a name of its own; a note on names that mixing data sets takes for one."""
     first: dict[str, Entry] = {}
+    alike: dict[str, Entry] = {}
     for category in tree.categories:
         name = category.raw.get("name")
         if not isinstance(name, str) or not name.strip():
@@ -84,6 +88,9 @@ def category_names(tree: Tree) -> Iterator[Finding]:
         elif first.setdefault(name, category) is not category:
             text = f"the name {show(name)} is already that of {first[name].key()}"
             yield category.finding("category-duplicate-name", text, "name")
+        elif (other := alike.setdefault(plain(name), category)) is not category:
+            text = f"the name {show(name)} is nearly that of {other.key()}, {show(other.raw['name'])}"
+            yield category.finding("category-similar-name", text, "name")
 
 
 def category_use(tree: Tree) -> Iterator[Finding]:
@@ -112,8 +119,9 @@ def references(tree: Tree) -> Iterator[Finding]:
 
 
 def _unknown(annotation: Entry, name: str, mend: Mend | None) -> Finding:
-    key = f"{name}_id"
-    text = f"there is no {name} {show(annotation.raw[key])}" if key in annotation.raw else f"has no {key}"
+    key, form = f"{name}_id", annotation.form
+    known = key in annotation.raw
+    text = f"there is no {form.title(name)} {show(annotation.raw[key])}" if known else f"has no {form.key(key)}"
     return annotation.finding(f"unknown-{name}", text, key, mend=mend)
 
 
@@ -131,7 +139,7 @@ def shared_frames(tree: Tree) -> Iterator[Finding]:
         other, video = positions[first], positions[second]
         if other.raw == video.raw:
             continue  # a copy of an entry, see ids()
-        text = f"{len(frames)} of its frames are also in {other.key()}, video {show(other.raw.get('id'))}"
+        text = f"{len(frames)} of its frames are also in {other.key()}, {video.form.video} {show(other.raw.get('id'))}"
         yield video.finding("shared-frames", text, "file_names", frames[0], frame=frames[0])
 
 
@@ -140,4 +148,11 @@ def annotated_videos(tree: Tree) -> Iterator[Finding]:
     used = {identifier(annotation.raw.get("video_id")) for annotation in tree.annotations}
     for video in tree.videos if tree.annotations else ():
         if video.id is not None and video.id not in used:
-            yield video.finding("video-without-annotations", "no annotation is of this video")
+            yield video.finding("video-without-annotations", f"no annotation is of this {video.form.video}")
+
+
+def instances(tree: Tree) -> Iterator[Finding]:
+    """COCO's file shows an instance that is no crowd: only images that do are read."""
+    shown = (entry.raw["segmentations"][0] and not entry.raw.get("iscrowd") for entry in tree.annotations)
+    if tree.form.is_still and tree.annotations and not any(shown):
+        yield Finding("no-instances", "annotations", "each is a crowd or without a mask")

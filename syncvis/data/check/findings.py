@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from syncvis.data.check.forms import YOUTUBE_VIS, Form
 from syncvis.errors import DataError
 
 
@@ -46,13 +47,15 @@ _ERRORS = {
     "video-frames": "a video lists no frames",
     "video-file": "a video file is missing or cannot be read",
     "video-length": "length differs from the number of frames",
+    "video-limit": "a video has more frames or annotations than can be read",
     "file-name": "a frame has no usable file name",
     "file-name-outside": "a file name leaves the folder of the frames",
     "frames-folder": "the folder of the frames is missing",
     "missing-frame": "a frame is not on the disk",
     "unreadable-image": "a frame cannot be read",
     "image-bomb": "a frame has more pixels than any video may have",
-    "image-size": "a frame is of another size than its video",
+    "image-size": "a frame is of another size than the JSON says",
+    "no-instances": "a file of COCO shows no instance that is no crowd",
     "annotation-id": "an annotation has no whole number as its id",
     "annotation-duplicate-id": "two annotations share an id",
     "unknown-video": "an annotation is of no video in the file",
@@ -89,6 +92,7 @@ _WARNINGS = {
     "area-differs": "an area differs from its mask",
 }
 _NOTES = {
+    "category-similar-name": "two names of categories differ only in case or space",
     "category-unused": "a category has no annotation",
     "category-gap": "the ids of the categories have gaps",
     "no-annotations": "the file has no annotations",
@@ -137,7 +141,8 @@ class Finding:
     Attributes:
         code: a key of ``KINDS``.
         key: where in the JSON, such as ``annotations[3].bboxes[7]``.
-        video, annotation: ids, None where there is none or it is not a whole number.
+        video, annotation, image: ids, None where there is none or it is not a whole number; a file has videos or, as
+            those of COCO, images.
         frame: position in the video, from 0.
         mend: what ``--fix`` does about it; None if it takes a human.
     """
@@ -149,6 +154,7 @@ class Finding:
     frame: int | None = None
     annotation: int | None = None
     mend: Mend | None = None
+    image: int | None = None
 
     @property
     def severity(self) -> Severity:
@@ -157,11 +163,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings in one JSON file. ``sizes``: how many videos, frames, annotations and categories it has."""
+    """All findings in one JSON file. ``sizes``: how many videos and frames, or images, annotations and categories."""
 
     source: Path
     findings: tuple[Finding, ...]
     sizes: dict[str, int]
+    form: Form = YOUTUBE_VIS
 
     def count(self, severity: Severity) -> int:
         """How many findings are of a severity."""

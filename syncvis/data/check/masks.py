@@ -21,12 +21,17 @@ from syncvis.structures import RLE
 
 @dataclass(frozen=True)
 class Mask:
-    """A mask that could be read. ``box``: left, top, width, height; ``drawn``: from polygons, so areas are near."""
+    """A mask that could be read.
+
+    Attributes:
+        box: left, top, width, height.
+        outline: that of the polygons it was drawn from, None for an RLE; pixels fill it only about.
+    """
 
     rle: RLE
     area: int
     box: tuple[int, int, int, int]
-    drawn: bool
+    outline: tuple[float, float, float, float] | None = None
 
 
 def read_mask(segmentation: Any, size: Size | None) -> tuple[Mask | None, Problem | None]:
@@ -52,25 +57,34 @@ def _from_rle(segmentation: Mapping[str, Any], size: Size | None) -> tuple[Mask 
     found = segmentation.get("size")
     if size is not None and found != list(size):
         shown = " x ".join(map(show, found)) if isinstance(found, list) and len(found) == 2 else show(found)
-        return None, Problem("mask-size", f"the mask is {shown}, its video {size[0]} x {size[1]} (height x width)")
-    return _measured(rle.runs(segmentation, "mask"), segmentation["size"], drawn=False), None
+        return None, Problem("mask-size", f"the mask is {shown}, its frame {size[0]} x {size[1]} (height x width)")
+    height, width = size or rle.check_size(segmentation, "mask")
+    runs = rle.runs({"size": [height, width], "counts": segmentation.get("counts")}, "mask")
+    return _measured(rle.from_runs(runs, height, width)), None
 
 
-def _measured(runs: NDArray[np.int64], size: list[int], drawn: bool) -> Mask:
-    checked = rle.from_runs(runs, size[0], size[1])
+def _measured(checked: RLE, points: NDArray[np.float64] | None = None) -> Mask:
     left, top, width, height = (int(side) for side in coco.toBbox(checked))
-    return Mask(checked, int(runs[1::2].sum()), (left, top, width, height), drawn)
+    outline = None if points is None else _extent(points)
+    return Mask(checked, int(coco.area(checked)), (left, top, width, height), outline)
+
+
+def _extent(points: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """Left, top, width, height of (n, 2) points."""
+    (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
+    return left, top, right - left, bottom - top
 
 
 def _from_polygons(polygons: list[Any], size: Size | None) -> tuple[Mask | None, Problem | None]:
     if size is None:
         return None, None
     if not polygons:
-        return _measured(np.array([size[0] * size[1]]), list(size), drawn=True), None
+        return _measured(rle.from_runs(np.array([size[0] * size[1]]), *size)), None
     if (problem := _polygons_problem(polygons, size)) and problem.code != "polygon-outside":
         return None, problem
     drawn = coco.merge(coco.frPyObjects([[float(x) for x in polygon] for polygon in polygons], *size))
-    return _measured(rle.runs(drawn, "mask"), list(size), drawn=True), problem
+    checked = RLE(size=list(size), counts=drawn["counts"].decode("ascii"))
+    return _measured(checked, _points(polygons)), problem
 
 
 def _polygons_problem(polygons: list[Any], size: Size) -> Problem | None:
@@ -80,9 +94,13 @@ def _polygons_problem(polygons: list[Any], size: Size) -> Problem | None:
             return Problem("polygon", text)
     if is_too_long([np.array(polygon, float) for polygon in polygons], *size):
         return Problem("polygon", f"the outline is too long for {size[0]} x {size[1]} pixels")
-    points = np.array(list(chain.from_iterable(polygons)), float).reshape(-1, 2)
+    points = _points(polygons)
     beyond = float(np.maximum(-points, points - [size[1], size[0]]).max())
     if beyond <= 0:
         return None
     code = "polygon-outside" if beyond <= 1 else "polygon-far-outside"
     return Problem(code, f"a point is {beyond:.4g} pixels outside the frame of {size[0]} x {size[1]}")
+
+
+def _points(polygons: list[list[float]]) -> NDArray[np.float64]:
+    return np.array(list(chain.from_iterable(polygons)), float).reshape(-1, 2)

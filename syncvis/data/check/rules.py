@@ -17,12 +17,14 @@ FILE_RULES: dict[str, Callable[[Tree], Iterator[Finding]]] = {
     "references": file_rules.references,
     "shared_frames": file_rules.shared_frames,
     "annotated_videos": file_rules.annotated_videos,
+    "instances": file_rules.instances,
 }
 
 VIDEO_RULES: dict[str, Callable[[Clip], Iterator[Finding]]] = {
     "size": video_rules.size,
     "image_sizes": video_rules.image_sizes,
     "frame_list": video_rules.frame_list,
+    "limits": video_rules.limits,
     "frames": video_rules.frames,
     "frame_order": video_rules.frame_order,
     "repeated_frames": video_rules.repeated_frames,

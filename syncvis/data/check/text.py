@@ -7,15 +7,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from syncvis.data.check.findings import KINDS, Finding, Report, Severity
+from syncvis.errors import one_line
 
 
 def render(report: Report, most: int | None) -> Iterator[str]:
     """What was found: for every kind, worst first, how often and the first ``most`` findings (None: all)."""
     sizes = ", ".join(f"{count} {name}" for name, count in report.sizes.items())
-    yield f"{_plain(str(report.source))}: {sizes}" if sizes else _plain(str(report.source))
+    yield f"{one_line(str(report.source))}: {sizes}" if sizes else one_line(str(report.source))
     grouped = _grouped(report.findings)
     for code, found in grouped.items():
-        yield f"  {KINDS[code].severity} {code}: {KINDS[code].title}: {len(found)}"
+        yield f"  {KINDS[code].severity} {code}: {report.form.title(KINDS[code].title)}: {len(found)}"
         yield from (f"    {line(finding)}" for finding in found[:most])
         if most is not None and len(found) > most:
             yield f"    ... and {len(found) - most} more (--all)"
@@ -30,17 +31,12 @@ def _grouped(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
 
 def line(finding: Finding) -> str:
     """One finding: ids, key, what is wrong, what --fix does."""
-    ids = (("video", finding.video), ("frame", finding.frame), ("annotation", finding.annotation))
+    ids = ((name, getattr(finding, name)) for name in ("video", "image", "frame", "annotation"))
     place = ", ".join(f"{name} {value}" for name, value in ids if value is not None)
     key = f"({finding.key})" if finding.key else ""
     mend = f" [--fix: {finding.mend.how}]" if finding.mend else ""
     where = " ".join(part for part in (place, key) if part)
-    return _plain(f"{where}: {finding.text}{mend}" if where else f"{finding.text}{mend}")
-
-
-def _plain(text: str) -> str:
-    """Printable on any terminal, whatever the file's names are made of."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return one_line(f"{where}: {finding.text}{mend}" if where else f"{finding.text}{mend}")
 
 
 def summary(report: Report) -> str:
@@ -63,5 +59,5 @@ def to_json(report: Report) -> dict[str, Any]:
 
 
 def _finding_json(finding: Finding) -> dict[str, Any]:
-    names = ("severity", "code", "video", "frame", "annotation", "key", "text")
+    names = ("severity", "code", "video", "image", "frame", "annotation", "key", "text")
     return {name: getattr(finding, name) for name in names} | {"mend": finding.mend.how if finding.mend else None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from syncvis.data.check.entries import is_number, listed, show
@@ -11,7 +11,7 @@ from syncvis.data.check.masks import Mask
 from syncvis.data.check.views import Track
 
 BOX_TOLERANCE = 1.0
-"""Pixels by which a side may be off: some tools count the last pixel, some do not."""
+"""Pixels by which a side may be off that of the mask or its polygons: some tools count the last pixel, some do not."""
 
 AREA_TOLERANCE = 1.0
 """Pixels by which the area of an RLE may be off."""
@@ -90,13 +90,14 @@ def areas(track: Track) -> Iterator[Finding]:
 
 
 def area_kinds(track: Track) -> Iterator[Finding]:
-    """Areas are numbers or null, for they decide the size in an evaluation."""
+    """Areas are numbers or null, for they decide the size in an evaluation; COCO's are not read."""
+    code = "area-differs" if track.annotation.form.is_still else "area-invalid"
     for t, value in enumerate(listed(track.annotation, "areas")):
         if value is not None and not (is_number(value) and value >= 0):
             clear = t < len(track.masks) and track.known(t)
             mend = track.annotation.put(_area(track.masks[t]), "areas", t) if clear else None
             text = f"the area is {show(value)}, not a number of pixels"
-            yield track.annotation.finding("area-invalid", text, "areas", t, frame=t, mend=mend)
+            yield track.annotation.finding(code, text, "areas", t, frame=t, mend=mend)
 
 
 def _measures(
@@ -160,17 +161,21 @@ def _box_problem(mask: Mask, box: Any) -> Problem | None:
     height, width = mask.rle["size"]
     if min(edges) < -BOX_TOLERANCE or edges[2] > width + BOX_TOLERANCE or edges[3] > height + BOX_TOLERANCE:
         return Problem("box-outside", f"the box {box} leaves the frame of {height} x {width}")
-    left, top, box_width, box_height = mask.box
-    own = (left, top, left + box_width, top + box_height)
-    if max(abs(a - b) for a, b in zip(edges, own, strict=True)) > BOX_TOLERANCE:
+    if not any(_is_near(edges, own) for own in (mask.box, mask.outline) if own):
         return Problem("box-differs", f"the box is {box}, that of the mask {_box(mask)}")
     return None
+
+
+def _is_near(edges: Iterable[float], box: tuple[float, float, float, float]) -> bool:
+    left, top, width, height = box
+    own = (left, top, left + width, top + height)
+    return max(abs(a - b) for a, b in zip(edges, own, strict=True)) <= BOX_TOLERANCE
 
 
 def _area_problem(mask: Mask, area: Any) -> Problem | None:
     if not is_number(area) or area < 0:  # see area_kinds()
         return None
-    allowed = max(4.0, DRAWN_TOLERANCE * mask.area) if mask.drawn else AREA_TOLERANCE
+    allowed = max(4.0, DRAWN_TOLERANCE * mask.area) if mask.outline else AREA_TOLERANCE
     if abs(area - mask.area) > allowed:
         return Problem("area-differs", f"the area is {area}, that of the mask {mask.area}")
     return None

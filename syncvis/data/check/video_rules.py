@@ -11,10 +11,11 @@ import numpy as np
 from pycocotools import mask as coco
 
 from syncvis.data.check.entries import Entry, Size, listed, show
-from syncvis.data.check.findings import Edit, Finding, Mend
+from syncvis.data.check.findings import Finding, Mend
 from syncvis.data.check.masks import Mask
 from syncvis.data.check.views import Clip
-from syncvis.data.ytvis import is_one_file
+from syncvis.data.entries import MAX_TRACKS
+from syncvis.data.ytvis import MAX_FRAMES, is_one_file
 from syncvis.ops.masks import MAX_FRAME_PIXELS
 
 _NUMBER = re.compile(r"([0-9]{1,18})")
@@ -38,9 +39,8 @@ def _resize(clip: Clip) -> Mend | None:
     agreed = clip.agreed_size
     if agreed is None or len(agreed) != 2 or min(agreed) < 1 or agreed[0] * agreed[1] > MAX_FRAME_PIXELS:
         return None
-    path = (clip.video.list, clip.video.index)
-    edits = tuple(Edit((*path, side), value) for side, value in zip(("height", "width"), agreed, strict=True))
-    return Mend(f"set height and width to {agreed[0]} and {agreed[1]}", edits)
+    height, width = (clip.video.put(value, side) for side, value in zip(("height", "width"), agreed, strict=True))
+    return Mend(f"set height and width to {agreed[0]} and {agreed[1]}", height.edits + width.edits)
 
 
 def image_sizes(clip: Clip) -> Iterator[Finding]:
@@ -54,7 +54,7 @@ def image_sizes(clip: Clip) -> Iterator[Finding]:
         return
     for t, look in enumerate(clip.frames):
         if look.size not in (None, clip.size):
-            text = f"the image is {_by(look.size)}, its video {_by(clip.size)} (height x width)"
+            text = f"the image is {_by(look.size)}, the JSON says {_by(clip.size)} (height x width)"
             yield clip.video.finding("image-size", text, *clip.place(t), frame=t)
 
 
@@ -78,6 +78,15 @@ def frame_list(clip: Clip) -> Iterator[Finding]:
         agreed = all(track.has_all_masks for track in clip.tracks)  # else names may be missing
         mend = clip.video.put(len(names), "length") if agreed else None
         yield clip.video.finding("video-length", text, "length", mend=mend)
+
+
+def limits(clip: Clip) -> Iterator[Finding]:
+    """No more frames and annotations than the reader takes; of an image it counts the annotations with a mask."""
+    still = clip.video.form.is_still
+    tracks = sum(not still or any(listed(track.annotation, "segmentations")) for track in clip.tracks)
+    for count, most, what in ((len(clip.frames), MAX_FRAMES, "frames"), (tracks, MAX_TRACKS, "annotations")):
+        if count > most:
+            yield clip.video.finding("video-limit", f"{count} {what} are over the limit of {most}")
 
 
 def frames(clip: Clip) -> Iterator[Finding]:
@@ -144,5 +153,6 @@ def overlaps(clip: Clip) -> Iterator[Finding]:
     for (a, b), times in found.items():
         if _shape(clip.tracks[a].masks) != _shape(clip.tracks[b].masks):
             other, track = clip.tracks[a].annotation, clip.tracks[b].annotation
-            text = f"overlaps with annotation {show(other.raw.get('id'))} by {HEAVY_OVERLAP:.0%} in {len(times)} frames"
+            where = "" if track.form.is_still else f" in {len(times)} frames"
+            text = f"overlaps with annotation {show(other.raw.get('id'))} by {HEAVY_OVERLAP:.0%}{where}"
             yield track.finding("overlap", text, "segmentations", times[0], frame=times[0])

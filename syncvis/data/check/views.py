@@ -11,6 +11,7 @@ from typing import Any
 
 from syncvis.data.check.entries import Entry, Json, Size, by_id, entries, identifier, listed, video_size
 from syncvis.data.check.findings import Problem
+from syncvis.data.check.forms import Form
 from syncvis.data.check.images import FrameLooker, Look
 from syncvis.data.check.masks import Mask, read_mask
 from syncvis.data.ytvis import is_one_file, read_video_file
@@ -84,6 +85,10 @@ class Tree:
     """The whole JSON file."""
 
     raw: Json
+
+    @cached_property
+    def form(self) -> Form:
+        return Form.of(self.raw)
 
     @cached_property
     def categories(self) -> tuple[Entry, ...]:

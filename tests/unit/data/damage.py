@@ -314,6 +314,11 @@ DAMAGES: dict[str, Damage] = {
     "category name twice": _tree(
         lambda tree: tree["categories"][1].update(name=tree["categories"][0]["name"]), "category-duplicate-name"
     ),
+    "category name blank": _tree(lambda tree: tree["categories"][0].update(name=" \t"), "category-name"),
+    "category name nearly twice": _tree(
+        lambda tree: tree["categories"][1].update(name=f" {tree['categories'][0]['name'].upper()}"),
+        "category-similar-name",
+    ),
     "category unused": _tree(lambda tree: tree["categories"].append({"id": 3, "name": "third"}), "category-unused"),
     "category ids with a gap": _tree(
         lambda tree: tree["categories"].append({"id": 9, "name": "third"}), "category-unused", "category-gap"

@@ -203,7 +203,18 @@ def test_thousands_of_masks_in_a_frame_are_not_compared_in_pairs(data: Copy) -> 
         data.tree["annotations"].append(first | extra)
     data.save()
     codes = {finding.code for finding in check_file(data.source, Settings()).findings}
-    assert codes == {"identical-tracks"}
+    assert codes == {"identical-tracks", "video-limit"}
+    with pytest.raises(DataError, match="annotations, over the limit of 10000"):
+        VideoDataset.load(data.root, "train.json")
+
+
+def test_more_frames_than_the_reader_takes(data: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("syncvis.data.ytvis", "syncvis.data.check.video_rules"):
+        monkeypatch.setattr(f"{module}.MAX_FRAMES", 3)
+    expected = {("video-limit", video["id"], None, None) for video in data.tree["videos"]}
+    assert found(check_file(data.source, Settings())) == expected
+    with pytest.raises(DataError, match="4 frames are not between 1 and 3"):
+        VideoDataset.load(data.root, "train.json")
 
 
 def test_numbers_in_names_are_in_order_without_zeros_in_front(data: Copy) -> None:
@@ -214,10 +225,3 @@ def test_numbers_in_names_are_in_order_without_zeros_in_front(data: Copy) -> Non
         names[t] = new
     data.save()
     assert check_file(data.source, Settings()).findings == ()
-
-
-def test_a_coco_file_is_called_one(data: Copy) -> None:
-    data.tree["images"] = data.tree.pop("videos")
-    data.save()
-    texts = [finding.text for finding in check_file(data.source, Settings()).findings]
-    assert "is missing: COCO's images are read, but not checked" in texts

@@ -110,6 +110,8 @@ def test_any_text_can_be_printed(data: Copy) -> None:
     done = _check(data.source)
     assert done.exit_code == 3
     assert r"\ud800\u001b[31m.png" in done.stdout
+    steering = data.source.rename(data.root / "a\x1b[31m.json")
+    assert r"a\x1b[31m.json: 4 videos" in _check(steering).stdout
 
 
 @pytest.mark.parametrize(

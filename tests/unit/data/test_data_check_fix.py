@@ -23,6 +23,7 @@ RESTORED = (
 
 GOOD_BUT_OTHER = (
     "annotation without id", "annotation id twice", "annotation of no video", "category without name", "iscrowd is 2",
+    "category name blank",
     "mask null, box there", "mask without pixels", "no frames", "no masks", "track empty",
 )  # fmt: skip
 """Damage whose mending leaves a data set without errors and warnings, but another one."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from damage import Copy, clean_copy
+from mutations import mutate_tree
 from PIL import Image
 
 from syncvis.data.check.checking import Settings, check_file
@@ -22,43 +23,6 @@ from syncvis.errors import DataError
 
 ROUNDS = int(os.environ.get("SYNCVIS_FUZZ_ROUNDS", "120"))
 """Of each kind; more by hand, to look for new faults."""
-
-JUNK: list[Any] = [
-    None, True, False, 0, 1, -1, 2, 7, 0.5, -0.0, 1e308, float("nan"), float("inf"), -float("inf"),
-    2**31, 2**63, -(2**63), 10**400, [10**400, 0, 1, 1], [float("nan")] * 4,
-    "", "0", "\0", "\ud800", "../x", "/etc/passwd", "v\\0.png", "C:", ".", "a" * 5000,
-    [], [[]], [None], [0, 0], [1, 2, 3, 4], [[1, 1, 5, 5, 9, 1]], [[1, 1, 5, 5, 9, 1], [1]], {},
-    {"size": [32, 48]}, {"counts": [1536]}, {"size": None, "counts": None}, {"size": [True, 1], "counts": [1]},
-    {"size": [32, 48], "counts": [1536]}, {"size": [32.0, 48.0], "counts": [0, 1536]},
-    {"size": [32, 48], "counts": "`"}, {"size": [32, 48], "counts": [2**70]},
-    {"size": [32, 48], "counts": [[1], [2, 3]]}, {"size": [2**40, 2**40], "counts": "oooo0"},
-]  # fmt: skip
-
-
-def _place(node: Any, rng: random.Random) -> tuple[Any, Any]:
-    """A container of a JSON tree and one of its keys; at any depth."""
-    while True:
-        key = rng.choice(list(node) if isinstance(node, dict) else range(len(node)))
-        if not isinstance(node[key], dict | list) or not node[key] or rng.random() < 0.2:
-            return node, key
-        node = node[key]
-
-
-def _mutate_tree(tree: dict[str, Any], rng: random.Random) -> None:
-    for _ in range(rng.randint(1, 4)):
-        if not tree:
-            return
-        container, key = _place(tree, rng)
-        other, other_key = _place(tree, rng)
-        kind = rng.randrange(6)
-        if kind == 0:
-            del container[key]
-        elif kind == 1:
-            container[key] = json.loads(json.dumps(other[other_key]))
-        elif kind == 2 and isinstance(container, list):
-            container.insert(key, json.loads(json.dumps(container[key])))
-        else:
-            container[key] = json.loads(json.dumps(rng.choice(JUNK)))
 
 
 def _mutate_masks(tree: dict[str, Any], rng: random.Random) -> None:
@@ -117,7 +81,7 @@ def _assert_handled(data: Copy) -> None:
     assert check_file(out, Settings(deep=True)).findings == fixed.remains.findings
 
 
-@pytest.mark.parametrize("mutate", [_mutate_tree, _mutate_masks], ids=["tree", "masks"])
+@pytest.mark.parametrize("mutate", [mutate_tree, _mutate_masks], ids=["tree", "masks"])
 def test_damaged_trees(data: Copy, mutate: Any) -> None:
     clean = json.dumps(data.tree)
     for seed in range(ROUNDS):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from syncvis.data.jsonfile import JsonFile, get
+from syncvis.data.jsonfile import JsonFile, get, loads
 from syncvis.errors import DataError
 
 TREE: dict[str, Any] = {
@@ -41,6 +41,7 @@ def test_parts_are_those_of_the_whole(tmp_path: Path, layout: dict[str, Any], en
     for name in ("annotations", "videos", "none", "videos"):
         assert list(file.objects(name)) == [(f"{name}[{i}]", value) for i, value in enumerate(TREE[name])]
     file.finish()
+    assert loads(file.source.read_bytes()) == TREE
     assert [file.is_absent(name) for name in ("nothing", "missing", "none", "info")] == [True, True, False, False]
 
 
@@ -48,6 +49,8 @@ def test_two_members_with_one_name(tmp_path: Path) -> None:
     file = _file(tmp_path, '{"a": [{"x": 1}], "a": [{"x": 2}]}')
     with pytest.raises(DataError, match="The name 'a' occurs twice"):
         file.finish()
+    with pytest.raises(ValueError, match="The name 'a' occurs twice"):
+        loads(file.source.read_bytes())
 
 
 def test_an_empty_object(tmp_path: Path) -> None:
@@ -95,6 +98,13 @@ def test_broken_json_is_refused(tmp_path: Path, text: str) -> None:
         _read(tmp_path, text)
     assert "\n" not in str(caught.value)
     assert "Fix: " in str(caught.value)
+    with pytest.raises((ValueError, RecursionError)):
+        loads(text.encode())
+
+
+@pytest.mark.parametrize("text", ["{}", " { } ", "[1]", "7", '"a"', "null", '{"a": {"b": 1, "b": 2}}'])
+def test_whole_texts_are_read_as_by_the_standard_library(text: str) -> None:
+    assert loads(text.encode()) == json.loads(text)
 
 
 def test_no_text_at_all(tmp_path: Path) -> None:

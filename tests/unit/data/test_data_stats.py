@@ -158,6 +158,12 @@ def test_tables_as_text() -> None:
     assert markdown(rows) == "|  | train |\n| --- | --: |\n| videos | 1,234 |\n| a\\|b | 5 |"
 
 
+def test_names_cannot_steer_a_terminal() -> None:
+    rows = [["", "n"], ["a\x1b[31m\nb", "1"], ["\ud800\u4e2d", "2"]]
+    assert aligned(rows) == "              n\na\\x1b[31m\\nb  1\n\\ud800\u4e2d       2"
+    assert markdown(rows).splitlines()[2:] == ["| a\\x1b[31m\\nb | 1 |", "| \\ud800\u4e2d | 2 |"]
+
+
 def test_report_names_every_category_most_instances_first(tmp_path: Path) -> None:
     lines = report([_count(tmp_path, TREE)], None).splitlines()
     start = lines.index("category  instances  masks")

@@ -176,6 +176,7 @@ def _drop(*path: Any) -> Callable[[Any], None]:
         (_set("annotations", to="x"), "annotations: is text, not a list"),
         (_set("videos", 1, "id", to=5), "videos: the id 5 occurs twice"),
         (_set("videos", 1, "id", to=True), "videos[1].id: is true or false, not a whole number"),
+        (_set("categories", 1, "name", to=" "), "categories[1].name: the name is blank"),
         (_set("categories", 1, "id", to=30), "categories: the id 30 occurs twice"),
         (_set("annotations", 1, "id", to=1), "annotations: the id 1 occurs twice"),
         (_set("annotations", 1, "category_id", to=99), "annotations[1].category_id: 99 is not the id of"),

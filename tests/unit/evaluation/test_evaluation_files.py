@@ -87,6 +87,14 @@ def test_categories_of_one_name_have_a_number_each(tmp_path: Path) -> None:
     assert evaluation.per_category == {"dog (9)": 0.0, "dog (4)": pytest.approx(100 * evaluation.official["AP"] * 2)}
 
 
+def test_names_of_categories_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    truth = tree()
+    truth["categories"][1]["name"] = "dog\x1b[31m\n"
+    evaluation, _ = evaluate_files(*written(tmp_path, truth, [row()]))
+    assert "dog\x1b[31m\n" in evaluation.per_category
+    assert r"  dog\x1b[31m\n  " in str(evaluation)
+
+
 def test_the_data_sets_reader_takes_the_sizes_of_the_file(tmp_path: Path) -> None:
     changed = tree()
     changed["annotations"][0]["areas"] = [200.0**2, None]
@@ -164,6 +172,13 @@ def test_damaged_results_are_refused_by_row(tmp_path: Path, bad: dict[str, Any],
 def test_a_missing_ground_truth_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"gt\.json: cannot be read"):
         read_truth(tmp_path / "gt.json")
+
+
+def test_a_list_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    truth, _ = written(tmp_path, tree(), [])
+    truth.write_text('{"videos": [], ' + truth.read_text()[1:])
+    with pytest.raises(DataError, match=r"gt\.json: is not JSON \(The name 'videos' occurs twice"):
+        read_truth(truth)
 
 
 def test_the_zip_to_upload_holds_one_results_json(tmp_path: Path) -> None:
