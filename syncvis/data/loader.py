@@ -207,8 +207,9 @@ def clip_target(video: Video, frames: Frames, transform: ClipTransform) -> ClipT
     size, grids = (video.height, video.width), transform.grids(len(frames), video.height, video.width)
     masks = np.zeros((len(tracks), len(frames), *transform.size(*size)), bool)
     for (g, t), runs in zip(shown, runs_of_ones(places, *size), strict=True):
-        for place in (place for place, frame in enumerate(frames) if frame == t):
-            grids[place].paint(*runs, size, masks[g, place])
+        for place, frame in enumerate(frames):
+            if frame == t:
+                grids[place].paint(*runs, size, masks[g, place])
     turned = transform.turned(torch.from_numpy(masks))
     kept = torch.tensor([bool(mask.any()) for mask in turned.numpy()], dtype=torch.bool)  # stops at the first pixel
     labels, ids = (

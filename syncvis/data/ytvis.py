@@ -66,7 +66,8 @@ class VideoDataset:
             DataError: At the first thing that is wrong; it names the file, the key and the fix.
         """
         file = JsonFile(Path(root) / json_name)
-        frames = find_frames(Path(root), file.source, _first_file(file))
+        first = next((first_file(entry) for _, entry in file.objects("videos")), None)
+        frames = find_frames(Path(root), file.source, first)
         store = Store(f"{file.source}: annotations")
         rows = _read_videos(file, store, frames)
         categories = read_categories(file)
@@ -111,11 +112,6 @@ class VideoDataset:
             DataError: The image is missing, damaged, or of another size than its video.
         """
         return self.frames.read(video.file_names[t], video.height, video.width)
-
-
-def _first_file(file: JsonFile) -> str | None:
-    """The file name of the first frame."""
-    return next((first_file(entry) for _, entry in file.objects("videos")), None)
 
 
 def first_file(entry: Json) -> str | None:

@@ -107,6 +107,6 @@ def annotated(
 def _frame(track: AnnotatedTrack, t: int, segmentation: Any) -> RLE | None:
     if not segmentation:
         return None
-    if isinstance(segmentation, dict | Mapping):
+    if isinstance(segmentation, Mapping):
         return segmentation  # type: ignore[return-value]  # checked when it is compared
     return masks.encode(track.mask(t))

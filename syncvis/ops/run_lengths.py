@@ -53,7 +53,10 @@ def parse_counts(counts: Sequence[str], pixels: int) -> RunPairs:
         return RunPairs(none, none, np.zeros(1, np.int64), none)
     joined = _join(counts)
     text = np.frombuffer(joined, np.uint8)
-    ends = np.cumsum(np.fromiter(map(len, counts), np.int64, len(counts)) + 1) - 1
+    lengths = np.fromiter(map(len, counts), np.int64, len(counts))
+    if not lengths.all():
+        raise DamagedRunsError("counts is empty")
+    ends = np.cumsum(lengths + 1) - 1
     more = _check_text(text, ends)
     followed = np.searchsorted(more, ends)
     number = _steps(ends - followed - np.arange(len(ends)))
@@ -106,8 +109,6 @@ def _check_text(text: NDArray[np.uint8], ends: Ints) -> Ints:
     Args:
         ends: the place behind the last character of each mask.
     """
-    if not np.all(_steps(ends)[1:] > 1) or ends[0] == 0:
-        raise DamagedRunsError("counts is empty")
     if text.min() < ord("0") or text.max() >= ord("0") + 64:
         raise DamagedRunsError(_CHARACTER)
     if text[ends - 1].max() >= _DROPPED:

@@ -59,7 +59,7 @@ def _fresh_ids(tree: Tree, found: tuple[Entry, ...]) -> Iterator[int]:
     names = ("video_id", "category_id")
     taken = {identifier(entry.raw.get(name)) for entry in tree.annotations for name in names}
     taken |= {entry.id for entry in found}
-    return (number for number in count(1) if number not in taken)
+    yield from (number for number in count(1) if number not in taken)
 
 
 def _referred(tree: Tree, found: tuple[Entry, ...]) -> set[int | None]:
