@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ Json = Mapping[str, Any]
 
 MAX_BYTES = 16 * 2**30
 MAX_INT = 2**63 - 1
+SAMPLED = 20
+"""Entries of a list that tell its format."""
 
 _SPACE = re.compile(r"[ \t\n\r]*+")
 # A string (to the end of the text if it is not closed: nothing is scanned twice) or a bracket.
@@ -60,6 +63,17 @@ class JsonFile:
         """Check what nobody has asked for: whether the object is closed, with no name twice and nothing behind it."""
         while self._advance():
             pass
+
+    def sample(self) -> dict[str, Any]:
+        """The members as far as they can be parsed, of a list only the first entries: to recognise a foreign format."""
+        sample: dict[str, Any] = {}
+        with contextlib.suppress(DataError):
+            self.finish()
+        for name, start in self._starts.items():
+            with contextlib.suppress(DataError):
+                is_list = self._text.startswith("[", start)
+                sample[name] = list(islice(self._elements(start), SAMPLED)) if is_list else self._parse(start)
+        return sample
 
     def objects(self, name: str) -> Iterator[tuple[str, Json]]:
         """The objects of a member that is a list, each with its key such as ``videos[3]``.

@@ -19,8 +19,8 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 # Lowest first: a part of syncvis imports only what stands before it.
 ORDER = (
-    "errors", "predictions", "structures", "config", "files", "distributed", "visualization", "ops", "models", "losses",
-    "data", "evaluation", "sync", "methods", "training", "interop", "data_cli", "cli", "__main__",
+    "errors", "content", "predictions", "structures", "config", "files", "distributed", "visualization", "ops",
+    "models", "losses", "data", "evaluation", "sync", "methods", "training", "interop", "data_cli", "cli", "__main__",
 )  # fmt: skip
 
 MAX_LINES = 400

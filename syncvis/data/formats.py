@@ -1,0 +1,152 @@
+"""Formats of labels and results that are not read here, known by what stands in them.
+
+YouTube-VIS and COCO are read (:mod:`syncvis.data.ytvis`, :mod:`syncvis.data.coco`). A file of another format gets one
+error that names the format, instead of one for each key that it lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Json = Mapping[str, Any]
+
+_CONVERT = "convert it to YouTube-VIS JSON: an entry of 'videos' per video, an annotation per track (docs/data.md)"
+_CONVERT_RESULTS = "write one row per track, with a mask or null for every frame of its video (docs/data.md)"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that a file is in.
+
+    Attributes:
+        name: in words, to stand behind "is".
+        fix: what to do about it.
+        has_stills: its images and annotations can be read as COCO, if tracks may be lost.
+    """
+
+    name: str
+    fix: str = _CONVERT
+    has_stills: bool = False
+
+
+COCO_VID = Format("per-image tracks in COCO's manner (CocoVID: 'videos' and 'images')", has_stills=True)
+COCO_TRACKS = Format("COCO with track ids (as CVAT exports videos)", has_stills=True)
+TAO = Format("TAO (images and tracks)")
+BURST = Format("BURST ('sequences' with 'segmentations' per frame)")
+YOUTUBE_VOS = Format("YouTube-VOS meta data ('objects' by video; the masks are PNG files)")
+EXPRESSIONS = Format("referring expressions (Ref-YouTube-VOS, MeViS; the masks lie elsewhere)")
+PANOPTIC = Format("COCO panoptic ('segments_info'; the masks are PNG files)")
+LABELME = Format("labelme ('shapes' of one image)")
+VIA = Format("a project of the VGG Image Annotator")
+LABEL_STUDIO = Format("an export of Label Studio")
+SCALABEL = Format("Scalabel (BDD100K: 'labels' per frame)")
+SA_V = Format("SA-V ('masklet' of one video)")
+SUPERVISELY = Format("a video annotation of Supervisely")
+RESULTS = Format(
+    "results (predictions with scores), not annotations",
+    "give the ground truth here; results go to `syncvis eval-results GT.json RESULTS.json`",
+)
+IMAGE_RESULTS = Format("results per image (COCO's, or a tracker's), not annotations of videos")
+
+TRACK_KEYS = ("track_id", "instance_id", "tracking_id", "trackid", "object_id")
+"""How annotations of single images name their track."""
+
+
+def recognise(tree: Any) -> Format | None:
+    """The format of a parsed JSON file that is neither YouTube-VIS nor plain COCO; None for those and the unknown.
+
+    Args:
+        tree: all of it, or of its lists only the first entries (:meth:`syncvis.data.jsonfile.JsonFile.sample`).
+    """
+    if isinstance(tree, list):
+        return next((known for known, test in _LISTS if test(tree)), None)
+    return next((known for known, test in _OBJECTS if test(tree)), None) if isinstance(tree, Mapping) else None
+
+
+def recognise_results(tree: Any) -> Format | None:
+    """What a file is that was given as results of videos and is not: a ground truth, or rows per image.
+
+    Args:
+        tree: its object, or its first rows.
+    """
+    if isinstance(tree, list):
+        return Format(IMAGE_RESULTS.name, _CONVERT_RESULTS) if _are_image_results(tree) else None
+    if isinstance(tree, Mapping) and ("videos" in tree or "images" in tree) and "annotations" in tree:
+        return Format("annotations (a ground truth), not results", "give the results as the second file")
+    other = recognise(tree)
+    return other and Format(other.name, _CONVERT_RESULTS)
+
+
+def track_key(annotation: Any) -> str | None:
+    """The key of the track id of an annotation of a single image, ``attributes.track_id`` say; None if it has none."""
+    if not isinstance(annotation, Mapping):
+        return None
+    attributes = annotation.get("attributes")
+    places = ((annotation, ""), (attributes if isinstance(attributes, Mapping) else {}, "attributes."))
+    return next((before + key for held, before in places for key in TRACK_KEYS if held.get(key) is not None), None)
+
+
+def _entries(tree: Json, name: str) -> Iterator[Json]:
+    """The objects of a member that is a list, or of one that is an object."""
+    member = tree.get(name)
+    values = member if isinstance(member, list) else member.values() if isinstance(member, Mapping) else ()
+    yield from (value for value in values if isinstance(value, Mapping))
+
+
+def _any_has(tree: Json, name: str, *keys: str) -> bool:
+    return any(all(key in entry for key in keys) for entry in _entries(tree, name))
+
+
+def _is_youtube_vis(tree: Json) -> bool:
+    """Whether videos list their frames, or annotations their masks: damage of other kinds does not make it another."""
+    listed = isinstance(tree.get("videos"), list) and (
+        _any_has(tree, "videos", "file_names") or _any_has(tree, "videos", "file_name")
+    )
+    return listed or _any_has(tree, "annotations", "segmentations")
+
+
+def _has_tracks(tree: Json) -> bool:
+    return any(track_key(annotation) for annotation in _entries(tree, "annotations"))
+
+
+def _has_images(tree: Json) -> bool:
+    return isinstance(tree.get("images"), list)
+
+
+def _are_results(rows: list[Any]) -> bool:
+    return any(isinstance(row, Mapping) and {"video_id", "score"} <= set(row) for row in rows[:10])
+
+
+def _are_image_results(rows: list[Any]) -> bool:
+    return any(isinstance(row, Mapping) and "image_id" in row and "video_id" not in row for row in rows[:10]) or any(
+        isinstance(row, Mapping) and "image_id" in row and track_key(row) is not None for row in rows[:10]
+    )
+
+
+_OBJECTS: tuple[tuple[Format, Callable[[Json], bool]], ...] = (
+    (BURST, lambda tree: _any_has(tree, "sequences", "annotated_image_paths")),
+    (BURST, lambda tree: _any_has(tree, "sequences", "track_category_ids")),
+    (EXPRESSIONS, lambda tree: _any_has(tree, "videos", "expressions")),
+    (YOUTUBE_VOS, lambda tree: _any_has(tree, "videos", "objects")),
+    (LABELME, lambda tree: "shapes" in tree and bool({"imagePath", "imageHeight", "imageData"} & set(tree))),
+    (VIA, lambda tree: bool({"_via_img_metadata", "_via_settings"} & set(tree))),
+    (SCALABEL, lambda tree: _any_has(tree, "frames", "labels")),
+    (SA_V, lambda tree: "masklet" in tree),
+    (SUPERVISELY, lambda tree: {"frames", "objects", "framesCount"} <= set(tree)),
+    (RESULTS, lambda tree: not _is_youtube_vis(tree) and _any_has(tree, "annotations", "video_id", "score")),
+    (PANOPTIC, lambda tree: _any_has(tree, "annotations", "segments_info")),
+    (PANOPTIC, lambda tree: any(_any_has(a, "annotations", "segments_info") for a in _entries(tree, "annotations"))),
+    (TAO, lambda tree: _has_images(tree) and isinstance(tree.get("tracks"), list)),
+    (COCO_VID, lambda tree: _has_images(tree) and "videos" in tree and not _is_youtube_vis(tree)),
+    (COCO_VID, lambda tree: _has_images(tree) and _any_has(tree, "images", "video_id") and _has_tracks(tree)),
+    (COCO_TRACKS, lambda tree: _has_images(tree) and "videos" not in tree and _has_tracks(tree)),
+)  # fmt: skip
+
+_LISTS: tuple[tuple[Format, Callable[[list[Any]], bool]], ...] = (
+    (RESULTS, _are_results),
+    (IMAGE_RESULTS, _are_image_results),
+    (LABEL_STUDIO, lambda rows: any(isinstance(r, Mapping) and {"annotations", "data"} <= set(r) for r in rows[:10])),
+    (SCALABEL, lambda rows: any(isinstance(r, Mapping) and {"name", "labels"} <= set(r) for r in rows[:10])),
+)
