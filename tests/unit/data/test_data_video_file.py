@@ -224,5 +224,5 @@ def test_one_video_for_inference_is_not_held_in_memory(tmp_path: Path) -> None:
         assert (len(video), video.height, video.width) == (LENGTH, HEIGHT, WIDTH)
         assert (dataset.read_frame(video, 20) == expected[20]).all()
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"a\.png: cannot be read as a video \(it is not named like one\)\. Fix: give"):
+    with pytest.raises(DataError, match=r"a\.png: cannot be read as a video \(it is named like an image\)\. Fix: give"):
         open_video(tmp_path / "a.png", [Category(1, "x")], 10)
