@@ -78,7 +78,8 @@ class FrameFolder:
         if turned := sum(found.turn != UPRIGHT for found in headers.values()):
             remarks.append(f"{turned} of {len(headers)} frames are turned by EXIF; masks are of the turned frames")
         if several := [name for name, found in headers.items() if found.has_more]:
-            remarks.append(f"{_of(several)} hold several pictures, of which the first is read")
+            files = f"{len(several)} of {len(headers)} files"
+            remarks.append(f"{files} hold several pictures, of which the first is read ({_of(several)})")
         return next(iter(sizes)), remarks
 
     def _headers(self) -> dict[str, Header]:
@@ -89,7 +90,7 @@ class FrameFolder:
             except DataError as error:
                 damaged.append(error)
         if damaged:
-            rest = f"; {len(damaged) - 1} other frames cannot be read either" if damaged[1:] else ""
+            rest = f"; {_counted(len(damaged) - 1, 'other frame')} cannot be read either" if damaged[1:] else ""
             raise DataError(f"{damaged[0].problem}{rest}", file=damaged[0].file, fix=damaged[0].fix)
         return headers
 

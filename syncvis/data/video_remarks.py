@@ -88,8 +88,8 @@ def _promised(container: Any, stream: Any) -> tuple[float | None, bool]:
         own = [_seconds(text) for key, text in stream.metadata.items() if key.upper().startswith("DURATION")]
         if own and own[0] is not None:
             return own[0], False
-        if container.duration:
-            return container.duration / 1e6, True
+    if (_is(container, "matroska") or _is(container, "flv")) and container.duration:
+        return container.duration / 1e6, True
     return None, False
 
 
