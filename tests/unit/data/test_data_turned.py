@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clips import HEIGHT, MATRICES, WIDTH, cut, picture, write_clip
+from clips import HEIGHT, MATRICES, WIDTH, cut, patch_matrix, picture, write_clip
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -46,8 +46,10 @@ def _as_shown(stored: NDArray[np.uint8], matrix: tuple[int, ...]) -> NDArray[np.
 
 @pytest.mark.parametrize("name", MATRICES)
 def test_a_video_is_shown_as_its_display_matrix_says(tmp_path: Path, name: str) -> None:
-    stored = VideoFile(write_clip(tmp_path / "stored.mp4")).read(2, HEIGHT, WIDTH)
-    file = VideoFile(write_clip(tmp_path / "a.mp4", matrix=MATRICES[name]))
+    path = write_clip(tmp_path / "stored.mp4")
+    stored = VideoFile(path).read(2, HEIGHT, WIDTH)
+    patch_matrix(path.rename(tmp_path / "a.mp4"), MATRICES[name])
+    file = VideoFile(tmp_path / "a.mp4")
     assert file.size == ((WIDTH, HEIGHT) if name in SWAPPED else (HEIGHT, WIDTH))
     shown = file.read(2, *file.size)
     np.testing.assert_array_equal(shown, _as_shown(stored, MATRICES[name]))
