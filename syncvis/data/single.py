@@ -37,7 +37,9 @@ def open_video(source: Path, categories: Iterable[Category], max_frames: int, sa
     source = source.resolve()
     names, size, remarks = (_frames_of_folder if source.is_dir() else _frames_of_file)(source, max_frames)
     for remark in remarks:
-        say(one_line(f"{'warning' if remark.code == 'video-cut' else 'note'}: {source}: {remark.text}"))
+        is_cut = remark.code == "video-cut"
+        fix = ". Fix: copy the video again" if is_cut else ""
+        say(one_line(f"{'warning' if is_cut else 'note'}: {source}: {remark.text}{fix}"))
     # Frames are read in order and each once, so none is kept.
     reader = FrameReader(source if source.is_dir() else source.parent, cache_bytes=0)
     return VideoDataset(source, tuple(categories), (Video(1, *size, names),), "", reader)

@@ -57,7 +57,7 @@ def test_cut_files_are_named(tmp_path: Path, name: str, codec: str, options: dic
     assert 20 < there < 110
     (line,) = _said(path)
     assert line.startswith(f"warning: {path}: is cut: ")
-    assert line.endswith(f"{there} frames")
+    assert line.endswith(f"{there} frames. Fix: copy the video again")
     if name in ("a.mp4", "a.mkv", "a.avi"):
         assert f"promises 4.80 s, about 120 frames, but it ends after {there / 25:.2f} s" in line
 
