@@ -123,6 +123,11 @@ def restore(source: Source, folder: Path, repository: Path) -> Restored:
     return Restored(root, code_fingerprint(root))
 
 
+def is_ours(repository: Path) -> bool:
+    """Whether a folder is a source tree of ours that git tracks."""
+    return not _git(repository, "ls-files", "--error-unmatch", "--", MARK)
+
+
 def _place_in(repository: Path) -> str:
     """Where in its repository our source is, as ``git`` has it: "" for the top.
 
@@ -130,7 +135,7 @@ def _place_in(repository: Path) -> str:
         StorageError: It is no repository, or not one of ours.
     """
     done = git(repository, "rev-parse", "--show-prefix")
-    if done is None or done.returncode or _git(repository, "ls-files", "--error-unmatch", "--", MARK):
+    if done is None or done.returncode or not is_ours(repository):
         fix = "run it in a clone of syncvis, or give one with --repository"
         raise StorageError(f"is not a repository of {PACKAGES[0]}", file=repository, fix=fix)
     return done.stdout.decode().strip()

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sweeps.commands.options import OUT, Out, Storage, open_ledger, trial_of
 from sweeps.printing import say
-from sweeps.restore import Restored, restore, source_of_folder, source_of_trial
+from sweeps.restore import Restored, is_ours, restore, source_of_folder, source_of_trial
 from sweeps.sources import as_record, told
 from syncvis.errors import ConfigError
 from syncvis.source import Source
@@ -25,43 +25,43 @@ def restore_source(
     out: Out = OUT,
     storage: Storage = None,
     repository: Annotated[
-        Path | None, typer.Option(help="A clone of syncvis; default: the one that this command runs from.")
+        Path | None, typer.Option(help="A clone of syncvis; default: the one that this command runs from or in.")
     ] = None,
 ) -> None:
     """Bring back the source that a trial ran, uncommitted changes among it, as a worktree of git in FOLDER.
 
     Exit code 0: the code is the trial's; 1: something that was left out is missing.
     """
-    source, console = _source(run, attempt, out, storage), Console()
-    restored = restore(source, to, repository or SOURCE)
-    say(console, "\n".join(_lines(run, to, source, restored)))
+    source, command = _source(run, attempt, out, storage)
+    clone = repository or next(filter(is_ours, (SOURCE, Path())), SOURCE)
+    restored = restore(source, to, clone)
+    say(Console(), "\n".join(_lines(source, restored)))
+    say(Console(), f"folder  {to}\nuse     PYTHONPATH={restored.root} {command}")
+    say(Console(), f"remove  git -C {clone} worktree remove --force {to.absolute()}")
     if source.code and restored.code != source.code:
         raise typer.Exit(1)
 
 
-def _source(run: str, attempt: int | None, out: Path, storage: str | None) -> Source:
+def _source(run: str, attempt: int | None, out: Path, storage: str | None) -> tuple[Source, str]:
+    """The source, and a command to use it with."""
     if run.isdecimal():
         view = open_ledger(out, storage).view
-        return source_of_trial(view, trial_of(view, int(run)), attempt)
+        row = trial_of(view, int(run))
+        again = f"rerun {run}{'' if out == OUT else f' --out {out}'}" if row["state"] == "done" else "..."
+        return source_of_trial(view, row, attempt), f"syncvis sweep {again}"
     if attempt is not None:
-        raise ConfigError(
-            "belongs to a trial of a sweep", key="--attempt", fix="leave it out, or give a trial's number"
-        )
-    return source_of_folder(Path(run))
+        fix = "leave it out, or give the number of a trial"
+        raise ConfigError("belongs to a trial of a sweep", key="--attempt", fix=fix)
+    return source_of_folder(Path(run)), "syncvis train ..."
 
 
-def _lines(run: str, to: Path, source: Source, restored: Restored) -> list[str]:
-    lines = [f"source  {told(as_record(source))}"] if source.code else [f"source  commit {source.commit}"]
-    lines += [f"folder  {to}"]
-    lines += [f"lacks   {line}" for line in source.left_out]
+def _lines(source: Source, restored: Restored) -> list[str]:
+    """What came back, and what did not."""
+    lacks = [f"lacks   {line}" for line in source.left_out]
     if not source.code:
-        lines += ["unsure: the record is of an older version, without a fingerprint to compare with"]
-    elif restored.code == source.code:
-        lines += ["the same: its fingerprint is that of the record"]
-    else:
-        lines += [
-            f"differs: the fingerprint here is {restored.code}, since code was left out or git converts line ends"
-        ]
-    again = f"PYTHONPATH={restored.root} syncvis sweep rerun {run}" if run.isdecimal() else ""
-    lines += [f"try     {again}"] if again else []
-    return [*lines, f"remove  git worktree remove --force {to}"]
+        why = "the record is of an older version, which has no fingerprint to compare with"
+        return [f"source  commit {source.commit}", *lacks, f"unsure  {why}"]
+    same = "same    its fingerprint is that of the record"
+    why = "what was left out is missing, or git converts line ends"
+    differs = f"differs its fingerprint is {restored.code}, not that of the record: {why}"
+    return [f"source  {told(as_record(source))}", *lacks, same if restored.code == source.code else differs]

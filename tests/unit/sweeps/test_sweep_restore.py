@@ -45,7 +45,7 @@ def test_a_ledger_that_was_made_before_there_were_sources_still_opens(outputs, t
     assert "source" not in sweep("show", 5).output
     result = restore(5)
     assert result.exit_code == 0
-    assert "unsure: the record is of an older version, without a fingerprint to compare with" in result.output
+    assert "unsure  the record is of an older version, which has no fingerprint to compare with" in result.output
 
 
 def test_the_source_of_a_trial_comes_back_with_what_was_not_committed(outputs, restore, repository, tmp_path):
@@ -56,8 +56,9 @@ def test_the_source_of_a_trial_comes_back_with_what_was_not_committed(outputs, r
     output = restore(5).output
     assert output.splitlines()[0].startswith(f"source  {source.code} (commit {source.commit[:10]} with changes in ")
     assert "lacks   small.bin: binary" in output
-    assert "the same: its fingerprint is that of the record" in output
-    assert f"PYTHONPATH={tmp_path / 'back'} syncvis sweep rerun 5" in output
+    assert "same    its fingerprint is that of the record" in output
+    assert f"use     PYTHONPATH={tmp_path / 'back'} syncvis sweep rerun 5\n" in output
+    assert f"remove  git -C {repository} worktree remove --force {tmp_path / 'back'}\n" in output
     assert code_fingerprint(tmp_path / "back") == source.code
     assert (tmp_path / "back" / "syncvis" / "new.py").read_text() == "new\n"
     assert (repository / "syncvis" / "model.py").read_text() == "three\n"
@@ -83,7 +84,7 @@ def test_code_that_was_left_out_is_missed(outputs, restore, repository):
     result = restore(5)
     assert result.exit_code == 1
     assert "lacks   syncvis/new.py: it seems to hold a key or password" in result.output
-    assert "differs: the fingerprint here is " in result.output
+    assert "differs its fingerprint is " in result.output
 
 
 def test_the_folder_of_a_training_works_too(restore, repository, tmp_path):
@@ -130,6 +131,16 @@ def test_what_is_refused_makes_nothing(outputs, restore, sweep, repository, tmp_
             sweep(*words, folder)
     assert not (tmp_path / "back").exists()
     assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def test_without_an_option_the_clone_is_where_one_stands(outputs, sweep, repository, tmp_path, monkeypatch):
+    run_with(outputs, take_source(repository))
+    monkeypatch.setattr("sweeps.commands.restore.SOURCE", tmp_path)  # an installed package
+    words = ("restore", 5, "--to", tmp_path / "back", "--out", tmp_path / "outputs")
+    with pytest.raises(StorageError, match="is not a repository of syncvis"):
+        sweep(*words)
+    monkeypatch.chdir(repository)
+    assert f"sweep rerun 5 --out {tmp_path / 'outputs'}\n" in sweep(*words).output
 
 
 def test_what_was_not_kept_is_said(outputs, restore, repository):
