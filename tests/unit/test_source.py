@@ -12,8 +12,9 @@ import pytest
 from repositories import FILES, git, make_repository, write
 
 import syncvis
-from syncvis import source as module
 from syncvis.source import Source, code_fingerprint, read_patch, snapshot, take
+from syncvis.source import changes as module
+from syncvis.source import repository as asking
 
 SECRET = "password = q7Zk29vLm4XwPd81\n"
 
@@ -183,7 +184,36 @@ def test_many_stray_files_are_counted_by_folder(repository: Path) -> None:
     write(repository, {f"data/{n // 50}/{n}.bin": b"\0" for n in range(100)})
     assert take(repository).left_out == ("data/0/: 50 files, binary", "data/1/: 50 files, binary")
     write(repository, {f"data/{n}/0.bin": b"\0" for n in range(30)})
-    assert take(repository).left_out[-1] == "and in 10 more places"
+    assert take(repository).left_out == ("data/: 129 files, binary",)
+    write(repository, {f"{n}/0.bin": b"\0" for n in range(30)})
+    assert take(repository).left_out[-1] == "and in 11 more places"
+
+
+def test_data_that_nobody_ignored_is_not_opened(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"data/{n}/00000.JPG" for n in range(50)] + [f"labels/{n}.txt" for n in range(50)]
+    write(repository, dict.fromkeys(names, "a\n"))
+    write(repository, {"syncvis/new.py": "new\n", "README.md": "other\n"})
+    monkeypatch.setattr(module, "MAX_UNTRACKED", 49)
+    opened: list[Path] = []
+    unfit = module._unfit
+    monkeypatch.setattr(module, "_unfit", lambda path: opened.append(path) or unfit(path))  # type: ignore[func-returns-value]
+    found = take(repository)
+    assert opened == [repository / "README.md", repository / "syncvis" / "new.py"]
+    too_many = "one of more than 49 files that git does not know"
+    assert found.left_out == ("data/: 50 files, binary", f"labels/: 50 files, {too_many}")
+    assert b"+new\n" in found.patch
+    assert b"+other\n" in found.patch
+
+
+def test_no_room_for_the_work_is_no_error(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(repository, {"new.txt": "new\n"})
+
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.tempfile, "TemporaryDirectory", full)
+    found = take(repository)
+    assert found.left_out == ("all changes: No space left on device",)
 
 
 def test_a_file_that_cannot_be_read_is_left_out(repository: Path) -> None:
@@ -196,7 +226,7 @@ def test_a_file_that_cannot_be_read_is_left_out(repository: Path) -> None:
 
 def test_a_source_tree_inside_a_larger_repository(tmp_path: Path) -> None:
     repository = make_repository(tmp_path / "clone", {f"code/vis/{name}": text for name, text in FILES.items()})
-    write(repository, {"code/vis/syncvis/new.py": "new\n", "note": "new\n"})
+    write(repository, {"code/vis/syncvis/new.py": "new\n", "note": "new\n", "pyproject.toml": "of another\n"})
     found = take(repository / "code" / "vis")
     assert found.changed == ("code/vis/syncvis/new.py",)
     back = apply(found, repository, tmp_path / "back")
@@ -219,12 +249,12 @@ def test_without_git_there_is_a_fingerprint_and_no_commit(repository: Path, monk
 
 def test_a_git_that_fails_half_way_is_said(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(repository, {"new.txt": "new\n"})
-    run = module.git
+    run = asking.git
 
     def failing(folder: Path, *words: str, **more: object) -> object:
         return None if words[0] == "update-index" else run(folder, *words, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "git", failing)
+    monkeypatch.setattr(asking, "git", failing)
     found = take(repository)
     assert found.left_out == ("all changes: git could not tell them",)
     assert found.diff is not None
