@@ -69,7 +69,8 @@ def together(run: str, device: str, processes: int) -> RunCell:
 @contextmanager
 def _started(config: RunConfig, out: Path, run: str, device: str, processes: int) -> Iterator[list[_Rank]]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sweeps.survive", "syncvis.distributed", run.partition(":")[0]])
+    modules = ["sweeps.survive", "syncvis.distributed", run.partition(":")[0], "sweeps.as_imported"]
+    context.set_forkserver_preload(modules)
     ranks: list[_Rank] = []
     try:
         for number, place in enumerate(_places(processes)):

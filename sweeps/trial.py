@@ -24,6 +24,7 @@ from typing import Any
 from sweeps.failpoints import failpoint
 from sweeps.identity import this_process
 from sweeps.ledger import Claim, Fenced, Ledger
+from sweeps.sources import keep_source
 from syncvis.config import RunConfig
 from syncvis.errors import ConfigError, DataError, Interrupted, NonFiniteLossError, StorageError, WorkbenchError
 
@@ -65,6 +66,7 @@ def main(order: Order, load: LoadRun) -> None:
     stopped = stop_signal()
     _log_to(order.claim.run_dir / f"attempt-{order.claim.attempt}.log")
     ledger = Ledger(order.ledger, is_open=True)
+    keep_source(ledger, order.claim)
     try:
         carry_out(ledger, order.claim, load(order.run, order.device), stopped, _pruner(ledger, order.claim))
     except ConfigError as error:

@@ -133,7 +133,7 @@ def grow(ledger: Ledger, keys: Keys) -> bool:
 def _start(order: Order, processes: int) -> ForkServerProcess:
     """Fork a trial's process from a server that has imported the training once, and does nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sweeps.survive", order.run.partition(":")[0], *DRIVERS])
+    context.set_forkserver_preload(["sweeps.survive", order.run.partition(":")[0], "sweeps.as_imported", *DRIVERS])
     load = load_run if processes == 1 else partial(together, processes=processes)
     process = context.Process(target=trial.main, args=(order, load), name=f"trial {order.claim.number}")
     process.start()

@@ -77,6 +77,7 @@ def train(
             progress=sys.stdout.isatty(),
             checkpoint_activations=checkpoint_activations,
             deterministic=deterministic,
+            keep_source=True,
         )
         result = run(resolved, out, runtime)
         if rank() == 0:

@@ -17,6 +17,7 @@ from sweeps.database import Row
 from sweeps.experiment import describe
 from sweeps.printing import say
 from sweeps.progress import format_seconds
+from sweeps.sources import as_record, source_now, sources_of
 from sweeps.view import View
 from syncvis.files import finite
 
@@ -66,6 +67,7 @@ def record(view: View, number: int) -> Row:
         "studies": studies,
         "config": json.loads(row["config"]),
         "attempts": view.attempts(number=number),
+        "sources": {n: as_record(source) for n, source in sources_of(view, row["cell_hash"]).items()},
         "result": result,
     }
 
@@ -77,6 +79,7 @@ def _text(found: Row) -> Iterator[str]:
     for attempt in found["attempts"]:
         yield _attempt(attempt)
     result: Row = found["result"] or {}
+    yield from source_now(found)
     for name, value in result.items():
         if name not in _LONG and name not in ("cell_hash", "variant_hash", "seed", "scale"):
             yield from _entry(name, value)

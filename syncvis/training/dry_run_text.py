@@ -9,10 +9,11 @@ from syncvis.training.cost import Memory, Parameters, counting_device
 from syncvis.training.dry_run import DryRun, Missing, gib
 
 NOT_COUNTED = """\
-Counted on shapes, with the kernels of a {} device: matrix products, attention and convolutions; a multiplication and
-an addition are two, and backward is twice forward (less where parts are frozen). Half precision is estimated: autocast
-around the whole forward pass. Not counted: sampling of deformable attention, elementwise work, matching and losses
-(also the passes of subclips.placement=decode); of the memory also work space, fragmentation and the CUDA context."""
+Counted on shapes, with the kernels of a {} device: matrix products, attention and convolutions. A multiply-add is two
+FLOPs, and the backward pass costs twice the forward pass (less where parts are frozen). Half precision is estimated:
+autocast around the whole forward pass. Not counted: sampling of deformable attention, elementwise work, matching and
+losses (also the passes of subclips.placement=decode); of the memory also work space, fragmentation and the CUDA
+context."""
 
 
 def render(run: DryRun) -> str:

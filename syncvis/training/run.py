@@ -20,6 +20,7 @@ from syncvis.errors import ConfigError, DataError, StorageError
 from syncvis.files import fingerprint, require_space, require_writable, write_text
 from syncvis.methods import build
 from syncvis.methods.base import Method
+from syncvis.source import snapshot
 from syncvis.structures import ClipBatch
 from syncvis.training.activations import checkpoint_activations
 from syncvis.training.bar import progress_bar
@@ -67,6 +68,8 @@ def _carry_out(
     torch.set_num_threads(runtime.threads)
     _write_config(config, out)
     origin = provenance(runtime, device)
+    if runtime.keep_source and rank() == 0:
+        snapshot().save(out)
     reset_peak_memory(device)
     train_set, valid_set = load_splits(config)
     model, fresh = _model(config, out, runtime, len(train_set.categories))

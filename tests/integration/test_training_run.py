@@ -21,6 +21,8 @@ from safetensors.torch import load_file
 from syncvis.config import RunConfig
 from syncvis.errors import ConfigError, DataError, Interrupted, NonFiniteLossError, StorageError
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
+from syncvis.source import Source, read_patch
+from syncvis.training import provenance as provenance_module
 from syncvis.training import run as run_module
 from syncvis.training import validation as validation_module
 from syncvis.training.checkpoint import save_weights
@@ -322,3 +324,22 @@ def test_peak_memory_is_that_of_the_run_not_of_what_the_process_did_before(confi
     gigabytes = b"x" * (2 * 2**30)
     del gigabytes
     assert run(config, tmp_path / "run").peak_memory_mb < resident + 1024
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_is_not_committed_stays_with_a_run_that_is_asked_to_keep_it(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    source = Source("c" * 40, "a" * 16, ("syncvis/a.py",), b"the patch\n", ("big.bin: binary",))
+    for module in (run_module, provenance_module):
+        monkeypatch.setattr(module, "snapshot", lambda: source)
+    run(config, tmp_path, Runtime(keep_source=kept))
+    stored = json.loads((tmp_path / "result.json").read_text())
+    assert (stored["commit"], stored["dirty"], stored["diff"], stored["source"]) == (
+        "c" * 40,
+        True,
+        source.diff,
+        "a" * 16,
+    )
+    assert (stored["changed"], stored["left_out"]) == (["syncvis/a.py"], ["big.bin: binary"])
+    assert read_patch(tmp_path, stored["diff"]) == (b"the patch\n" if kept else b"")
