@@ -13,12 +13,11 @@ import official_skeleton as official
 import pytest
 import torch
 from helpers import TINY, tiny_config
-from safetensors import safe_open
 
 from syncvis import cli
 from syncvis.config import set_dotted
 from syncvis.methods import build
-from syncvis.training.checkpoint import initialise, read_weights
+from syncvis.training.checkpoint import initialise, read_header, read_weights
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -80,9 +79,8 @@ def test_a_backbone_becomes_the_start_of_a_run(command: Run) -> None:
     assert code == 0
     assert "backbone: 265 loaded\n" in out
     assert "pixel_decoder: 0 loaded; fresh 53 (the file is a backbone alone)\n" in out
-    with safe_open("weights.safetensors", "pt") as file:
-        metadata = file.metadata()
-    assert (metadata["source"], metadata["kind"], len(metadata["sha256"])) == ("R-50.pkl", "detectron2 ResNet", 64)
+    about = read_header("weights.safetensors").about
+    assert (about["source"], about["kind"], len(about["sha256"])) == ("R-50.pkl", "detectron2 ResNet", 64)
     fresh, state = _start()
     assert fresh == {name for name in state if not name.startswith("backbone.")}
 
