@@ -23,12 +23,14 @@ class Content:
     fix: str
 
 
+EXPORT = "export what is in it to the format asked for"
+
 EMPTY = Content("an empty file", "copy or download the file again: nothing of it arrived")
 LFS_POINTER = Content(
     "a Git LFS pointer, not the file itself", "get the file with `git lfs pull`, or download it from the publisher"
 )
 HTML = Content("an HTML page", "open it in a browser: it says why the download gave a page instead of the file")
-PICKLE = Content("a Python pickle", "export what is in it to the format asked for; pickles are not opened here")
+PICKLE = Content("a Python pickle", f"{EXPORT}; pickles are not opened here")
 SAFETENSORS = Content("a safetensors file", "give the file that was meant; this one holds weights")
 TORCH = Content("a torch file", "give the file that was meant; this one holds weights, or a model")
 XML = Content("an XML file", "export the labels as JSON; XML is not read here")
@@ -44,12 +46,12 @@ _BY_MAGIC = (
     (b"\x28\xb5\x2f\xfd", Content("a zstd archive", f"{_UNPACK} (unzstd)")),
     (b"7z\xbc\xaf\x27\x1c", Content("a 7z archive", _UNPACK)),
     (b"Rar!\x1a\x07", Content("a RAR archive", _UNPACK)),
-    (b"\x89HDF\r\n\x1a\n", Content("an HDF5 file", "export what is in it to the format asked for")),
-    (b"\x93NUMPY", Content("a NumPy array", "export what is in it to the format asked for")),
-    (b"PAR1", Content("a Parquet file", "export what is in it to the format asked for")),
+    (b"\x89HDF\r\n\x1a\n", Content("an HDF5 file, as Keras and others write", EXPORT)),
+    (b"\x93NUMPY", Content("a NumPy array", EXPORT)),
+    (b"PAR1", Content("a Parquet file", EXPORT)),
     (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", TORCH),
     (b"\x80", PICKLE),
-    (b"GGUF", Content("a GGUF model", "export what is in it to the format asked for")),
+    (b"GGUF", Content("a GGUF model", EXPORT)),
     (b"%PDF", Content("a PDF", "give the file that was meant")),
     (b"\xff\xd8\xff", Content("a JPEG image", "give the file that was meant")),
     (b"\x89PNG\r\n\x1a\n", Content("a PNG image", "give the file that was meant")),
@@ -57,8 +59,8 @@ _BY_MAGIC = (
 )
 _TAR = Content("a tar archive", f"{_UNPACK} (tar -xf)")
 _ONNX_PRODUCERS = (b"pytorch", b"onnx", b"tf2onnx", b"skl2onnx", b"keras2onnx", b"paddle")
-_ONNX = Content("an ONNX model", "export what is in it to the format asked for")
-_TFLITE = Content("a TensorFlow Lite model", "export what is in it to the format asked for")
+_ONNX = Content("an ONNX model", EXPORT)
+_TFLITE = Content("a TensorFlow Lite model", EXPORT)
 _TAGS = (b"<html", b"<head", b"<body", b"<script")
 _LONGEST_HEADER = 100_000_000
 """Bytes of a safetensors header."""

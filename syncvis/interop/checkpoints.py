@@ -160,6 +160,8 @@ def _misfit(
     }
     theirs, ours = infer_backbone(found.tensors), infer_backbone(model_state)
     words, shown, fix = "", SHOWN, "use a config of the sizes in the file"
+    if not account.shapes and not account.unknown:
+        fix += ", or a file that is whole"
     if theirs != ours:
         words = f"the file holds {describe(theirs)}, the config says {describe(ours)}: "
         shown, fix = SHOWN_OF_ANOTHER_BACKBONE, "set model.backbone to what the file holds"

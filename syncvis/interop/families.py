@@ -39,15 +39,15 @@ FAMILIES = (
     Foreign(f"a Swin {_TRANSFORMERS}", r"\.blocks\.\d+\.attention\.self\.(query|relative_position)", _PUBLISHED),
     Foreign(f"a ResNet {_TRANSFORMERS}", r"(^|\.)embedder\.embedder\.convolution\.", _PUBLISHED),
     Foreign(
+        "an R-CNN or another detector of torchvision or detectron2, which is no Mask2Former",
+        r"(^|\.)(roi_heads|proposal_generator|rpn|fpn)\.|(^|\.)(fpn_lateral|fpn_output)\d|(^|\.)backbone\.body\.",
+        f"{_ZOO} of Mask2Former, or a backbone alone",
+    ),
+    Foreign(
         "a model of MMDetection, MMSegmentation or a relative, which is not read",
         r"(^|\.)(bbox_head|decode_head|auxiliary_head|panoptic_head|panoptic_fusion_head|rpn_head|roi_head|track_head"
         r"|mask_head|neck)\.|\.attn\.w_msa\.",
         f"{_ZOO} (Mask2Former); for a backbone, {_PUBLISHED}",
-    ),
-    Foreign(
-        "an R-CNN or another detector of torchvision or detectron2, which is no Mask2Former",
-        r"(^|\.)(roi_heads|proposal_generator|rpn|fpn)\.|(^|\.)(fpn_lateral|fpn_output)\d|(^|\.)backbone\.body\.",
-        f"{_ZOO} of Mask2Former, or a backbone alone",
     ),
     Foreign("a segmentation network of torchvision, which is not read", r"(^|\.)aux_classifier\.", _BACKBONE),
     Foreign("a DETR or a relative, which is no Mask2Former", r"(^|\.)backbone\.0\.(body|0)\.", _BACKBONE),
@@ -58,7 +58,7 @@ FAMILIES = (
     Foreign("a vision transformer, which is not read", r"(^|\.)cls_token$", _BACKBONE),
     Foreign(
         "a file of this workbench, which needs no import",
-        r"^(model\.)?(decoder\.(query_sets?|stacks|frames)|backbone\.(stages|merges))\.",
+        r"^(\w+\.)?(decoder\.(query_sets?|stacks|frames)|backbone\.(stages|merges))\.",
         "name the model.safetensors of the run in train.init",
     ),
 )

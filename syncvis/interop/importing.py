@@ -59,7 +59,7 @@ def _class_head(theirs: int, names: tuple[str, ...] | None) -> str:
         return f"{begin}, those of the config are not there to compare: starts fresh on data of another number"
     if len(names) != theirs:
         return f"{begin}, {len(names)} in the config: starts fresh"
-    return f"{begin} and in the config: taken over; which classes those of the file are is unknown"
+    return f"{begin} and in the config: taken over; the classes of the file are unknown"
 
 
 def summary(converted: Converted) -> list[str]:

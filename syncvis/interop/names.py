@@ -195,16 +195,6 @@ PACKED = {"in_proj_weight": "weight", "in_proj_bias": "bias"}
 
 PACKED_ORDER = ("query", "key", "value")
 
-BEGINNING = re.compile(
-    r"""(backbone\.)?(layer\d\.\d|res\d\.\d|features\.\d\.|layers\.\d\.(blocks|downsample)\.|stem\.conv1\.|patch_embed\.)
-    |backbone\.(conv1|bn1|fc|linear|head|norm\d?)\.
-    |res\d_\d+_branch
-    |sem_seg_head\.
-    |(vita|vfi|syncvis)_module\.""",
-    re.VERBOSE,
-)
-"""How names of the files above begin; what stands before it is a prefix."""
-
 
 def reason_for(name: str, table: Rules) -> str | None:
     """What a table says of a name; None if nothing."""

@@ -15,7 +15,7 @@ import torch
 from syncvis.content import HEAD, PICKLE, SAFETENSORS, TORCH, ZIP, content_of
 from syncvis.errors import StorageError
 from syncvis.interop.pickles import RefusedGlobal, load_arrays
-from syncvis.training.checkpoint import AGAIN, no_weights, read_weights, spell
+from syncvis.training.checkpoint import AGAIN, PUBLISHED, no_weights, read_weights, spell
 
 TORCH_ENDINGS = (".pth", ".pt", ".bin", ".pyth", ".ckpt")
 PICKLE_ENDINGS = (".pkl", ".pickle")
@@ -23,7 +23,6 @@ USUAL = {"safetensors": (".safetensors",), "a torch file": TORCH_ENDINGS, "a pic
 """Endings that a kind of file has as a rule."""
 
 STATE_ALONE = "store the state dict alone"
-PUBLISHED = "give the .pkl, .pth or .safetensors that its publisher offers"
 
 _OLD_PICKLE = re.compile(
     rb"\([dl]p\d|[}\]]q|c(collections|copy_?reg|numpy[\w.]*|__builtin__|builtins|torch[\w.]*|posix|nt|os)\n"
@@ -154,7 +153,7 @@ def _of_text_or_unknown(path: Path, head: bytes) -> StorageError:
     named = next((words for pattern, words in _BY_ENDING if re.search(pattern, path.name)), None)
     if named:
         return StorageError(f"is {named}", file=path, fix=PUBLISHED)
-    if len(head) < 16 or b"\0" in head or not _is_text(head):
+    if len(head) < 4 or not _is_text(head):
         problem = f"is no file of weights that is known here ({path.stat().st_size:,} bytes)"
         return StorageError(problem, file=path, fix=f"give a torch file, a pickle of arrays or safetensors; or {AGAIN}")
     text = head.decode(errors="replace").removeprefix("\N{BYTE ORDER MARK}").lstrip()
@@ -168,6 +167,8 @@ def _of_text_or_unknown(path: Path, head: bytes) -> StorageError:
 
 
 def _is_text(head: bytes) -> bool:
+    if b"\0" in head:
+        return False
     try:
         head.decode()
     except UnicodeDecodeError as error:
@@ -190,7 +191,11 @@ def _json(path: Path) -> StorageError:
 
 
 def _load_torch(path: Path) -> Any:
-    return _guarded(path, lambda: torch.load(path, map_location="cpu", weights_only=True))
+    def load() -> Any:
+        with path.open("rb") as stream:  # a path would be read by its ending
+            return torch.load(stream, map_location="cpu", weights_only=True)
+
+    return _guarded(path, load)
 
 
 def _load_pickle(path: Path) -> Any:

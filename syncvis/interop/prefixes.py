@@ -17,7 +17,7 @@ from torch import Tensor
 
 from syncvis.errors import StorageError
 from syncvis.interop.families import refuse_foreign
-from syncvis.interop.names import BEGINNING, MASK2FORMER, reason_for
+from syncvis.interop.names import MASK2FORMER, reason_for
 from syncvis.training.checkpoint import spell
 
 WRAPPING = re.compile(
@@ -28,8 +28,22 @@ WRAPPING = re.compile(
 FEW = 10
 """A second set with at most one name for so many of the first is called names that stand twice."""
 
-INNER = re.compile(r"(?<=\.)(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_PART_WRAPPER = r"(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+
+INNER = re.compile(rf"(?<=\.){_PART_WRAPPER}")
 """Wrappers of a part of a model; no name of a known file has these words."""
+
+
+BEGINNING = re.compile(
+    rf"""(backbone\.({_PART_WRAPPER})*)?
+            (layer\d\.\d|res\d\.\d|features\.\d\.|layers\.\d\.(blocks|downsample)\.|stem\.conv1\.|patch_embed\.)
+        |backbone\.({_PART_WRAPPER})*(conv1|bn1|fc|linear|head|norm\d?)\.
+        |res\d_\d+_branch
+        |sem_seg_head\.
+        |(vita|vfi|syncvis)_module\.""",
+    re.VERBOSE,
+)
+"""How names of known files begin (:mod:`syncvis.interop.names`); what stands before it is a prefix."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,8 @@ class NamedSet:
     def place(self) -> str:
         """The part of the prefix that is keys of dictionaries, the same for all."""
         places = {entry.place for entry in self.entries.values()}
-        return max((p for p in places if self.prefix.startswith(p)), key=len, default="")
+        heads = [self.prefix[: dot.end()] for dot in re.finditer(r"\.", self.prefix)]
+        return max((head for head in heads if all(p.startswith(head) for p in places)), key=len, default="")
 
     @property
     def shown(self) -> str:
@@ -99,7 +114,7 @@ def choose(entries: Sequence[Entry], file: str | Path | None = None, prefix: str
         entries = _behind(prefix, entries, chosen, file)
     refuse_foreign([entry.full for entry in entries], file)
     sets = _sets(entries)
-    main = max(sets, key=lambda found: len(found.entries), default=NamedSet(""))
+    main = max(sets, key=lambda found: (len(found.entries), -len(found.prefix)), default=NamedSet(""))
     for other in sets:
         if other is not main:
             _pass_copy(main, other, chosen, file)
@@ -181,7 +196,7 @@ def _pass_copy(main: NamedSet, other: NamedSet, chosen: Chosen, file: str | Path
         raise two_names([(main.entries[name].name, other.entries[name].name) for name in differ], file)
     if differ or len(twice) < len(other.entries):
         raise _choice([main, other], len(differ), file)
-    reason = f"the same numbers as {_described(main, [main, other])}"
+    reason = f"the same numbers as those {_described(main, [main, other])}"
     chosen.passed |= {entry.full: reason for entry in other.entries.values()}
 
 
@@ -200,14 +215,14 @@ def _mixture(main: NamedSet, other: NamedSet, file: str | Path | None) -> Storag
         for found in sets
     ]
     fix = "save the state dict of one model, all of it from the same wrapper"
-    if main.shown:
+    if main.shown and 2 * len(other.entries) < len(main.entries):
         fix += f"; or take those {_described(main, sets)} alone: --prefix {_label(main, sets)}"
     return StorageError(f"is a mixture of names: {' and '.join(described)}", file=file, fix=fix)
 
 
 def _label(found: NamedSet, sets: Sequence[NamedSet]) -> str:
-    """The prefix in the names, with the dictionary before it where that alone tells sets apart."""
-    return found.prefix if sum(other.shown == found.shown for other in sets) > 1 else found.shown
+    """The prefix in the names, with the keys of dictionaries before it where these tell sets apart."""
+    return found.prefix if len({other.place for other in sets}) > 1 else found.shown
 
 
 def _described(found: NamedSet, sets: Sequence[NamedSet]) -> str:

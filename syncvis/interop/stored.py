@@ -17,7 +17,7 @@ from syncvis.interop.pickles import PickledArray
 from syncvis.interop.prefixes import Entry, choose
 from syncvis.training.checkpoint import spell
 
-USUAL_PLACES = ("", "model.", "state_dict.", "model_state_dict.", "blobs.")
+USUAL_KEYS = {"model", "state_dict", "model_state_dict", "blobs"}
 """Keys below which files keep the weights; weights from any other are remarked on."""
 
 NO_WEIGHTS = re.compile(
@@ -76,8 +76,8 @@ def as_stored(content: object, file: str | Path | None = None, prefix: str | Non
         raise _nothing(content, passed, file)
     chosen = choose(entries, file, prefix)
     places = {entry.place for entry in entries if entry.full not in chosen.passed}
-    unusual = [place.rstrip(".") for place in sorted(places) if len(places) == 1 and place not in USUAL_PLACES]
-    notes = [f"weights under the key {place!r} taken" for place in unusual]
+    keys = places.pop().split(".")[:-1] if len(places) == 1 else []
+    notes = [] if set(keys) <= USUAL_KEYS else [f"weights under the key {'.'.join(keys)!r} taken"]
     return Stored(chosen.tensors, {**passed, **chosen.passed}, (*notes, *chosen.notes))
 
 

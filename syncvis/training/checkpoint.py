@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from syncvis.content import PICKLE, SAFETENSORS, TORCH, XML, Content, content_of_file
+from syncvis.content import EXPORT, PICKLE, SAFETENSORS, TORCH, XML, Content, content_of_file
 from syncvis.errors import StorageError
 from syncvis.files import write_atomically
 
@@ -36,6 +36,7 @@ OPTIONAL_PARTS = (EXCHANGE, CLASS_HEAD)
 
 
 IMPORT = "turn it into weights for train.init with `syncvis weights import FILE CONFIG`"
+PUBLISHED = "give the .pkl, .pth or .safetensors that its publisher offers"
 AGAIN = "copy or download it again"
 
 _ABOUT = "syncvis"
@@ -135,8 +136,8 @@ def _unreadable(path: Path, error: Exception) -> StorageError:
 
 def no_weights(path: Path, content: Content) -> StorageError:
     """What to say of a file that is known to be something else."""
-    fix = "open it in a text editor: it may say why the download gave it" if content is XML else content.fix
-    return StorageError(f"is {content.name}", file=path, fix=fix)
+    fixes = {XML.fix: "open it in a text editor: it may say why the download gave it", EXPORT: PUBLISHED}
+    return StorageError(f"is {content.name}", file=path, fix=fixes.get(content.fix, content.fix))
 
 
 def _cut_short(path: Path) -> str:

@@ -70,7 +70,9 @@ def compare_classes(theirs: Sequence[str], ours: Sequence[str]) -> str:
         first, second = (spell(map(repr, names)) for names in zip(*differ, strict=True))
         return f"the same classes in another order: {first} in the file, {second} here"
     gone, new = (Counter(a) - Counter(b) for a, b in ((theirs, ours), (ours, theirs)))
-    return f"other classes: {spell(map(repr, gone))} in the file, {spell(map(repr, new))} here"
+    kept = [[name for name in names if name in set(others)] for names, others in ((theirs, ours), (ours, theirs))]
+    order = "" if kept[0] == kept[1] else "; the others stand in another order"
+    return f"other classes: {spell(map(repr, gone))} in the file, {spell(map(repr, new))} here{order}"
 
 
 def _fresh_parts(fresh: Iterable[str], state: Mapping[str, Shape], header: Header) -> list[str]:
@@ -90,7 +92,7 @@ def _fresh_parts(fresh: Iterable[str], state: Mapping[str, Shape], header: Heade
 def _left_parts(names: Iterable[str]) -> list[str]:
     """Parts of a file that the model does not take; a class head of other size has been named."""
     counts = Counter(_group(name) for name in sorted(names) if CLASS_HEAD not in name)
-    return [f"{group}, {count} tensors" for group, count in counts.items()]
+    return [f"{count} tensors of {group}" for group, count in counts.items()]
 
 
 def _taken_over(header: Header, classes: Sequence[str] | None) -> str:
