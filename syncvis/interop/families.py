@@ -58,7 +58,7 @@ FAMILIES = (
     Foreign("a vision transformer, which is not read", r"(^|\.)cls_token$", _BACKBONE),
     Foreign(
         "a file of this workbench, which needs no import",
-        r"^(\w+\.)?(decoder\.(query_sets?|stacks|frames)|backbone\.(stages|merges))\.",
+        r"(^|\.)(decoder\.(query_sets?|stacks)|backbone\.(stages|merges))\.",
         "name the model.safetensors of the run in train.init",
     ),
 )

@@ -146,7 +146,7 @@ def _sets(entries: Sequence[Entry]) -> list[NamedSet]:
     if not any(found is not None for found in prefixes.values()):
         wrapped = {e.place + (found[0] if (found := WRAPPING.match(e.name)) else "") for e in entries}
         return [_set(wrapped.pop() if len(wrapped) == 1 else "", entries)]
-    known = sorted({found for found in prefixes.values() if found is not None}, key=len, reverse=True)
+    known = sorted(dict.fromkeys(p for p in prefixes.values() if p is not None), key=len, reverse=True)
     members: dict[str, list[Entry]] = {found: [] for found in known}
     for entry in entries:
         own = prefixes[entry.full]

@@ -51,8 +51,6 @@ NAMES = {
 @pytest.mark.parametrize("title", NAMES)
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_a_family_is_named(title: str, prefix: str) -> None:
-    if prefix and "workbench" in title:
-        pytest.skip("our files have no prefixes")
     state = {prefix + name: torch.zeros(2) for name in NAMES[title]}
     with pytest.raises(StorageError, match=rf"x\.pth: is {title}.* Fix: ") as error:
         as_stored({"state_dict": state}, "x.pth")
