@@ -8,6 +8,7 @@ prefix; names with the same prefix are a set.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,6 @@ _PART_WRAPPER = r"(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_m
 
 INNER = re.compile(rf"(?<=\.){_PART_WRAPPER}")
 """Wrappers of a part of a model; no name of a known file has these words."""
-
 
 BEGINNING = re.compile(
     rf"""(backbone\.({_PART_WRAPPER})*)?
@@ -62,6 +62,11 @@ class Entry:
     @property
     def full(self) -> str:
         return self.place + self.name
+
+    @property
+    def is_lone_number(self) -> bool:
+        """Whether it is one number that belongs to no part of a model, such as a count of updates."""
+        return "." not in self.name and self.tensor.numel() <= 1
 
 
 @dataclass
@@ -106,10 +111,13 @@ def choose(entries: Sequence[Entry], file: str | Path | None = None, prefix: str
     """Find the one set of weights in a file, or that behind ``prefix``, and cut what stands before its names.
 
     Raises:
-        StorageError: There are several sets that differ, one is spread over several prefixes, none has the prefix, or
-            the names are of a library that is not read.
+        StorageError: A name stands in the file twice, there are several sets that differ, one is spread over several
+            prefixes, none has the prefix, or the names are of a library that is not read.
     """
     chosen = Chosen()
+    twice = [name for name, count in Counter(entry.full for entry in entries).items() if count > 1]
+    if twice:
+        raise two_names([(name, name) for name in twice], file)
     if prefix is not None:
         entries = _behind(prefix, entries, chosen, file)
     refuse_foreign([entry.full for entry in entries], file)
@@ -150,7 +158,7 @@ def _sets(entries: Sequence[Entry]) -> list[NamedSet]:
     members: dict[str, list[Entry]] = {found: [] for found in known}
     for entry in entries:
         own = prefixes[entry.full]
-        if own is None:
+        if own is None and not entry.is_lone_number:
             own = next((found for found in known if entry.full.startswith(found)), None)
         if own is not None:
             members[own].append(entry)
@@ -237,7 +245,7 @@ def _pass_outside(main: NamedSet, outside: Sequence[Entry], chosen: Chosen, file
         if entry.place != main.place:
             chosen.passed[entry.full] = "beside the weights"
         elif entry.tensor.numel() <= 1:
-            chosen.passed[entry.full] = f"one number, without the prefix {main.shown!r}"
+            chosen.passed[entry.full] = "one number, outside of the model"
         elif (reason := reason_for(entry.name, MASK2FORMER.skipped)) is not None:
             chosen.passed[entry.full] = reason
         else:

@@ -133,9 +133,9 @@ def test_a_prefix_and_what_is_passed_over_are_said(command: Run) -> None:
     code, out, _ = command("model.ckpt", "config.yaml")
     assert code == 0
     assert f"note: prefix 'model.module.' cut from {len(stored)} names\n" in out
-    assert "left out 1 (one number, without the prefix 'model.module.'): state_dict.extra_ema\n" in out
+    assert "left out 1 (one number, outside of the model): state_dict.extra_ema\n" in out
     report = Path("weights.safetensors.report.txt").read_text()
-    assert "left out: state_dict.extra_ema: one number, without the prefix 'model.module.'\n" in report
+    assert "left out: state_dict.extra_ema: one number, outside of the model\n" in report
 
 
 def test_one_of_two_sets_is_chosen(command: Run) -> None:

@@ -89,7 +89,7 @@ def test_what_lies_beside_the_weights_is_passed_over_and_named(state: State) -> 
     assert found.passed == {
         "optimizer_states": "state or settings of a training, no weights",
         "optim": "state or settings of a training, no weights",
-        "state_dict.extra_ema": "one number, without the prefix 'model.'",
+        "state_dict.extra_ema": "one number, outside of the model",
         "queue": "beside the weights",
         "pytorch-lightning_version": "no tensor",
     }
@@ -99,6 +99,19 @@ def test_torchs_averaged_model(state: State) -> None:
     found = as_stored({"n_averaged": torch.tensor(5), **_with("module.", state)})
     _assert_equal(found.tensors, state)
     assert list(found.passed) == ["n_averaged"]
+
+
+def test_one_number_beside_names_without_a_prefix(state: State) -> None:
+    found = as_stored(state | {"num_updates": torch.tensor(7)})
+    _assert_equal(found.tensors, state)
+    assert found.passed == {"num_updates": "one number, outside of the model"}
+
+
+def test_a_name_in_two_dictionaries(state: State) -> None:
+    name, tensor = next(iter(state.items()))
+    part, _, rest = name.partition(".")
+    with pytest.raises(StorageError, match="two names for one tensor"):
+        as_stored(state | {part: {rest: tensor}})
 
 
 def test_constants_of_the_loss_may_stand_outside(state: State) -> None:
