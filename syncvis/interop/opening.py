@@ -33,7 +33,9 @@ LARGEST_INDEX = 2**26
 """Bytes of a JSON file that is looked into."""
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
-_YAML = re.compile(r"^\s*[\w.-]+:(\s|$)", re.MULTILINE)
+_YAML = re.compile(r"(\s*(#.*|---)\n)*\s*[\w.-]+:(\s|$)")
+"""A key, behind comments."""
+
 _BY_ENDING = (
     (r"\.onnx$", "an ONNX model"),
     (r"\.(pb|pbtxt)$", "a TensorFlow graph"),
@@ -105,11 +107,13 @@ def _require_torch(path: Path, head: bytes) -> None:
         size = path.stat().st_size
         problem = f"{what} ends early or is damaged: {size:,} bytes, without the list of contents at their end"
         raise StorageError(problem, file=path, fix=AGAIN) from None
-    if any(re.search(r"(^|/)code/.*\.py$", name) for name in members):
+    names = {Path(name).name for name in members}
+    code = any(re.search(r"(^|/)code/.*\.py$", name) for name in members)
+    if code and {"constants.pkl", "data.pkl"} <= names:
         raise StorageError(
             "is a TorchScript archive, a program with weights", file=path, fix=f"{STATE_ALONE}, torch.save(state)"
         )
-    if not any(re.search(r"(^|/)data\.pkl$", name) for name in members):
+    if "data.pkl" not in names:
         raise _zip(path, members)
 
 

@@ -90,7 +90,12 @@ OTHERS: dict[str, tuple[str, bytes, str, str]] = {
     "page with a comment": ("x.pkl", b"<!-- a -->\n<html lang='en'>", "is an HTML page", "open it in a browser"),
     "server error": ("x.pth", b"<?xml version='1.0'?>\n<Error><Code>AccessDenied", "is an XML file", "text editor"),
     "YAML": ("x.yaml", b"model:\n  name: a\n", "is a YAML file, a config perhaps", "weights first, the config second"),
-    "YAML in disguise": ("x.pth", b"_BASE_: base.yaml\nMODEL:\n  A: 1\n", "is a YAML file", "the weights first"),
+    "YAML in disguise": (
+        "x.pth",
+        b"# a recipe\n\n_BASE_: base.yaml\nMODEL:\n  A: 1\n",
+        "is a YAML file",
+        "the weights first",
+    ),
     "JSON": ("x.json", b'{"videos": []}', "is a JSON file, no weights", "the weights first, the config second"),
     "index": (
         "model.safetensors.index.json",
@@ -104,6 +109,12 @@ OTHERS: dict[str, tuple[str, bytes, str, str]] = {
         _zip({"d/model.pkl": b"1", "LICENSE": b""}),
         "is a zip archive that holds d/model.pkl",
         "give d/mod",
+    ),
+    "zip of a repository": (
+        "x.zip",
+        _zip({"code/a.py": b"", "m.pkl": b"1"}),
+        "is a zip archive that holds m.pkl",
+        "give m",
     ),
     "zip of text": ("x.pth", _zip({"a.txt": b"1"}), "is a zip archive that holds a.txt", "its publisher offers"),
     "NumPy archive": ("x.npz", _npz(), "is a NumPy archive of arrays", "its publisher offers"),
