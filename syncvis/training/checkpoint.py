@@ -179,10 +179,10 @@ def match(state: Mapping[str, Shape], stored: Mapping[str, Shape], path: str | P
     Raises:
         StorageError: A part that must not start fresh has no tensor of its shape in the file.
     """
-    brought = {part(name) for name in stored} & {part(name) for name in state}
-    if not brought:
+    brought = {part(name) for name in stored}
+    if not any(source in stored for name in state for source in sources(name)):
         raise StorageError(
-            f"holds none of {spell(dict.fromkeys(map(part, state)))}; its first names are {spell(stored)}",
+            f"has no tensor with a name of the model; its first names are {spell(stored)}",
             file=path,
             key="train.init",
             fix=IMPORT,
