@@ -35,11 +35,13 @@ def _run_rows(run: DryRun) -> list[tuple[str, ...]]:
     milestones = ", ".join(f"{m:,.0f}" if m > 1 else f"{m:.0%}" for m in train.milestones)
     height, width = run.size
     method = f"{config.method.name}, {config.method.structure}, {config.model.backbone.name}, scale {config.scale}"
+    start = [("weights", f"{train.init}: {run.initial_weights}")] if run.initial_weights else []
     return [
         ("model", f"{method}, K = {run.num_classes} ({run.classes_from})"),
         ("steps", f"{train.steps:,}, lr {train.lr:g} x {train.gamma:g} at {milestones}, {train.precision}"),
         ("batch", f"{train.batch_size} clips = {run.gpus} (GPUs) x {train.accumulate} (passes) x {run.clips}"),
         ("clip", f"{data.frames} frames of {height} x {width}: the largest short side at 16:9, padded"),
+        *start,
     ]
 
 

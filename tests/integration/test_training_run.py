@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 from helpers import STRUCTURES, logged_rows, tiny_config
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from syncvis.config import RunConfig
 from syncvis.errors import ConfigError, DataError, Interrupted, NonFiniteLossError, StorageError
@@ -230,11 +230,25 @@ def test_starting_from_weights(config: RunConfig, whole: Path, tiny_data: Path, 
     init = str(whole / "model.safetensors")
     started = tiny_config({"train.init": init, "train.steps": 0}, tiny_data)
     result = run(started, tmp_path / "run")
-    assert result.fresh_parameters == []
+    assert (result.fresh_parameters, result.initial_weights) == ([], "")
     assert result.init_fingerprint == hashlib.sha256(Path(init).read_bytes()).hexdigest()[:16]
     assert json.loads((whole / "result.json").read_text())["init_fingerprint"] is None
     tensors = load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(x, tensors[name]) for name, x in load_file(init).items())
+
+
+def test_what_starts_fresh_is_said_and_recorded(
+    whole: Path, tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tensors = load_file(whole / "model.safetensors")
+    cut = {name: tensor for name, tensor in tensors.items() if not name.startswith("decoder.sync.")}
+    head = {name: torch.cat([x, x]) if ".class_embed." in name else x for name, x in cut.items()}
+    save_file(head, tmp_path / "init.safetensors")
+    result = run(tiny_config({"train.init": str(tmp_path / "init.safetensors"), "train.steps": 0}, tiny_data), tmp_path)
+    words = "fresh: class head (13 classes in the file, 6 here), exchange (decoder.sync)"
+    assert result.initial_weights == words
+    assert json.loads((tmp_path / "result.json").read_text())["initial_weights"] == words
+    assert caplog.messages == [f"initial weights {tmp_path / 'init.safetensors'}: {words}"]
 
 
 @pytest.mark.parametrize("finished", [True, False])
