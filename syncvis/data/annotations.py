@@ -70,9 +70,11 @@ class TrackAnnotation:
 
     Attributes:
         label: class index 0 .. K-1 (not the data set's category id).
-        segmentations: one entry per frame, as in a file: None, an RLE or a list of polygons.
+        segmentations: one entry per frame, as in a file: None, an RLE or a list of polygons; a data set's reader gives
+            None for a mask without a pixel.
         where: the file and key it comes from, for errors.
         mean_area: pixels in the frames that show it, as far as the file says; it decides the size in an evaluation.
+        blank: masks without a pixel, which the reader has taken for absent ones.
     """
 
     id: int
@@ -83,9 +85,15 @@ class TrackAnnotation:
     segmentations: Sequence[Any]
     where: str
     mean_area: float | None = None
+    blank: int = 0
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether some frame has a mask."""
+        return any(map(bool, self.segmentations))
 
     def has_mask(self, t: int) -> bool:
-        """Whether the instance is annotated in frame ``t``."""
+        """Whether the instance has a mask in frame ``t``."""
         return bool(self.segmentations[t])
 
     def mask(self, t: int) -> NDArray[np.bool_]:

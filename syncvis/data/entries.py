@@ -70,8 +70,10 @@ def check_file_name(name: Any, source: Path, key: str) -> None:
         raise DataError(f"{name!r} has control characters", file=source, key=key, fix="rename the frame's file")
     path = PureWindowsPath(name)  # knows both kinds of separators and drive letters
     if path.anchor or ".." in path.parts or not path.parts:
-        problem = f"{name[:200]!r} leaves the folder {FRAMES_FOLDER}"
-        raise DataError(problem, file=source, key=key, fix="use a path relative to that folder, without '..'")
+        problem, fix = f"{name[:200]!r} leaves the folder {FRAMES_FOLDER}", "use a path relative to that folder"
+        if "\\" in name or path.drive:
+            problem, fix = f"{problem}: it is written on Windows", f"{fix}, and write '/'"
+        raise DataError(problem, file=source, key=key, fix=f"{fix}, without '..'")
 
 
 def read_categories(file: JsonFile) -> tuple[Category, ...]:

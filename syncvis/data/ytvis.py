@@ -66,13 +66,13 @@ class VideoDataset:
             DataError: At the first thing that is wrong; it names the file, the key and the fix.
         """
         file = JsonFile(Path(root) / json_name)
-        first = next((first_file(entry) for _, entry in file.objects("videos")), None)
-        frames = find_frames(Path(root), file.source, first)
         store = Store(f"{file.source}: annotations")
-        rows = _read_videos(file, store, frames)
-        categories = read_categories(file)
-        _read_tracks(file, store, rows, {category.id: label for label, category in enumerate(categories)})
-        file.finish()
+        with file.read():
+            first = next((first_file(entry) for _, entry in file.objects("videos")), None)
+            frames = find_frames(Path(root), file.source, first)
+            rows = _read_videos(file, store, frames)
+            categories = read_categories(file)
+            _read_tracks(file, store, rows, {category.id: label for label, category in enumerate(categories)})
         store.close()
         videos = StoredVideos(store, np.arange(len(rows)))
         return cls(file.source, categories, videos, file.fingerprint, FrameReader(frames))

@@ -9,7 +9,7 @@ from typing import Any
 
 from syncvis.data.annotations import Category, TrackAnnotation, class_names
 from syncvis.data.entries import read_areas, read_crowd
-from syncvis.data.jsonfile import loads
+from syncvis.data.json_text import loads
 from syncvis.errors import DataError, StorageError
 from syncvis.evaluation.json_rows import no_collection
 from syncvis.evaluation.truth import GroundTruthTrack, GroundTruthVideo, annotated
@@ -79,7 +79,7 @@ def _one_by_one(job: Job[Any]) -> Tube | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = loads(path.read_bytes())
+        tree = loads(path.read_bytes(), path)
     except OSError as error:
         raise StorageError(f"cannot be read ({error.strerror})", file=path, fix="give the path of a split") from None
     except (ValueError, RecursionError) as error:

@@ -206,6 +206,11 @@ def _drop(*path: Any) -> Callable[[Any], None]:
             )
             for name in ("../secret.png", "/etc/passwd", "v/../../x.png", "..\\x.png", "C:\\x.png", ".")
         ],
+        (
+            _set("videos", 0, "file_names", 1, to="C:\\data\\0.jpg"),
+            "videos[0].file_names[1]: 'C:\\\\data\\\\0.jpg' leaves the folder JPEGImages: it is written on Windows. "
+            "Fix: use a path relative to that folder, and write '/', without '..'",
+        ),
     ],
 )
 def test_each_fault_is_named_once_with_its_place_and_fix(
@@ -226,7 +231,8 @@ def test_each_fault_is_named_once_with_its_place_and_fix(
     ("content", "expected"),
     [
         ('{"videos": [\n  1,,\n]}', r"train\.json: line 2, column 5: not valid JSON"),
-        ("", r"train\.json: line 1, column 1: not valid JSON"),
+        ("", r"train\.json: is an empty file, not JSON"),
+        (" ", r"train\.json: line 1, column 2: not valid JSON"),
         ("[]", r"train\.json: holds a list, not an object"),
         ("[" * 100_000, r"train\.json: .*not valid JSON"),
     ],
