@@ -30,9 +30,11 @@ LFS_POINTER = Content(
 HTML = Content("an HTML page", "open it in a browser: it says why the download gave a page instead of the file")
 
 _UNPACK = "unpack it, and give the file inside"
+GZIP = Content("a gzip archive", f"{_UNPACK} (gunzip)")
+ZIP = Content("a zip archive", f"{_UNPACK} (unzip)")
 _BY_MAGIC = (
-    (b"\x1f\x8b", Content("a gzip archive", f"{_UNPACK} (gunzip)")),
-    (b"PK\x03\x04", Content("a zip archive", f"{_UNPACK} (unzip)")),
+    (b"\x1f\x8b", GZIP),
+    (b"PK\x03\x04", ZIP),
     (b"PK\x05\x06", Content("an empty zip archive", "pack or download it again")),
     (b"BZh", Content("a bzip2 archive", f"{_UNPACK} (bunzip2)")),
     (b"\xfd7zXZ\x00", Content("an xz archive", f"{_UNPACK} (unxz)")),

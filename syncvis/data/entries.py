@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -107,6 +107,20 @@ def read_size(entry: Json, source: Path, key: str) -> tuple[int, int]:
         problem = f"size {height} x {width} is not between 1 and {rle.MAX_FRAME_PIXELS} pixels"
         raise DataError(problem, file=source, key=key, fix="correct height and width, or scale the video down")
     return height, width
+
+
+def check_length(entry: Json, names: Sequence[str], source: Path, key: str) -> None:
+    """Refuse a video whose ``length`` is not the number of frames that it lists.
+
+    Raises:
+        DataError: It lists none, or another number.
+    """
+    if not names:
+        raise DataError("the video has no frames", file=source, key=f"{key}.file_names", fix="remove the video")
+    length = entry.get("length", len(names))
+    if type(length) is not int or length != len(names):
+        problem = f"length is {length!r:.20}, but file_names lists {len(names)} frames"
+        raise DataError(problem, file=source, key=f"{key}.length", fix="give both the same number of frames")
 
 
 def reference(entry: Json, name: str, known: Mapping[int, int], source: Path, key: str) -> int:

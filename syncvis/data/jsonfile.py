@@ -22,6 +22,7 @@ MAX_BYTES = 16 * 2**30
 MAX_INT = 2**63 - 1
 SAMPLED = 20
 """Entries of a list that tell its format."""
+WHOLE = "a whole number"
 NEAR = 0.7
 """How much two names of keys have in common (difflib) before one is taken for the other's misspelling."""
 
@@ -193,9 +194,11 @@ def near(name: str, known: Iterable[str]) -> str:
 
 def misfit(value: Any, wanted: str) -> tuple[str, str]:
     """What is wrong with a value that is not ``wanted``, and what stands for a number that is clearly meant, or ""."""
-    whole = wanted == _NAMES[int]
+    whole = wanted == WHOLE
     if isinstance(value, float) and not math.isfinite(value):
         return "is not a finite number", ""
+    if type(value) is int and "number" in wanted:
+        return "the number is too large", ""
     if isinstance(value, float) and whole and value.is_integer() and abs(value) <= MAX_INT:
         return f"{value!r} is not written as a whole number", str(int(value))
     if isinstance(value, str):
@@ -208,7 +211,7 @@ _WHOLE = re.compile(r"-?[0-9]{1,18}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{0,18})?(?:[eE][+-]?[0-9]{1,2})?")
 
 _NAMES: dict[type, str] = {
-    int: "a whole number",
+    int: WHOLE,
     float: "a number with a fraction",
     str: "text",
     list: "a list",

@@ -181,8 +181,12 @@ class StoredVideos(Sequence[Video]):
 
     def relabelled(self, labels: Sequence[int]) -> StoredVideos:
         """Those with a track left when label l becomes ``labels[l]`` and tracks with a negative one go."""
-        store = self.store.relabelled(labels)
-        return StoredVideos(store, self.rows[np.isin(self.rows, store.track_table[:, 3])])
+        found = self.renumbered(labels)
+        return StoredVideos(found.store, self.rows[np.isin(self.rows, found.store.track_table[:, 3])])
+
+    def renumbered(self, labels: Sequence[int]) -> StoredVideos:
+        """The same videos, whatever tracks they have left when label l becomes ``labels[l]``."""
+        return StoredVideos(self.store.relabelled(labels), self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
