@@ -61,12 +61,11 @@ def read_predictions(
     known = {video.id for video in videos}
     strange = sorted(found.keys() - known)
     if strange and len(strange) == len(found):
-        what = f"none of its {len(found)} videos is in {split.name}"
-        problem = f"{what}: it has {_ids(strange)}, the split {_ids(sorted(known))}"
+        problem = f"no video of it is in {split.name}: it has {_ids(strange)}, the split {_ids(sorted(known))}"
         raise DataError(problem, file=results, key="video_id", fix="give the split that was predicted")
     if strange:
-        what = f"{len(strange)} of the {len(found)} videos in {results.name} are not in {split.name}"
-        remarks.append(f"{what}: {_ids(strange)}")
+        part = f"{len(strange)} of {len(found)} videos of {results.name}"
+        remarks.append(f"{part} left out, as they are not in {split.name}: {_ids(strange)}")
     return found, remarks
 
 

@@ -189,14 +189,14 @@ def test_damaged_results_are_refused_by_row(tmp_path: Path, bad: dict[str, Any],
         (None, "there are no annotations"),
         ("absent", "there are no annotations"),
         ([], "there are no annotations"),
-        ([{"iscrowd": 1}], "1 annotations: 1 crowds"),
+        ([{"iscrowd": 1}], "annotations: 1, crowds: 1, others without a pixel: 0"),
         (
             [
                 {"segmentations": [None, None]},
                 {"segmentations": [[], {"size": [6, 8], "counts": [48]}]},
                 {"iscrowd": 1},
             ],
-            "3 annotations: 1 crowds, 2 without a mask that has a pixel",
+            "annotations: 3, crowds: 1, others without a pixel: 2",
         ),
     ],
 )
