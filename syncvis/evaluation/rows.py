@@ -84,7 +84,7 @@ class RowReader:
         self._first = sorted([*self._first, (number, error)], key=itemgetter(0))[:_SHOWN]
 
     def _of_other_category(self, row: Any) -> bool:
-        category_id = row.get("category_id") if isinstance(row, dict) else None
+        category_id = row.get("category_id") if isinstance(row, dict) and "segmentations" in row else None
         return type(category_id) is int and category_id not in self._labels
 
     def _job(self, number: int, row: Any) -> Job[Row]:

@@ -86,6 +86,13 @@ def test_what_is_no_results_file_is_named(tmp_path: Path, content: Any, problem:
     assert "Fix: " in str(caught.value)
 
 
+def test_rows_per_image_of_other_categories_are_named_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "res.json"
+    path.write_text(json.dumps([OF_FRAME | {"image_id": 3, "category_id": 99}]))
+    with pytest.raises(DataError, match="row 0: is results per image or frame, not per track"):
+        read_results(path, [1], left_out=[])
+
+
 def test_swapped_files_are_named_as_swapped(tmp_path: Path) -> None:
     for name, content in (("gt.json", TRUTH), ("res.json", [ROW])):
         (tmp_path / name).write_text(json.dumps(content))
