@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from syncvis.data_cli import app as data_app
+from syncvis.data_cli import say
 from syncvis.errors import ConfigError, WorkbenchError
 
 if TYPE_CHECKING:
@@ -105,7 +106,9 @@ def evaluate(
     """Evaluate the weights of a run on a split."""
     from syncvis.training.apply import evaluate_run
 
-    evaluation = evaluate_run(run_dir, split, root, results, device, threads)
+    remarks: list[str] = []
+    evaluation = evaluate_run(run_dir, split, root, results, device, threads, remarks)
+    say(remarks)
     typer.echo(str(evaluation))
 
 
@@ -119,8 +122,10 @@ def evaluate_results(
     """The official evaluator's twelve numbers of a results.json, from any code."""
     from syncvis.evaluation.files import evaluate_files, render
 
-    evaluation, left_out = evaluate_files(truth, results, details)
-    found = {**evaluation.to_json(), "left_out": left_out}
+    remarks: list[str] = []
+    evaluation, left_out = evaluate_files(truth, results, details, remarks)
+    found = {**evaluation.to_json(), "left_out": left_out, "remarks": remarks}
+    say(remarks)
     typer.echo(json.dumps(found, indent=1) if as_json else render(evaluation, left_out))
 
 

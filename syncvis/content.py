@@ -29,6 +29,7 @@ EMPTY = Content("an empty file", "copy or download the file again: nothing of it
 LFS_POINTER = Content(
     "a Git LFS pointer, not the file itself", "get the file with `git lfs pull`, or download it from the publisher"
 )
+GZIP = Content("a gzip archive", "unpack it, and give the file inside (gunzip)")
 HTML = Content("an HTML page", "open it in a browser: it says why the download gave a page instead of the file")
 PICKLE = Content("a Python pickle", f"{EXPORT}; pickles are not opened here")
 SAFETENSORS = Content("a safetensors file", "give the file that was meant; this one holds weights")
@@ -38,7 +39,7 @@ ZIP = Content("a zip archive", "unpack it, and give the file inside (unzip)")
 
 _UNPACK = "unpack it, and give the file inside"
 _BY_MAGIC = (
-    (b"\x1f\x8b", Content("a gzip archive", f"{_UNPACK} (gunzip)")),
+    (b"\x1f\x8b", GZIP),
     (b"PK\x03\x04", ZIP),
     (b"PK\x05\x06", Content("an empty zip archive", "pack or download it again")),
     (b"BZh", Content("a bzip2 archive", f"{_UNPACK} (bunzip2)")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,7 +99,9 @@ def check_file(path: Path, folder: Path) -> None:
         else:
             problem, fix = "a link leads out of the folder of the frames", "copy the frame, or link the whole folder"
     except FileNotFoundError:
-        pass
+        if os.sep == "/" and "\\" in path.name:
+            problem = "the frame is missing; its name is written on Windows"
+            fix = "write '/' between folders, or mend the JSON with `syncvis data check --fix`"
     except (OSError, ValueError, RuntimeError) as error:
         problem = f"the frame cannot be read ({getattr(error, 'strerror', None) or error})"
     raise DataError(problem, file=path, fix=fix)

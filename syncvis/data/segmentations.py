@@ -6,6 +6,7 @@ polygons are float64 x, y, x, y ... with a NaN between two polygons.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,8 +21,14 @@ from syncvis.ops.run_lengths import DamagedRunsError, Runs, parse_counts
 
 Packed = tuple[int, bytes]
 
-ABSENT, COUNTS, POLYGONS = range(3)
-"""The kinds of packed masks."""
+ABSENT, COUNTS, POLYGONS, BLANK = range(4)
+"""The kinds of packed masks; a blank one is there but has no pixel, so it reads as an absent one."""
+
+SEEN = (COUNTS, POLYGONS)
+"""The kinds with a pixel."""
+
+# Compressed counts without a run of ones: every second run is 0, and so is its difference to the one before.
+_NO_ONES = re.compile(r"[P-o]*+[0-O](?:P*+0[P-o]*+[0-O])*+(?:P*+0)?")
 
 # Five bits each and a sign; a run is shorter than a frame.
 MAX_RUN_CHARACTERS = 6
@@ -32,15 +39,16 @@ MAX_OUTLINE = 10_000_000
 def pack(segmentation: Any, height: int, width: int, source: Any, key: str) -> Packed:
     """Kind and bytes of a mask as it stands in the JSON: null, an RLE or a list of polygons.
 
-    Compressed counts are checked when the mask is read, everything else here.
+    Compressed counts with a run of ones are checked when the mask is read, everything else here.
 
     Raises:
         DataError: The mask is damaged or of another size than its video.
     """
-    if not segmentation and (segmentation is None or isinstance(segmentation, list)):
+    if segmentation is None:
         return ABSENT, b""
     if isinstance(segmentation, list):
-        return POLYGONS, _pack_polygons(segmentation, height, width, f"{source}: {key}")
+        polygons = _polygons(segmentation, height, width, f"{source}: {key}")
+        return (BLANK, b"") if _draw_nothing(polygons, height, width) else (POLYGONS, _joined(polygons))
     if not isinstance(segmentation, dict):
         problem = f"is {kind_name(segmentation)}, not null, an RLE or polygons"
         raise DataError(problem, file=source, key=key, fix="write the mask as an RLE")
@@ -54,12 +62,15 @@ def pack(segmentation: Any, height: int, width: int, source: Any, key: str) -> P
     if len(counts) > MAX_RUN_CHARACTERS * (height * width + 1):
         problem = "damaged mask: more runs than pixels"
         raise DataError(problem, file=source, key=key, fix="write the mask as an RLE")
+    if _NO_ONES.fullmatch(counts):
+        rle.runs({"size": [height, width], "counts": counts}, f"{source}: {key}")  # nobody will read it
+        return BLANK, b""
     return COUNTS, counts.encode("utf-8", "surrogatepass")
 
 
 def unpack(kind: int, packed: bytes, height: int, width: int) -> Any:
     """The mask as in a JSON file: None, an RLE with compressed counts, or a list of polygons."""
-    if kind == ABSENT:
+    if kind not in SEEN:
         return None
     if kind == COUNTS:
         return {"size": [height, width], "counts": packed.decode("utf-8", "surrogatepass")}
@@ -119,10 +130,24 @@ def _compressed(segmentation: Any, height: int, width: int, where: str) -> str:
     return drawn.decode()
 
 
-def _pack_polygons(polygons: list[Any], height: int, width: int, where: str) -> bytes:
+def _joined(polygons: Sequence[NDArray[np.float64]]) -> bytes:
     border = np.array([np.nan])
-    pieces = [piece for points in _polygons(polygons, height, width, where) for piece in (border, points)]
+    pieces = [piece for points in polygons for piece in (border, points)]
     return np.concatenate(pieces[1:]).tobytes()
+
+
+def _draw_nothing(polygons: Sequence[NDArray[np.float64]], height: int, width: int) -> bool:
+    """Whether polygons have no pixel; only thin ones, whose outline is longer than their area, need to be drawn."""
+    if not all(abs(_area(points.reshape(-1, 2))) <= _outline(points.reshape(-1, 2)) for points in polygons):
+        return False
+    drawn = coco.frPyObjects([points.tolist() for points in polygons], height, width) if polygons else []
+    return not any(coco.area(mask) for mask in drawn)
+
+
+def _area(points: NDArray[np.float64]) -> float:
+    """Of the polygon through (n, 2) points; what it goes round twice counts twice."""
+    x, y = points[:, 0], points[:, 1]
+    return float(x[:-1] @ y[1:] - y[:-1] @ x[1:] + x[-1] * y[0] - y[-1] * x[0]) / 2
 
 
 def _polygons(polygons: list[Any], height: int, width: int, where: str) -> list[NDArray[np.float64]]:
@@ -157,4 +182,6 @@ def is_too_long(polygons: Sequence[NDArray[np.float64]], height: int, width: int
 
 def _outline(points: NDArray[np.float64]) -> float:
     """About the number of pixels that the closed outline through (n, 2) points passes."""
-    return float(np.abs(points - np.roll(points, 1, axis=0)).max(1).sum()) + len(points)
+    closed = np.concatenate([points, points[:1]])
+    steps = np.abs(closed[1:] - closed[:-1])
+    return float(np.maximum(steps[:, 0], steps[:, 1]).sum()) + len(points)

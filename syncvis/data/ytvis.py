@@ -15,6 +15,7 @@ from syncvis.data.annotations import Category, TrackAnnotation, Video
 from syncvis.data.entries import (
     FRAMES_FOLDER,
     check_file_name,
+    check_length,
     check_tracks,
     check_unique,
     find_frames,
@@ -67,13 +68,13 @@ class VideoDataset:
             DataError: At the first thing that is wrong; it names the file, the key and the fix.
         """
         file = JsonFile(Path(root) / json_name)
-        first = next((first_file(entry) for _, entry in file.objects("videos")), None)
-        frames = find_frames(Path(root), file.source, first)
         store = Store(f"{file.source}: annotations")
-        rows = _read_videos(file, store, frames)
-        categories = read_categories(file)
-        _read_tracks(file, store, rows, {category.id: label for label, category in enumerate(categories)})
-        file.finish()
+        with file.read():
+            first = next((first_file(entry) for _, entry in file.objects("videos")), None)
+            frames = find_frames(Path(root), file.source, first)
+            rows = _read_videos(file, store, frames)
+            categories = read_categories(file)
+            _read_tracks(file, store, rows, {category.id: label for label, category in enumerate(categories)})
         store.close()
         videos = StoredVideos(store, np.arange(len(rows)))
         return cls(file.source, categories, videos, file.fingerprint, FrameReader(frames))
@@ -105,6 +106,11 @@ class VideoDataset:
         """
         assert isinstance(self.videos, StoredVideos)
         return replace(self, categories=categories, videos=self.videos.relabelled(labels))
+
+    def renumbered(self, categories: tuple[Category, ...], labels: Sequence[int]) -> VideoDataset:
+        """The data set with its classes in another order: label l becomes ``labels[l]``; all videos stay."""
+        assert isinstance(self.videos, StoredVideos)
+        return replace(self, categories=categories, videos=self.videos.renumbered(labels))
 
     def read_frame(self, video: Video, t: int) -> Frame:
         """(H, W, 3) uint8 RGB, read-only.
@@ -140,15 +146,10 @@ def _read_file_names(entry: Json, source: Path, key: str, frames: Path) -> list[
     if is_one_file(entry):
         return read_video_file(entry, source, key, frames)
     names = get(entry, "file_names", list, source, key)
-    if not names:
-        raise DataError("the video has no frames", file=source, key=f"{key}.file_names", fix="remove the video")
+    check_length(entry, names, source, key)
     _check_length(len(names), source, f"{key}.file_names")
     for t, name in enumerate(names):
         check_file_name(name, source, f"{key}.file_names[{t}]")
-    length = entry.get("length", len(names))
-    if type(length) is not int or length != len(names):
-        problem = f"length is {length!r:.20}, but file_names lists {len(names)} frames"
-        raise DataError(problem, file=source, key=f"{key}.length", fix="give both the same number of frames")
     return names
 
 

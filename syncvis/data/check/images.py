@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from syncvis.data.check.entries import Size, show
 from syncvis.data.check.findings import Problem
-from syncvis.data.entries import FRAMES_FOLDER, check_file_name
+from syncvis.data.entries import FRAMES_FOLDER, check_file_name, is_of_windows
 from syncvis.data.frames import FORMATS, check_file, header, to_rgb
 from syncvis.data.turns import UPRIGHT, Turn
 from syncvis.data.video_file import VideoFile, VideoFiles, split_name
@@ -100,7 +100,8 @@ def name_problem(name: str) -> Problem | None:
     """What is wrong with a file name by itself."""
     path = PureWindowsPath(name)  # knows both kinds of separators and drive letters
     if name.isprintable() and (path.anchor or ".." in path.parts):
-        return Problem("file-name-outside", f"{show(name)} leaves the folder of the frames")
+        how = ": it is written on Windows" if is_of_windows(name) else ""
+        return Problem("file-name-outside", f"{show(name)} leaves the folder of the frames{how}")
     try:
         check_file_name(name, Path(), "")
     except DataError:

@@ -51,12 +51,12 @@ def test_many_kinds_of_damage_are_all_found_at_once(data: Copy) -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"", "not JSON"),
+        (b"", "is an empty file, not JSON"),
         (b'{"videos": [', "line 1, column 13"),
         (b"[1, 2]", "the file is [1, 2], not an object"),
-        (b"\xff\xfe\x00", "not JSON text"),
-        (b"[" * 100_000, "not JSON text"),
-        (b'{"videos": ' + b"9" * 5000 + b"}", "not JSON text"),
+        (b"\xff\xfe\x00", "not valid JSON text"),
+        (b"[" * 100_000, "not valid JSON text"),
+        (b'{"videos": ' + b"9" * 5000 + b"}", "not valid JSON text"),
     ],
 )
 def test_files_that_are_no_json_object(data: Copy, content: bytes, text: str) -> None:

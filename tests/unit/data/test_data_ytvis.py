@@ -75,6 +75,16 @@ def test_videos_tracks_and_labels(tmp_path: Path) -> None:
     assert not track.mask(1).any()
 
 
+def test_a_mask_without_a_pixel_is_read_as_absent(tmp_path: Path) -> None:
+    tree = _tree()
+    tree["annotations"][0]["segmentations"] = [rle.encode(BOX & ~BOX), rle.encode(BOX)]
+    tree["annotations"][1]["segmentations"] = [[[3, 3, 3, 3, 3, 3]], []]
+    seen, unseen = VideoDataset.load(_write(tmp_path, tree), "train.json").videos[0].tracks
+    assert [track.has_mask(t) for track in (seen, unseen) for t in (0, 1)] == [False, True, False, False]
+    assert [(track.is_seen, track.blank) for track in (seen, unseen)] == [(True, 1), (False, 2)]
+    assert (seen.segmentations[0], seen.mask(0).any(), seen.mask(1).sum()) == (None, False, BOX.sum())
+
+
 def test_a_test_set_has_no_tracks(tmp_path: Path) -> None:
     for empty in ({}, {"annotations": None}, {"annotations": []}):
         tree = {key: value for key, value in _tree().items() if key != "annotations"} | empty
@@ -206,6 +216,11 @@ def _drop(*path: Any) -> Callable[[Any], None]:
             )
             for name in ("../secret.png", "/etc/passwd", "v/../../x.png", "..\\x.png", "C:\\x.png", ".")
         ],
+        (
+            _set("videos", 0, "file_names", 1, to="C:\\data\\0.jpg"),
+            "videos[0].file_names[1]: 'C:\\\\data\\\\0.jpg' leaves the folder JPEGImages: it is written on Windows. "
+            "Fix: use a path relative to that folder, and write '/', without '..'",
+        ),
     ],
 )
 def test_each_fault_is_named_once_with_its_place_and_fix(
@@ -226,7 +241,8 @@ def test_each_fault_is_named_once_with_its_place_and_fix(
     ("content", "expected"),
     [
         ('{"videos": [\n  1,,\n]}', r"train\.json: line 2, column 5: not valid JSON"),
-        ("", r"train\.json: line 1, column 1: not valid JSON"),
+        ("", r"train\.json: is an empty file, not JSON"),
+        (" ", r"train\.json: line 1, column 2: not valid JSON"),
         ("[]", r"train\.json: holds a list, not an object"),
         ("[" * 100_000, r"train\.json: .*not valid JSON"),
     ],

@@ -55,12 +55,20 @@ def test_the_command_prints_the_official_numbers(tmp_path: Path) -> None:
     found = json.loads(CliRunner().invoke(app, ["eval-results", *paths, "--json"]).output)
     assert f"\nAP50  {found['official']['AP50']}\n" in text
     assert "\nAPm   -1.0\n" in text
-    assert "1 row(s) of categories that are not in the ground truth left out" in text
+    assert "1 row(s) of categories that are not in the ground truth left out: 5\n" in text
     assert found["official"]["AP"] == pytest.approx(0.5, abs=1e-15)
     assert found["official"]["APl"] == -1
     assert found["per_category"] == pytest.approx({"dog": 0.5})
     assert found["left_out"] == ["row 1: category_id 5"]
     assert "per_length" not in found
+
+
+def test_results_of_which_no_row_is_of_a_known_category_are_refused(tmp_path: Path) -> None:
+    paths = written(tmp_path, tree(), [row(category_id=0), row(category_id=1)])
+    with pytest.raises(DataError) as caught:
+        evaluate_files(*paths)
+    problem = "category_id: no row is of a category of gt.json: it has 0, 1, the annotations 9, 4. Fix: use the ids of"
+    assert f"{paths[1]}: {problem}" in str(caught.value)
 
 
 def test_areas_ids_and_polygons_of_the_file_are_read(tmp_path: Path) -> None:
@@ -121,22 +129,31 @@ def change(place: tuple[Any, ...], value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("truth", "message"),
     [
-        ([], "is not an object"),
-        (change(("annotations",), None), "annotations: has no list of annotations"),
-        (change(("annotations", 0), 3), "annotations[0]: is not an object"),
-        (change(("annotations", 0, "id"), "1"), "annotations[0].id: is '1', not a whole number"),
-        (change(("annotations", 0, "id"), "a\n\x1b"), r"annotations[0].id: is 'a\n\x1b', not a whole number"),
+        ([], "holds a list, not an object with videos"),
+        (change(("annotations",), None), "annotations: has no annotated instance, so AP is undefined"),
+        (change(("annotations", 0), 3), "annotations[0]: is a whole number, not an object"),
+        (change(("annotations", 0, "id"), "1"), "annotations[0].id: is text, not a whole number: '1'. Fix: write 1"),
+        (change(("annotations", 0, "id"), "a\n\x1b"), r"annotations[0].id: is text, not a whole number: 'a\n\x1b'"),
         (change(("annotations", 0, "iscrowd"), "0"), "annotations[0].iscrowd: is text, not 0 or 1"),
         (change(("annotations", 0, "video_id"), 8), "annotations[0].video_id: 8 is not the id of one of the videos"),
         (change(("annotations", 0, "category_id"), 8), "8 is not the id of one of the categories"),
-        (change(("annotations", 0, "segmentations"), [None]), "annotations[0].segmentations: is not a list"),
+        (
+            change(("annotations", 0, "segmentations"), [None]),
+            "annotations[0].segmentations: 1 masks for the 2 frames of video 7",
+        ),
         (change(("annotations", 0, "segmentations"), [[[1]], None]), "a polygon is not a list"),
         (change(("annotations", 0, "segmentations"), [{"size": [6, 8], "counts": "9"}, None]), "damaged mask"),
         (change(("annotations", 0, "areas"), [-1, None]), "annotations[0].areas: is not a list of pixels"),
         (change(("annotations", 0, "areas"), [10**400, None]), "annotations[0].areas: is not a list of pixels"),
+        (
+            change(("annotations", 0, "id"), 1.0),
+            "annotations[0].id: 1.0 is not written as a whole number. Fix: write 1",
+        ),
+        (change(("videos", 0, "length"), 3), "videos[0].length: length is 3, but file_names lists 2 frames"),
+        (change(("videos", 0, "file_names"), []), "videos[0].file_names: the video has no frames"),
         (change(("categories",), [{"id": 4}, {"id": 4}]), "categories[1]: the id 4 occurs twice"),
-        (change(("videos", 0, "height"), 0), "videos[0].height: is 0, not a whole number from 1"),
-        (change(("videos", 0, "width"), 10**9), "videos[0]: 6 x 1000000000 is over the limit"),
+        (change(("videos", 0, "height"), 0), "videos[0]: size 0 x 8 is not between 1 and"),
+        (change(("videos", 0, "width"), 10**9), "videos[0]: size 6 x 1000000000 is not between"),
     ],
 )
 def test_a_damaged_ground_truth_is_refused_by_name(tmp_path: Path, truth: Any, message: str) -> None:
@@ -155,7 +172,12 @@ def test_a_damaged_ground_truth_is_refused_by_name(tmp_path: Path, truth: Any, m
         (row(segmentations=[RLE]), "row 1: segmentations: has 1 frames, video 7 has 2"),
         (
             row(segmentations=[{"size": [8, 6], "counts": RLE["counts"]}] * 2),
-            "row 1: segmentations: the masks are 8 x 6 pixels, video 7 6 x 8",
+            "row 1: segmentations: the masks are 8 x 6 pixels, video 7 6 x 8 (height x width): height and width are "
+            "swapped. Fix: write size as [height, width]",
+        ),
+        (
+            row(segmentations=[{"size": [3, 4], "counts": "<"}] * 2),
+            "the masks are 3 x 4 pixels, video 7 6 x 8 (height x width). Fix: give masks the size of their video",
         ),
         (row(segmentations=[{"size": [10**9, 10**9], "counts": "0"}] * 2), "over the limit of"),
         (row(video_id=8), "1 video(s) not in the ground truth, the first is 8"),
@@ -169,6 +191,48 @@ def test_damaged_results_are_refused_by_row(tmp_path: Path, bad: dict[str, Any],
     assert str(caught.value).startswith(str(paths[1]))
 
 
+@pytest.mark.parametrize(
+    ("annotations", "found"),
+    [
+        (None, "there are no annotations"),
+        ("absent", "there are no annotations"),
+        ([], "there are no annotations"),
+        ([{"iscrowd": 1}], "annotations: 1, crowds: 1, others without a pixel: 0"),
+        (
+            [
+                {"segmentations": [None, None]},
+                {"segmentations": [[], {"size": [6, 8], "counts": [48]}]},
+                {"iscrowd": 1},
+            ],
+            "annotations: 3, crowds: 1, others without a pixel: 2",
+        ),
+    ],
+)
+def test_a_ground_truth_in_which_nothing_can_be_found_is_refused(
+    tmp_path: Path, annotations: list[dict[str, Any]] | str | None, found: str
+) -> None:
+    truth = tree()
+    if annotations == "absent":
+        del truth["annotations"]
+    else:
+        own = truth["annotations"][0]
+        truth["annotations"] = annotations and [own | {"id": n} | a for n, a in enumerate(annotations, 1)]
+    paths = written(tmp_path, truth, [row()])
+    with pytest.raises(DataError) as caught:
+        evaluate_files(*paths)
+    problem = f"annotations: has no annotated instance, so AP is undefined ({found})"
+    fix = "evaluate on a split with labels; public validation sets have none"
+    assert str(caught.value) == f"{paths[0]}: {problem}. Fix: {fix}"
+
+
+def test_a_key_of_nearly_the_name_is_named(tmp_path: Path) -> None:
+    truth = tree()
+    truth["annotation"] = truth.pop("annotations")
+    truth["video"] = truth.pop("videos")
+    with pytest.raises(DataError, match=r"videos: the key is missing \(there is 'video'\)\. Fix: name it 'videos'"):
+        read_truth(written(tmp_path, truth, [])[0])
+
+
 def test_a_missing_ground_truth_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"gt\.json: cannot be read"):
         read_truth(tmp_path / "gt.json")
@@ -177,7 +241,7 @@ def test_a_missing_ground_truth_is_named(tmp_path: Path) -> None:
 def test_a_list_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     truth, _ = written(tmp_path, tree(), [])
     truth.write_text('{"videos": [], ' + truth.read_text()[1:])
-    with pytest.raises(DataError, match=r"gt\.json: is not JSON \(The name 'videos' occurs twice"):
+    with pytest.raises(DataError, match=r"gt\.json: line 1, .*not valid JSON \(The name 'videos' occurs twice"):
         read_truth(truth)
 
 

@@ -99,12 +99,14 @@ def test_a_track_that_cannot_be_meant_is_not_written(tmp_path: Path, track: Trac
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("[{", "not JSON"),
-        ("", "not JSON"),
-        ("[" * 100_000, "not JSON"),
+        ("[{", "row 0: not valid JSON .*at character 2"),
+        ("", "is an empty file, not JSON"),
+        ("[" * 100_000, "not valid JSON .nested too deeply"),
         ("{}", "not a list"),
         ("null", "not a list"),
-        (b"\xff\xfe", "not JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b'[1, "\xc1"]', r"not valid JSON text \(the byte at position 5, 0xc1, is not UTF-8\)"),
+        ("[{}] {}", "row 1: not valid JSON .there is text behind the list"),
     ],
 )
 def test_a_file_that_is_no_list_of_rows_is_refused(tmp_path: Path, text: str | bytes, problem: str) -> None:
@@ -119,25 +121,35 @@ def test_a_file_that_is_no_list_of_rows_is_refused(tmp_path: Path, text: str | b
 @pytest.mark.parametrize(
     ("bad", "place"),
     [
-        (7, "row 1: is not an object"),
+        (7, "row 1: is a whole number, not an object"),
         (row(video_id="absent"), "row 1: video_id: is missing"),
-        (row(video_id="3"), "row 1: video_id: is '3'"),
-        (row(video_id=True), "row 1: video_id: is 'True'"),
+        (row(video_id="3"), "row 1: video_id: is text, not a whole number: '3'. Fix: write 3"),
+        (row(video_id=True), "row 1: video_id: is true or false, not a whole number"),
         (row(score="absent"), "row 1: score: is missing"),
-        (row(score="0.5"), "row 1: score"),
-        (row(score=float("nan")), "row 1: score: is 'nan'"),
-        (row(score=float("inf")), "row 1: score"),
-        (row(score=10**400), "row 1: score"),
+        (row(score="0.5"), "row 1: score: is text, not a finite number: '0.5'. Fix: write 0.5"),
+        (row(video_id=1.0), "row 1: video_id: 1.0 is not written as a whole number. Fix: write 1"),
+        (row(score=None), "row 1: score: is null, not a finite number"),
+        (row(segmentations=None), "row 1: segmentations: is null, not a list"),
+        (
+            row(segmentations="absent", segmentation=[None]),
+            "row 1: segmentations: is missing (there is 'segmentation'). Fix: name it 'segmentations'",
+        ),
+        (row(score=float("nan")), "row 1: score: is not a finite number"),
+        (row(score=float("inf")), "row 1: score: is not a finite number"),
+        (row(score=10**400), "row 1: score: the number is too large"),
         (row(score=False), "row 1: score"),
         (row(category_id="absent"), "row 1: category_id: is missing"),
-        (row(category_id=5), "row 1: category_id: is '5', not one of [4, 11, 30]"),
+        (row(category_id=5), "row 1: category_id: is 5, not one of the ids 4, 11, 30"),
         (row(category_id=[4]), "row 1: category_id"),
         (row(segmentations="absent"), "row 1: segmentations: is missing"),
-        (row(segmentations=[]), "row 1: segmentations"),
+        (row(segmentations=[]), "row 1: segmentations: is an empty list"),
         (row(segmentations=mask(0)), "row 1: segmentations"),
         (row(segmentations=[None, "6"]), "row 1: segmentations[1]: damaged mask"),
         (row(segmentations=[{"size": [5, 6], "counts": "9"}]), "row 1: segmentations[0]: damaged mask"),
-        (row(segmentations=[mask(0), dict(masks.encode(np.ones((6, 5), bool)))]), "different sizes"),
+        (
+            row(segmentations=[mask(0), dict(masks.encode(np.ones((6, 5), bool)))]),
+            "masks have different sizes: 5 x 6 and 6 x 5",
+        ),
     ],
 )
 def test_a_malformed_row_is_refused_with_its_number_and_key(tmp_path: Path, bad: Any, place: str) -> None:
@@ -148,3 +160,21 @@ def test_a_malformed_row_is_refused_with_its_number_and_key(tmp_path: Path, bad:
     assert f"{path}: row 1" in str(caught.value)
     assert place in str(caught.value)
     assert "Fix: " in str(caught.value)
+
+
+def test_all_bad_rows_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    damaged = row(segmentations=[{"size": [5, 6], "counts": "9"}, None])
+    bad = [damaged, row(score="0.9"), row(video_id="1"), row(score=None), 7]
+    path.write_text(json.dumps([row(), *bad, row()]))
+    with pytest.raises(DataError) as caught:
+        read_results(path, CATEGORY_IDS)
+    said = str(caught.value)
+    assert said.startswith(f"{path}: 5 of 7 rows are wrong: row 1: segmentations[0]: damaged mask: counts")
+    assert "; row 2: score: is text, not a finite number: '0.9'; row 3: video_id: is text, " in said
+    assert "; and 2 more. Fix: " in said
+    path.write_text(json.dumps([row(), bad[1], bad[3]]))
+    with pytest.raises(DataError) as caught:
+        read_results(path, CATEGORY_IDS)
+    text = "row 1: score: is text, not a finite number: '0.9'; row 2: score: is null, not a finite number"
+    assert str(caught.value) == f"{path}: 2 of 3 rows are wrong: {text}. Fix: in row 1 write 0.9"
