@@ -25,14 +25,34 @@ from sweeps.failpoints import failpoint
 from sweeps.identity import this_process
 from sweeps.ledger import Claim, Fenced, Ledger
 from syncvis.config import RunConfig
-from syncvis.errors import ConfigError, DataError, Interrupted, NonFiniteLossError, StorageError, WorkbenchError
+from syncvis.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    MissingDependencyError,
+    NonFiniteLossError,
+    StorageError,
+    WorkbenchError,
+)
 
 RUN = "syncvis.training.run:run"
 LEASE_SECONDS = 60.0
 RECORD_SECONDS = 1.0
 """How long a metric row may wait for the ledger; an evaluation's never waits."""
-# Errors that come again however often the cell is run.
-DETERMINISTIC = (ConfigError, DataError, NonFiniteLossError)
+FAULTS_OF_CODE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What Python itself raises for a wrong program. Memory, disks, devices and servers raise other errors."""
 
 _signalled: set[int] = set()
 
@@ -43,6 +63,14 @@ OnRow = Callable[[int, LoggedRow], None]
 RunCell = Callable[[RunConfig, Path, StopSignal, OnRow], dict[str, Any]]
 LoadRun = Callable[[str, str], RunCell]
 ShouldPrune = Callable[[Claim], str | None]
+
+
+class CodeError(WorkbenchError):
+    """A fault in the code, told by one of the processes that train a trial together."""
+
+
+# Errors of ours that come again however often the cell is run.
+DETERMINISTIC = (ConfigError, MissingDependencyError, DataError, NonFiniteLossError, CodeError)
 
 
 @dataclass(frozen=True)
@@ -126,7 +154,7 @@ def carry_out(
                 raise
         except Exception as error:  # whatever a cell does, the other cells go on
             _keep_traceback(claim.run_dir)
-            ledger.fail(claim, one_line(error), final=isinstance(error, DETERMINISTIC))
+            ledger.fail(claim, one_line(error), final=would_come_again(error))
 
 
 class _Pulse:
@@ -196,6 +224,13 @@ def _keep_traceback(run_dir: Path) -> None:
         (run_dir / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
     except OSError as error:
         print(f"{run_dir}: error.log was not written ({error.strerror})", file=sys.stderr, flush=True)
+
+
+def would_come_again(error: Exception) -> bool:
+    """Whether another try of the cell ends in the same way unless somebody changes config, data or code."""
+    if isinstance(error, WorkbenchError):
+        return isinstance(error, DETERMINISTIC)
+    return isinstance(error, FAULTS_OF_CODE)
 
 
 def one_line(error: Exception) -> str:
