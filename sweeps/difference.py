@@ -101,6 +101,8 @@ def _still_holds(old: Dimension, new: Dimension, known: Mapping[str, Dimension])
         return all(_changes(new.changes(point.label)) == _changes(point.changes) for point in old.points)
     if new.range is None or old.key != new.key or old.range.log != new.range.log:
         return False
+    if _numbers(old.range) == _numbers(new.range):
+        return True
     choices = old.range.choices()
     bounds = old.range.low in new.range and old.range.high in new.range
     return bounds if choices is None else all(label in new.range for label in choices)
@@ -225,8 +227,8 @@ def _content(axis: Dimension) -> tuple[Any, ...]:
 
 
 def _numbers(of: Range) -> tuple[Any, ...]:
-    """What makes a range: 1 to 16 are 16 numbers, 1.0 to 16.0 have no end."""
-    return of.low, of.high, of.step, of.log, of.whole
+    """What makes a range: steps from a first number to a last one; or 1 to 16, and 1.0 to 16.0, which has no end."""
+    return (of.low, of.last, of.step, of.log) if of.step else (of.low, of.high, of.whole, of.log)
 
 
 def _shown(axis: Dimension) -> str:

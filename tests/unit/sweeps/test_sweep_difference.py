@@ -132,6 +132,11 @@ def test_a_range_is_extended_by_a_wider_one(described, given, shown, extended):
 def test_a_range_of_whole_numbers_is_not_one_of_all_numbers(described):
     old, same = over(described, {"low": 0, "high": 0.5}), over(described, {"low": 0.0, "high": 0.5})
     assert difference(old, same) == []
+    steps = [over(described, {"low": low, "high": high, "step": 2}) for low, high in ((2, 10), (2.0, 10.0), (2, 11))]
+    for other in steps[1:]:
+        assert difference(steps[0], other) == difference(other, steps[0]) == []
+        assert extends(steps[0], other)
+        assert extends(other, steps[0])
     whole, every = over(described, {"low": 1, "high": 16}), over(described, {"low": 1.0, "high": 16.0})
     assert difference(whole, every) == [
         "axis momentum: sync.momentum in whole numbers from 1 to 16 (linear) -> "
