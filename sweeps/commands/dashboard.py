@@ -41,7 +41,6 @@ def dashboard(
     shown = Dashboard(lambda: rows_by_study(view, None), view.place)
     reach = "this machine only" if address.is_loopback else "EVERYBODY who reaches this machine, without a login"
     typer.echo(f"{address.url} ({reach}); Ctrl-C ends it")
-    typer.echo(
-        f"a copy of {view.place}, taken {shown.taken} and anew for requests {REFRESH_SECONDS:g} s later; read-only"
-    )
+    renewal = f"a request that finds it older than {REFRESH_SECONDS:g} s has a new one taken"
+    typer.echo(f"a copy of {view.place}, taken {shown.taken}, read-only; {renewal}")
     serve(door(shown, address), address)
