@@ -29,6 +29,7 @@ from sweeps.trial import (
     cause_of_death,
     load_run,
     one_line,
+    preloaded,
     stop_signal,
     would_come_again,
 )
@@ -79,7 +80,7 @@ def together(run: str, device: str, processes: int) -> RunCell:
 @contextmanager
 def _started(config: RunConfig, out: Path, run: str, device: str, processes: int) -> Iterator[list[_Rank]]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sweeps.survive", "syncvis.distributed", run.partition(":")[0]])
+    context.set_forkserver_preload(preloaded(run, "syncvis.distributed"))
     ranks: list[_Rank] = []
     try:
         for number, place in enumerate(_places(processes)):

@@ -36,6 +36,7 @@ from syncvis.errors import (
 )
 
 RUN = "syncvis.training.run:run"
+PRELOAD_VARIABLE = "SYNCVIS_PRELOAD"
 LEASE_SECONDS = 60.0
 RECORD_SECONDS = 1.0
 """How long a metric row may wait for the ledger; an evaluation's never waits."""
@@ -66,7 +67,7 @@ ShouldPrune = Callable[[Claim], str | None]
 
 
 class CodeError(WorkbenchError):
-    """A fault in the code, told by one of the processes that train a trial together."""
+    """A fault in the code of a training: it cannot be imported, or one of the processes of a trial met it."""
 
 
 # Errors of ours that come again however often the cell is run.
@@ -94,9 +95,12 @@ def main(order: Order, load: LoadRun) -> None:
     _log_to(order.claim.run_dir / f"attempt-{order.claim.attempt}.log")
     ledger = Ledger(order.ledger, is_open=True)
     try:
-        carry_out(ledger, order.claim, load(order.run, order.device), stopped, _pruner(ledger, order.claim))
-    except ConfigError as error:
-        ledger.fail(order.claim, one_line(error), final=True)
+        run = load(order.run, order.device)
+    except Exception as error:  # code that cannot even be imported
+        _fail(ledger, order.claim, error)
+        return
+    try:
+        carry_out(ledger, order.claim, run, stopped, _pruner(ledger, order.claim))
     except Interrupted as error:
         sys.exit(error.exit_code)
 
@@ -153,8 +157,7 @@ def carry_out(
             if not pulse.lost.is_set():
                 raise
         except Exception as error:  # whatever a cell does, the other cells go on
-            _keep_traceback(claim.run_dir)
-            ledger.fail(claim, one_line(error), final=would_come_again(error))
+            _fail(ledger, claim, error)
 
 
 class _Pulse:
@@ -218,6 +221,11 @@ def _log_to(path: Path) -> None:
     os.close(log)
 
 
+def _fail(ledger: Ledger, claim: Claim, error: Exception) -> None:
+    _keep_traceback(claim.run_dir)
+    ledger.fail(claim, one_line(error), final=would_come_again(error))
+
+
 def _keep_traceback(run_dir: Path) -> None:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -260,12 +268,20 @@ def load_run(name: str, device: str) -> RunCell:
 
     Raises:
         ConfigError: There is no such function.
+        CodeError: Its module cannot be imported.
     """
+    check_run(name)
     module_name, _, function = name.partition(":")
     try:
         module = importlib.import_module(module_name)
+    except WorkbenchError:
+        raise
+    except Exception as error:
+        problem = f"cannot be imported: {one_line(error)}"
+        raise CodeError(problem, file=module_name, fix="mend the code, then --retry") from error
+    try:
         run, runtime = getattr(module, function), module.Runtime
-    except (ImportError, AttributeError, ValueError) as error:
+    except AttributeError as error:
         raise ConfigError(f"no run function {name!r} ({error})", fix="give it as module:function") from None
 
     def run_cell(config: RunConfig, out: Path, should_stop: StopSignal, on_row: OnRow) -> dict[str, Any]:
@@ -274,6 +290,12 @@ def load_run(name: str, device: str) -> RunCell:
         return result
 
     return run_cell
+
+
+def preloaded(run: str, *others: str) -> list[str]:
+    """The modules for a forking server, which passes the one of the run function on to ``sweeps.survive``."""
+    os.environ[PRELOAD_VARIABLE] = run.partition(":")[0]
+    return ["sweeps.survive", *others]
 
 
 def note_signals() -> None:

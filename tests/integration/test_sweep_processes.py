@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -217,6 +218,17 @@ def test_a_killed_worker_is_replaced_within_the_sweep(place):
     cell = place.view.cell(1)
     assert cell["deaths"] + cell["losses"] == 1  # its worker saw it die, or a look for dead processes came first
     assert [row["outcome"] for row in place.view.attempts(number=1)] == ["died", "done"]
+
+
+@pytest.mark.parametrize("fault", ["def run(:", "undefined", "import no_such_module"])
+def test_code_that_cannot_be_imported_ends_each_cell_once_with_its_reason(place, monkeypatch, fault):
+    place.set("broken.py", fault)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([PATH, str(place.folder)]))
+    output = place.sweep(5, run="broken:run")
+    assert "0 of 4 cells done, 4 given up" in output
+    assert len(re.findall(r"  trial \d, .*: broken: cannot be imported: \w+Error: .* Fix: mend the code", output)) == 4
+    assert [row["outcome"] for row in place.view.attempts()] == ["failed"] * 4
+    assert "Traceback" in next((place.folder / "outputs" / "runs").glob("*/error.log")).read_text()
 
 
 def test_given_up_cells_are_listed_and_tried_again_on_request(place):

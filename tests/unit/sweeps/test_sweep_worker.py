@@ -9,7 +9,7 @@ import time
 import pytest
 
 from sweeps.identity import this_process
-from sweeps.trial import carry_out, check_run, load_run
+from sweeps.trial import CodeError, carry_out, check_run, load_run
 from syncvis.errors import (
     ConfigError,
     DataError,
@@ -176,6 +176,13 @@ def test_a_lost_lease_becomes_a_stop_signal(ledger, plan_values, add, tmp_path):
 def test_an_unknown_run_function_is_a_config_error(name):
     with pytest.raises(ConfigError, match="module:function"):
         load_run(name, "cpu")
+
+
+def test_a_module_at_fault_is_no_unknown_one(tmp_path, monkeypatch):
+    (tmp_path / "faulty.py").write_text("from json import no_such_name")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CodeError, match="faulty: cannot be imported: ImportError: cannot import name 'no_such_name'"):
+        load_run("faulty:run", "cpu")
 
 
 @pytest.mark.parametrize("name", ["no.such.module:run", "json", ":run"])
