@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,6 +80,7 @@ def _still_in(ledger: Ledger, key: StudyKey, study: Study) -> list[Cell]:
     kept: list[Cell] = []
     for row in ledger.view.rows([key]):
         if row["seed"] in study.seeds and study.holds(row["axes"]):
-            cell = study.cell(row["axes"], row["seed"], len(kept))
-            kept += [cell] if cell.hash == row["cell_hash"] else []
+            with suppress(ConfigError):  # with another base the point may be none any more
+                cell = study.cell(row["axes"], row["seed"], len(kept))
+                kept += [cell] if cell.hash == row["cell_hash"] else []
     return kept
