@@ -139,5 +139,5 @@ def _unreadable(error: Exception, url: sa.URL, name: str) -> StorageError:
     if url.get_backend_name() != "sqlite":
         fix = "check that the server runs, the URL is right, the role may read, and `syncvis sweep run` has filled it"
     if isinstance(error, ImportError):
-        fix = "pip install 'syncvis[postgres]'"
+        fix = "in a clone: pip install -e '.[postgres]'"
     return StorageError(f"is not a readable ledger ({reason})", file=name, fix=fix)

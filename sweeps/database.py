@@ -251,7 +251,7 @@ def _engine(place: str | Path) -> sa.Engine:
             return sa.create_engine(made)
         return sa.create_engine(made, connect_args=_POSTGRES, pool_pre_ping=True, pool_size=2)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
-        fix = "give a file, or postgresql://... with pip install 'syncvis[postgres]'"
+        fix = "give a file, or postgresql://... (in a clone: pip install -e '.[postgres]')"
         raise StorageError(f"no database: {error}", file=_without_password(text), fix=fix) from None
 
 
