@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from syncvis.errors import DataError, Interrupted, WorkbenchError
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One folder for all tests: the processes are forked from one that is started, with its environment, only once."""
+    forkserver._forkserver._stop()  # another test may have started it
     folder = tmp_path_factory.mktemp("ranks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAKE_FOLDER", str(folder))
