@@ -14,6 +14,7 @@ from syncvis.config.files import (
     validation_error,
 )
 from syncvis.config.schema import (
+    Aggregation,
     BackboneConfig,
     CriterionConfig,
     CropConfig,
@@ -41,6 +42,7 @@ from syncvis.config.schema import (
 )
 
 __all__ = [
+    "Aggregation",
     "BackboneConfig",
     "CriterionConfig",
     "CropConfig",

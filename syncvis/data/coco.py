@@ -23,7 +23,7 @@ from syncvis.data.entries import (
 )
 from syncvis.data.frames import FrameReader
 from syncvis.data.jsonfile import Json, JsonFile, get
-from syncvis.data.segmentations import ABSENT, Packed, pack
+from syncvis.data.segmentations import ABSENT, SEEN, Packed, pack
 from syncvis.data.store import Store, StoredVideos
 from syncvis.data.ytvis import VideoDataset, first_file
 from syncvis.errors import DataError
@@ -48,12 +48,12 @@ def load_coco(
         DataError: At the first thing that is wrong, or if no class or image is of use.
     """
     file = JsonFile(Path(root) / json_name)
-    labels = _labels(file, categories, names_for([c.name for c in categories]) if names is None else names)
-    first = next((first_file(entry) for _, entry in file.objects("images")), None)
-    frames = find_frames(Path(root), file.source, first)
     store = Store(f"{file.source}: annotations")
-    _read_tracks(file, store, _read_images(file, store), labels)
-    file.finish()
+    with file.read():
+        labels = _labels(file, categories, names_for([c.name for c in categories]) if names is None else names)
+        first = next((first_file(entry) for _, entry in file.objects("images")), None)
+        frames = find_frames(Path(root), file.source, first)
+        _read_tracks(file, store, _read_images(file, store), labels)
     store.close()
     tracks = store.track_table
     rows = np.unique(tracks[tracks[:, 2] == 0, 3])
@@ -94,7 +94,7 @@ def _read_tracks(file: JsonFile, store: Store, rows: Mapping[int, int], labels: 
         crowd = read_crowd(entry, file.source, key)
         ids.append(get(entry, "id", int, file.source, key))
         kind, mask = _read_mask(entry, sizes[row], file.source, key) if label >= 0 else (ABSENT, b"")
-        if kind != ABSENT:
+        if kind in SEEN:
             store.add_track(ids[-1], label, crowd, row, place, [(kind, mask)])
     check_unique(np.frombuffer(ids, np.int64), "annotations", file.source)
     check_tracks(store, file.source)

@@ -6,6 +6,7 @@ error that names the format, instead of one for each key that it lacks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,10 @@ RESULTS = Format(
     "give the ground truth here; results go to `syncvis eval-results GT.json RESULTS.json`",
 )
 IMAGE_RESULTS = Format("results per image (COCO's, or a tracker's), not annotations of videos")
+FRAME_RESULTS = Format("results per image or frame, not per track", _CONVERT_RESULTS)
+MOTS = Format("MOTS text (a line per object and frame)", _CONVERT_RESULTS)
+MOT = Format("MOT text (a line of numbers per object and frame; boxes, no masks)", _CONVERT_RESULTS)
+TABLE = Format("a table (CSV)", _CONVERT_RESULTS)
 
 TRACK_KEYS = ("track_id", "instance_id", "tracking_id", "trackid", "object_id")
 """How annotations of single images name their track."""
@@ -66,17 +71,30 @@ def recognise(tree: Any) -> Format | None:
 
 
 def recognise_results(tree: Any) -> Format | None:
-    """What a file is that was given as results of videos and is not: a ground truth, or rows per image.
+    """What a file is that was given as results of videos and is not: a ground truth, or rows per image or frame.
 
     Args:
         tree: its object, or its first rows.
     """
     if isinstance(tree, list):
-        return Format(IMAGE_RESULTS.name, _CONVERT_RESULTS) if _are_image_results(tree) else None
-    if isinstance(tree, Mapping) and ("videos" in tree or "images" in tree) and "annotations" in tree:
-        return Format("annotations (a ground truth), not results", "give the results as the second file")
+        return FRAME_RESULTS if any(map(_is_of_frame, tree[:10])) else None
+    if not isinstance(tree, Mapping):
+        return None
+    if ("videos" in tree or "images" in tree) and "annotations" in tree:
+        return Format("annotations (a ground truth), not results", "give the ground truth first, the results second")
+    for name, value in tree.items():
+        if isinstance(value, list) and _are_results(value):
+            return Format(
+                f"an object with the rows under {name!r}, not their list", f"write what is under {name!r} alone"
+            )
     other = recognise(tree)
     return other and Format(other.name, _CONVERT_RESULTS)
+
+
+def recognise_text(head: str) -> Format | None:
+    """The format of results that are no JSON, by their first line."""
+    line = next(iter(head.strip().splitlines()), "")
+    return next((known for known, pattern in _LINES if pattern.fullmatch(line)), None)
 
 
 def track_key(annotation: Any) -> str | None:
@@ -124,6 +142,23 @@ def _are_image_results(rows: list[Any]) -> bool:
         isinstance(row, Mapping) and "image_id" in row and track_key(row) is not None for row in rows[:10]
     )
 
+
+def _is_of_frame(row: Any) -> bool:
+    """Whether a row of results has the mask of one frame or image."""
+    if not isinstance(row, Mapping) or "segmentations" in row:
+        return False
+    one = "image_id" in row or bool({"segmentation", "bbox", "rle", "mask"} & set(row))
+    return one and ("video_id" not in row or bool(_FRAME_KEYS & set(row)) or track_key(row) is not None)
+
+
+_FRAME_KEYS = {"image_id", "frame_id", "frame", "frame_idx", "frame_index", "image_name", "file_name", "timestamp"}
+
+_NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+_LINES = (
+    (MOTS, re.compile(r"(?:[0-9]+ ){5}\S+")),
+    (MOT, re.compile(rf"{_NUMBER}(?:[ \t]*[, \t][ \t]*{_NUMBER}){{5,}}")),
+    (TABLE, re.compile(r"\w[^,;\t{}\[\]]*(?:[,;\t][^,;\t{}\[\]]+){2,}")),
+)
 
 _OBJECTS: tuple[tuple[Format, Callable[[Json], bool]], ...] = (
     (BURST, lambda tree: _any_has(tree, "sequences", "annotated_image_paths")),

@@ -46,10 +46,9 @@ MEASURES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("never_seen", "instances without a mask", _whole),
     ("crowd_share", "share of crowds", "{:.1%}".format),
 )
-AREAS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("mask_area", "share of the frame, min / median / max", _area),
-    ("blank_masks", "masks without a pixel (not counted)", _whole),
-)
+BLANK = ("blank_masks", "masks without a pixel (not counted)", _whole)
+"""Only where there are some."""
+AREA = ("mask_area", "share of the frame, min / median / max", _area)
 """Only where masks were decoded."""
 
 
@@ -91,7 +90,7 @@ def _published_json(published: Published, together: Summary) -> dict[str, Any]:
 
 
 def _main_rows(summaries: Sequence[Summary], published: Published | None) -> Rows:
-    measures = MEASURES + (AREAS if summaries[-1]["mask_area"] else ())
+    measures = [*MEASURES, *(shown for shown in (BLANK, AREA) if summaries[-1][shown[0]])]
     header = ["", *(summary["name"] for summary in summaries)]
     rows = [[label, *(show(summary[key]) for summary in summaries)] for key, label, show in measures]
     if published is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -16,7 +15,7 @@ from syncvis.data.check.images import FrameLooker
 from syncvis.data.check.rules import FILE_RULES, TRACK_RULES, VIDEO_RULES
 from syncvis.data.check.views import Clip, Tree
 from syncvis.data.entries import FRAMES_FOLDER, find_frames
-from syncvis.data.jsonfile import loads
+from syncvis.data.json_text import loads
 from syncvis.data.ytvis import first_file
 from syncvis.errors import DataError
 
@@ -72,14 +71,10 @@ def parse(file: Path) -> Any:
         DataError: It cannot be read, or is not JSON, or one of its lists is there twice.
     """
     try:
-        return loads(file.read_bytes())
+        content = file.read_bytes()
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", file=file, fix="copy the file again") from None
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise DataError(f"not JSON ({error.msg})", file=file, key=place, fix="copy the file again") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"not JSON text ({str(error)[:80]})", file=file, fix="copy the file again") from None
+    return loads(content, file)
 
 
 def frames_folder(source: Path, frames: Path | None, raw: Any) -> Path | None:
@@ -110,7 +105,7 @@ def check_file(source: Path, settings: Settings) -> Report:
         raw = parse(source)
     except DataError as error:
         key = f"{error.key}: " if error.key else ""
-        return Report(source, (Finding("json", "", f"{key}{error.problem}"),), {})
+        return Report(source, (Finding("json", "", f"{key}{error.problem}: {error.fix}"),), {})
     looker = FrameLooker(frames_folder(source, settings.frames, raw), settings.deep)
     return check_tree(raw, source, looker, settings.watch)
 
