@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from syncvis.data.annotations import Category
+from syncvis.data.formats import unread
 from syncvis.data.jsonfile import Json, JsonFile, get, kind_name
 from syncvis.data.store import Ints, Store
 from syncvis.errors import DataError
@@ -70,15 +71,29 @@ def check_file_name(name: Any, source: Path, key: str) -> None:
         raise DataError(f"{name!r} has control characters", file=source, key=key, fix="rename the frame's file")
     path = PureWindowsPath(name)  # knows both kinds of separators and drive letters
     if path.anchor or ".." in path.parts or not path.parts:
-        problem, fix = f"{name[:200]!r} leaves the folder {FRAMES_FOLDER}", "use a path relative to that folder"
-        if is_of_windows(name):
-            problem, fix = f"{problem}: it is written on Windows", f"{fix}, and write '/'"
-        raise DataError(problem, file=source, key=key, fix=f"{fix}, without '..'")
+        problem = f"{name[:200]!r} leaves the folder {FRAMES_FOLDER}{written_on_windows(name)}"
+        raise DataError(problem, file=source, key=key, fix="use a path relative to that folder, without '..'")
 
 
-def is_of_windows(name: str) -> bool:
-    """Whether a file's name is written as on Windows: with backslashes or a drive letter."""
-    return "\\" in name or bool(PureWindowsPath(name).drive)
+def written_on_windows(name: str) -> str:
+    """`` (a path written on Windows)`` if it is one with a drive, else ""."""
+    return " (a path written on Windows)" if PureWindowsPath(name).drive else ""
+
+
+@contextlib.contextmanager
+def named_format(file: JsonFile, stills: bool = False) -> Iterator[None]:
+    """Inside, what is wrong with a file of another format is that, not the first key that it lacks.
+
+    Args:
+        stills: the file is read as COCO, so per-image tracks are no other format.
+    """
+    try:
+        yield
+    except DataError:
+        known = unread(file.sample(), stills)
+        if known is None:
+            raise
+        raise DataError(f"is {known.name}", file=file.source, fix=known.fix) from None
 
 
 def read_categories(file: JsonFile) -> tuple[Category, ...]:
@@ -112,20 +127,6 @@ def read_size(entry: Json, source: Path, key: str) -> tuple[int, int]:
         problem = f"size {height} x {width} is not between 1 and {rle.MAX_FRAME_PIXELS} pixels"
         raise DataError(problem, file=source, key=key, fix="correct height and width, or scale the video down")
     return height, width
-
-
-def check_length(entry: Json, names: Sequence[str], source: Path, key: str) -> None:
-    """Refuse a video whose ``length`` is not the number of frames that it lists.
-
-    Raises:
-        DataError: It lists none, or another number.
-    """
-    if not names:
-        raise DataError("the video has no frames", file=source, key=f"{key}.file_names", fix="remove the video")
-    length = entry.get("length", len(names))
-    if type(length) is not int or length != len(names):
-        problem = f"length is {length!r:.20}, but file_names lists {len(names)} frames"
-        raise DataError(problem, file=source, key=f"{key}.length", fix="give both the same number of frames")
 
 
 def reference(entry: Json, name: str, known: Mapping[int, int], source: Path, key: str) -> int:

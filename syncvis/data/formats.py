@@ -6,9 +6,10 @@ error that names the format, instead of one for each key that it lacks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 Json = Mapping[str, Any]
@@ -50,10 +51,21 @@ RESULTS = Format(
     "give the ground truth here; results go to `syncvis eval-results GT.json RESULTS.json`",
 )
 IMAGE_RESULTS = Format("results per image (COCO's, or a tracker's), not annotations of videos")
-FRAME_RESULTS = Format("results per image or frame, not per track", _CONVERT_RESULTS)
-MOTS = Format("MOTS text (a line per object and frame)", _CONVERT_RESULTS)
-MOT = Format("MOT text (a line of numbers per object and frame; boxes, no masks)", _CONVERT_RESULTS)
-TABLE = Format("a table (CSV)", _CONVERT_RESULTS)
+
+COCO_STILLS = Format(
+    "COCO ('images'), not videos",
+    "name it in data.mix with format: coco to train on its images, or convert it to YouTube-VIS JSON (docs/data.md)",
+)
+VIDEOS = Format("YouTube-VIS ('videos'), not COCO", "read it without format: coco")
+PNG_MASKS = Format(
+    "masks as PNG files (DAVIS, YouTube-VOS)",
+    "get their JSON in YouTube-VIS format, or write one: a video per folder, a track per colour (docs/data.md)",
+)
+MOT_TEXT = Format("tracks as text (MOTChallenge, MOTS)")
+YOLO_TEXT = Format("YOLO labels (a text file per image, without tracks)")
+XML_FILES = Format(
+    "XML files (Pascal VOC, CVAT)", "export them as JSON from the tool that made them; XML is not read here"
+)
 
 TRACK_KEYS = ("track_id", "instance_id", "tracking_id", "trackid", "object_id")
 """How annotations of single images name their track."""
@@ -67,34 +79,44 @@ def recognise(tree: Any) -> Format | None:
     """
     if isinstance(tree, list):
         return next((known for known, test in _LISTS if test(tree)), None)
-    return next((known for known, test in _OBJECTS if test(tree)), None) if isinstance(tree, Mapping) else None
+    if not isinstance(tree, Mapping) or _is_youtube_vis(tree):
+        return None
+    return next((known for known, test in _OBJECTS if test(tree)), None)
+
+
+def unread(tree: Any, stills: bool = False) -> Format | None:
+    """The format of a file that a reader cannot read, that of YouTube-VIS or, with ``stills``, that of COCO."""
+    known = recognise(tree)
+    if known is not None:
+        return None if stills and known.has_stills else known
+    if not isinstance(tree, Mapping):
+        return None
+    if stills:
+        return VIDEOS if "images" not in tree and _is_youtube_vis(tree) else None
+    return COCO_STILLS if "videos" not in tree and _has_images(tree) else None
+
+
+def recognise_folder(folder: Path) -> Format | None:
+    """The format of a folder without a JSON of labels; None if it is not known."""
+    return next((known for known, pattern in _FOLDERS if _has_file(folder, pattern)), None)
+
+
+def _has_file(folder: Path, pattern: str) -> bool:
+    return next(islice(folder.glob(pattern), 1), None) is not None
 
 
 def recognise_results(tree: Any) -> Format | None:
-    """What a file is that was given as results of videos and is not: a ground truth, or rows per image or frame.
+    """What a file is that was given as results of videos and is not: a ground truth, or rows per image.
 
     Args:
         tree: its object, or its first rows.
     """
     if isinstance(tree, list):
-        return FRAME_RESULTS if any(map(_is_of_frame, tree[:10])) else None
-    if not isinstance(tree, Mapping):
-        return None
-    if ("videos" in tree or "images" in tree) and "annotations" in tree:
-        return Format("annotations (a ground truth), not results", "give the ground truth first, the results second")
-    for name, value in tree.items():
-        if isinstance(value, list) and _are_results(value):
-            return Format(
-                f"an object with the rows under {name!r}, not their list", f"write what is under {name!r} alone"
-            )
+        return Format(IMAGE_RESULTS.name, _CONVERT_RESULTS) if _are_image_results(tree) else None
+    if isinstance(tree, Mapping) and ("videos" in tree or "images" in tree) and "annotations" in tree:
+        return Format("annotations (a ground truth), not results", "give the results as the second file")
     other = recognise(tree)
     return other and Format(other.name, _CONVERT_RESULTS)
-
-
-def recognise_text(head: str) -> Format | None:
-    """The format of results that are no JSON, by their first line."""
-    line = next(iter(head.strip().splitlines()), "")
-    return next((known for known, pattern in _LINES if pattern.fullmatch(line)), None)
 
 
 def track_key(annotation: Any) -> str | None:
@@ -118,9 +140,12 @@ def _any_has(tree: Json, name: str, *keys: str) -> bool:
 
 
 def _is_youtube_vis(tree: Json) -> bool:
-    """Whether videos list their frames, or annotations their masks: damage of other kinds does not make it another."""
+    """Whether videos list their frames, or annotations their masks: damage of other kinds does not make it another.
+
+    Where there are images too, videos with a file name may be those of a tracker's COCO.
+    """
     listed = isinstance(tree.get("videos"), list) and (
-        _any_has(tree, "videos", "file_names") or _any_has(tree, "videos", "file_name")
+        _any_has(tree, "videos", "file_names") or ("images" not in tree and _any_has(tree, "videos", "file_name"))
     )
     return listed or _any_has(tree, "annotations", "segmentations")
 
@@ -143,23 +168,6 @@ def _are_image_results(rows: list[Any]) -> bool:
     )
 
 
-def _is_of_frame(row: Any) -> bool:
-    """Whether a row of results has the mask of one frame or image."""
-    if not isinstance(row, Mapping) or "segmentations" in row:
-        return False
-    one = "image_id" in row or bool({"segmentation", "bbox", "rle", "mask"} & set(row))
-    return one and ("video_id" not in row or bool(_FRAME_KEYS & set(row)) or track_key(row) is not None)
-
-
-_FRAME_KEYS = {"image_id", "frame_id", "frame", "frame_idx", "frame_index", "image_name", "file_name", "timestamp"}
-
-_NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
-_LINES = (
-    (MOTS, re.compile(r"(?:[0-9]+ ){5}\S+")),
-    (MOT, re.compile(rf"{_NUMBER}(?:[ \t]*[, \t][ \t]*{_NUMBER}){{5,}}")),
-    (TABLE, re.compile(r"\w[^,;\t{}\[\]]*(?:[,;\t][^,;\t{}\[\]]+){2,}")),
-)
-
 _OBJECTS: tuple[tuple[Format, Callable[[Json], bool]], ...] = (
     (BURST, lambda tree: _any_has(tree, "sequences", "annotated_image_paths")),
     (BURST, lambda tree: _any_has(tree, "sequences", "track_category_ids")),
@@ -170,14 +178,28 @@ _OBJECTS: tuple[tuple[Format, Callable[[Json], bool]], ...] = (
     (SCALABEL, lambda tree: _any_has(tree, "frames", "labels")),
     (SA_V, lambda tree: "masklet" in tree),
     (SUPERVISELY, lambda tree: {"frames", "objects", "framesCount"} <= set(tree)),
-    (RESULTS, lambda tree: not _is_youtube_vis(tree) and _any_has(tree, "annotations", "video_id", "score")),
+    (RESULTS, lambda tree: _any_has(tree, "annotations", "video_id", "score")),
     (PANOPTIC, lambda tree: _any_has(tree, "annotations", "segments_info")),
     (PANOPTIC, lambda tree: any(_any_has(a, "annotations", "segments_info") for a in _entries(tree, "annotations"))),
     (TAO, lambda tree: _has_images(tree) and isinstance(tree.get("tracks"), list)),
-    (COCO_VID, lambda tree: _has_images(tree) and "videos" in tree and not _is_youtube_vis(tree)),
+    (COCO_VID, lambda tree: _has_images(tree) and "videos" in tree),
     (COCO_VID, lambda tree: _has_images(tree) and _any_has(tree, "images", "video_id") and _has_tracks(tree)),
     (COCO_TRACKS, lambda tree: _has_images(tree) and "videos" not in tree and _has_tracks(tree)),
 )  # fmt: skip
+
+_FOLDERS: tuple[tuple[Format, str], ...] = (
+    *((PNG_MASKS, f"Annotations/{depth}*.png") for depth in ("*/", "*/*/", "")),
+    *((PNG_MASKS, f"*/Annotations/{depth}*.png") for depth in ("*/", "*/*/")),
+    (MOT_TEXT, "gt/gt.txt"),
+    (MOT_TEXT, "*/gt/gt.txt"),
+    (MOT_TEXT, "*/*/gt/gt.txt"),
+    (MOT_TEXT, "instances_txt/*.txt"),
+    (PNG_MASKS, "instances/*/*.png"),
+    (YOLO_TEXT, "labels/*.txt"),
+    (YOLO_TEXT, "labels/*/*.txt"),
+    (XML_FILES, "Annotations/*.xml"),
+    (XML_FILES, "*.xml"),
+)
 
 _LISTS: tuple[tuple[Format, Callable[[list[Any]], bool]], ...] = (
     (RESULTS, _are_results),

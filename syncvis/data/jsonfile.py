@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
-import math
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from syncvis.data.json_text import DECODER, after_element, named_errors, next_member, skip, space, text_of
+from syncvis.data.formats import recognise
 from syncvis.errors import DataError
 
 Kind = TypeVar("Kind")
@@ -22,9 +21,11 @@ MAX_BYTES = 16 * 2**30
 MAX_INT = 2**63 - 1
 SAMPLED = 20
 """Entries of a list that tell its format."""
-WHOLE = "a whole number"
-NEAR = 0.7
-"""How much two names of keys have in common (difflib) before one is taken for the other's misspelling."""
+
+_SPACE = re.compile(r"[ \t\n\r]*+")
+# A string (to the end of the text if it is not closed: nothing is scanned twice) or a bracket.
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_DECODER = json.JSONDecoder()
 
 
 class JsonFile:
@@ -43,11 +44,15 @@ class JsonFile:
     def __init__(self, source: Path) -> None:
         content = _read_bytes(source)
         self.source, self.fingerprint = source, hashlib.sha256(content).hexdigest()[:16]
-        self._text = text_of(content, source)
+        with self._named_errors():
+            self._text = content.decode(json.detect_encoding(content), "surrogatepass")
         del content
-        start = space(self._text, 0)
+        start = _space(self._text, 0)
         if not self._text.startswith("{", start):
-            problem = f"holds {kind_name(self._parse(start))}, not an object with videos and categories"
+            value = self._parse(start)
+            if known := recognise(value):
+                raise DataError(f"is {known.name}", file=source, fix=known.fix)
+            problem = f"holds {kind_name(value)}, not an object with videos and categories"
             raise DataError(problem, file=source, fix="use a file in YouTube-VIS format")
         self._starts: dict[str, int] = {}
         # Where to look for the next member, and whether the value of the last one stands before that.
@@ -57,19 +62,6 @@ class JsonFile:
         """Whether a member is missing or null."""
         start = self._find(name)
         return start is None or self._text.startswith("null", start)
-
-    @contextlib.contextmanager
-    def read(self) -> Iterator[None]:
-        """Inside, members are read; in the end what nobody has asked for is checked, as by :meth:`finish`.
-
-        Damage of the JSON itself is named before whatever is wrong with a part of it, as where it is parsed at once.
-        """
-        try:
-            yield
-        except DataError:
-            self.finish()
-            raise
-        self.finish()
 
     def finish(self) -> None:
         """Check what nobody has asked for: whether the object is closed, with no name twice and nothing behind it."""
@@ -95,7 +87,7 @@ class JsonFile:
         """
         start = self._find(name)
         if start is None:
-            raise missing(name, self._starts, self.source, name)
+            raise DataError("the key is missing", file=self.source, key=name, fix=f"add {name!r}")
         if not self._text.startswith("[", start):
             problem = f"is {kind_name(self._parse(start))}, not a list"
             raise DataError(problem, file=self.source, key=name, fix="use YouTube-VIS format")
@@ -115,9 +107,9 @@ class JsonFile:
     def _advance(self) -> bool:
         """Find the next member, or the end."""
         text = self._text
-        with named_errors(self.source):
-            position = skip(text, self._position) if self._in_value else self._position
-            member = next_member(text, space(text, position), self._starts)
+        with self._named_errors():
+            position = _skip(text, self._position) if self._in_value else self._position
+            member = _next_member(text, _space(text, position), self._starts)
         if member is None:
             return False
         name, self._position = member
@@ -130,20 +122,51 @@ class JsonFile:
             self._position, self._in_value = end, False
 
     def _parse(self, start: int) -> Any:
-        with named_errors(self.source):
-            return DECODER.raw_decode(self._text, start)[0]
+        with self._named_errors():
+            return _DECODER.raw_decode(self._text, start)[0]
 
     def _elements(self, start: int) -> Iterator[Any]:
-        text, position = self._text, space(self._text, start + 1)
+        text, position = self._text, _space(self._text, start + 1)
         if text.startswith("]", position):
             return self._pass(start, position + 1)
         while True:
-            with named_errors(self.source):
-                value, position = DECODER.raw_decode(text, position)
-                position, more = after_element(text, space(text, position))
+            with self._named_errors():
+                value, position = _DECODER.raw_decode(text, position)
+                position, more = _after_element(text, _space(text, position))
             yield value
             if not more:
                 return self._pass(start, position)
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except json.JSONDecodeError as error:
+            place = f"line {error.lineno}, column {error.colno}"
+            fix = "correct the JSON there, or copy the file again"
+            raise DataError(f"not valid JSON ({error.msg})", file=self.source, key=place, fix=fix) from None
+        except (ValueError, RecursionError) as error:  # also text that is no Unicode and numbers of 4,300 digits
+            problem = f"not valid JSON text ({type(error).__name__})"
+            raise DataError(problem, file=self.source, fix="copy the file again") from None
+
+
+def loads(content: bytes) -> Any:
+    """A whole JSON text at once, as ``json.loads``, but no name may stand in its outermost object twice.
+
+    Raises:
+        ValueError: It is not JSON, or there is such a name.
+        RecursionError: It is nested too deeply.
+    """
+    text = content.decode(json.detect_encoding(content), "surrogatepass")
+    position = _space(text, 0)
+    if not text.startswith("{", position):
+        return json.loads(text)
+    tree: dict[str, Any] = {}
+    position = _space(text, position + 1)
+    while (member := _next_member(text, position, tree)) is not None:
+        tree[member[0]], position = _DECODER.raw_decode(text, member[1])
+        position = _space(text, position)
+    return tree
 
 
 def _read_bytes(source: Path) -> bytes:
@@ -159,6 +182,61 @@ def _read_bytes(source: Path) -> bytes:
         raise DataError(problem, file=source, fix=fix) from None
 
 
+def _space(text: str, position: int) -> int:
+    """The place after white space."""
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+def _after_element(text: str, position: int) -> tuple[int, bool]:
+    """The place after the comma or bracket that follows an element, and whether another element follows."""
+    more = text.startswith(",", position)
+    if not more and not text.startswith("]", position):
+        raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
+    position = _space(text, position + 1)
+    if more and text.startswith((",", "]", "}"), position):
+        raise json.JSONDecodeError("Expecting value", text, position)
+    return position, more
+
+
+def _next_member(text: str, position: int, known: Mapping[str, Any]) -> tuple[str, int] | None:
+    """Name and start of the value of the object's next member; None at the end of the object and the text."""
+    if text.startswith("}", position):
+        if _space(text, position + 1) != len(text):
+            raise json.JSONDecodeError("Extra data", text, _space(text, position + 1))
+        return None
+    if known and not text.startswith(",", position):
+        raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
+    name, position = _name(text, _space(text, position + bool(known)))
+    if name in known:
+        raise json.JSONDecodeError(f"The name {name!r} occurs twice", text, position)
+    return name, _space(text, position)
+
+
+def _name(text: str, position: int) -> tuple[str, int]:
+    """A member's name and the place after its colon."""
+    if not text.startswith('"', position):
+        raise json.JSONDecodeError("Expecting property name enclosed in double quotes", text, position)
+    name, position = _DECODER.raw_decode(text, position)
+    position = _space(text, position)
+    if not text.startswith(":", position):
+        raise json.JSONDecodeError("Expecting ':' delimiter", text, position)
+    return name, position + 1
+
+
+def _skip(text: str, position: int) -> int:
+    """The place after a value; the inside of lists and objects is not checked."""
+    if not text.startswith(("[", "{"), position):
+        return _DECODER.raw_decode(text, position)[1]
+    depth = 0
+    for token in _TOKEN.finditer(text, position):
+        first = text[token.start()]
+        depth += (first in "[{") - (first in "]}")
+        if not depth:
+            return token.end()
+    raise json.JSONDecodeError("Unclosed list or object", text, position)
+
+
 def get(entry: Json, name: str, kind: type[Kind], source: Path, key: str) -> Kind:
     """A value that has to be there and of one kind.
 
@@ -167,52 +245,18 @@ def get(entry: Json, name: str, kind: type[Kind], source: Path, key: str) -> Kin
     """
     place = f"{key}.{name}"
     if name not in entry:
-        raise missing(name, entry, source, place)
+        raise DataError("the key is missing", file=source, key=place, fix=f"add {name!r}")
     value = entry[name]
     if not isinstance(value, kind) or isinstance(value, bool):
-        problem, meant = misfit(value, _NAMES[kind])
-        fix = f"write {WHOLE}" if kind is int else "use YouTube-VIS format"
-        fix = f"write {meant}, or mend the file with `syncvis data check --fix`" if meant else fix
-        raise DataError(problem, file=source, key=place, fix=fix)
+        problem = f"is {kind_name(value)}, not {_NAMES[kind]}"
+        raise DataError(problem, file=source, key=place, fix="use YouTube-VIS format")
     if isinstance(value, int) and abs(value) > MAX_INT:
         raise DataError("the number is too large", file=source, key=place, fix="use a number below 2**63")
     return value
 
 
-def missing(name: str, known: Iterable[str], source: Path, key: str) -> DataError:
-    """The error of a key that is not there; one of nearly the same name is told."""
-    other = near(name, known)
-    fix = f"name it {name!r}" if other else f"add {name!r}"
-    return DataError(f"the key is missing{other}", file=source, key=key, fix=fix)
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """`` (there is 'segmentation')`` if a known key has nearly this name, else ""."""
-    plain = {other.lower(): other for other in known}
-    found = difflib.get_close_matches(name, plain, 1, NEAR)
-    return f" (there is {plain[found[0]]!r:.60})" if found else ""
-
-
-def misfit(value: Any, wanted: str) -> tuple[str, str]:
-    """What is wrong with a value that is not ``wanted``, and what stands for a number that is clearly meant, or ""."""
-    whole = wanted == WHOLE
-    if isinstance(value, float) and not math.isfinite(value):
-        return "is not a finite number", ""
-    if type(value) is int and "number" in wanted:
-        return "the number is too large", ""
-    if isinstance(value, float) and whole and value.is_integer() and abs(value) <= MAX_INT:
-        return f"{value!r} is not written as a whole number", str(int(value))
-    if isinstance(value, str):
-        clear = "number" in wanted and (_WHOLE if whole else _NUMBER).fullmatch(value.strip())
-        return f"is text, not {wanted}: {value!r:.40}", value.strip() if clear else ""
-    return f"is {kind_name(value)}, not {wanted}", ""
-
-
-_WHOLE = re.compile(r"-?[0-9]{1,18}")
-_NUMBER = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{0,18})?(?:[eE][+-]?[0-9]{1,2})?")
-
 _NAMES: dict[type, str] = {
-    int: WHOLE,
+    int: "a whole number",
     float: "a number with a fraction",
     str: "text",
     list: "a list",

@@ -7,7 +7,6 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,10 +14,10 @@ from syncvis.data.annotations import Category, TrackAnnotation, Video
 from syncvis.data.entries import (
     FRAMES_FOLDER,
     check_file_name,
-    check_length,
     check_tracks,
     check_unique,
     find_frames,
+    named_format,
     read_areas,
     read_categories,
     read_crowd,
@@ -49,6 +48,7 @@ class VideoDataset:
         fingerprint: identity of the JSON's content, 16 hex digits.
         frames: reads and keeps the frames.
         is_still: the videos are single images, to be shown as clips that repeat them.
+        notes: what a user should know of how the file was read, a sentence each.
     """
 
     source: Path
@@ -57,6 +57,7 @@ class VideoDataset:
     fingerprint: str
     frames: FrameSource
     is_still: bool = False
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, root: str | Path, json_name: str) -> VideoDataset:
@@ -69,12 +70,13 @@ class VideoDataset:
         """
         file = JsonFile(Path(root) / json_name)
         store = Store(f"{file.source}: annotations")
-        with file.read():
+        with named_format(file):
             first = next((first_file(entry) for _, entry in file.objects("videos")), None)
             frames = find_frames(Path(root), file.source, first)
             rows = _read_videos(file, store, frames)
             categories = read_categories(file)
             _read_tracks(file, store, rows, {category.id: label for label, category in enumerate(categories)})
+            file.finish()
         store.close()
         videos = StoredVideos(store, np.arange(len(rows)))
         return cls(file.source, categories, videos, file.fingerprint, FrameReader(frames))
@@ -106,11 +108,6 @@ class VideoDataset:
         """
         assert isinstance(self.videos, StoredVideos)
         return replace(self, categories=categories, videos=self.videos.relabelled(labels))
-
-    def renumbered(self, categories: tuple[Category, ...], labels: Sequence[int]) -> VideoDataset:
-        """The data set with its classes in another order: label l becomes ``labels[l]``; all videos stay."""
-        assert isinstance(self.videos, StoredVideos)
-        return replace(self, categories=categories, videos=self.videos.renumbered(labels))
 
     def read_frame(self, video: Video, t: int) -> Frame:
         """(H, W, 3) uint8 RGB, read-only.
@@ -146,10 +143,15 @@ def _read_file_names(entry: Json, source: Path, key: str, frames: Path) -> list[
     if is_one_file(entry):
         return read_video_file(entry, source, key, frames)
     names = get(entry, "file_names", list, source, key)
-    check_length(entry, names, source, key)
+    if not names:
+        raise DataError("the video has no frames", file=source, key=f"{key}.file_names", fix="remove the video")
     _check_length(len(names), source, f"{key}.file_names")
     for t, name in enumerate(names):
         check_file_name(name, source, f"{key}.file_names[{t}]")
+    length = entry.get("length", len(names))
+    if type(length) is not int or length != len(names):
+        problem = f"length is {length!r:.20}, but file_names lists {len(names)} frames"
+        raise DataError(problem, file=source, key=f"{key}.length", fix="give both the same number of frames")
     return names
 
 
@@ -164,31 +166,6 @@ def read_video_file(entry: Json, source: Path, key: str, frames: Path) -> list[s
     Raises:
         DataError: There is no such file, or its name or length are wrong.
     """
-    named = find_video_file(entry, source, key, frames)
-    if named.there is not None and named.length > named.there:
-        fix = "correct the length, or copy the video again"
-        raise DataError(named.too_long, file=source, key=f"{key}.length", fix=fix)
-    return frame_names(named.name, named.length)
-
-
-class NamedVideo(NamedTuple):
-    """A video file in the JSON: how many frames are of use, and how many are ``there`` (None: the file is not)."""
-
-    name: str
-    length: int
-    there: int | None
-
-    @property
-    def too_long(self) -> str:
-        return f"length is {self.length}, but the video has {self.there} frames"
-
-
-def find_video_file(entry: Json, source: Path, key: str, frames: Path) -> NamedVideo:
-    """The video file that ``file_name`` names, or that is alone in the folder it names.
-
-    Raises:
-        DataError: There is none and no ``length`` either, it cannot be read, or its name or length are wrong.
-    """
     name = get(entry, "file_name", str, source, key)
     check_file_name(name, source, f"{key}.file_name")
     if os.path.isdir(frames / name):
@@ -200,16 +177,13 @@ def find_video_file(entry: Json, source: Path, key: str, frames: Path) -> NamedV
     if not is_video_file(name):
         problem = f"{name!r} is not named like a video file"
         raise DataError(problem, file=source, key=f"{key}.file_name", fix="name a video file, or list file_names")
-    length = None if entry.get("length") is None else get(entry, "length", int, source, key)
-    if length is not None:
-        _check_length(length, source, f"{key}.length")
-    if length is not None and not os.path.lexists(frames / name):  # masks can be counted without the videos
-        return NamedVideo(name, length, None)
-    check_file(frames / name, frames.resolve())
-    there = count_frames(frames / name)
-    if length is None:
-        _check_length(there, source, f"{key}.length")
-    return NamedVideo(name, there if length is None else length, there)
+    if entry.get("length") is not None:
+        length = get(entry, "length", int, source, key)
+    else:
+        check_file(frames / name, frames.resolve())
+        length = count_frames(frames / name)
+    _check_length(length, source, f"{key}.length")
+    return frame_names(name, length)
 
 
 def _video_files(folder: Path) -> list[Path]:
