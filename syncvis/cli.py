@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from syncvis.data_cli import app as data_app
-from syncvis.data_cli import say
 from syncvis.errors import ConfigError, WorkbenchError
 
 if TYPE_CHECKING:
@@ -78,7 +77,6 @@ def train(
             progress=sys.stdout.isatty(),
             checkpoint_activations=checkpoint_activations,
             deterministic=deterministic,
-            keep_source=True,
         )
         result = run(resolved, out, runtime)
         if rank() == 0:
@@ -106,9 +104,7 @@ def evaluate(
     """Evaluate the weights of a run on a split."""
     from syncvis.training.apply import evaluate_run
 
-    remarks: list[str] = []
-    evaluation = evaluate_run(run_dir, split, root, results, device, threads, remarks)
-    say(remarks)
+    evaluation = evaluate_run(run_dir, split, root, results, device, threads)
     typer.echo(str(evaluation))
 
 
@@ -122,10 +118,8 @@ def evaluate_results(
     """The official evaluator's twelve numbers of a results.json, from any code."""
     from syncvis.evaluation.files import evaluate_files, render
 
-    remarks: list[str] = []
-    evaluation, left_out = evaluate_files(truth, results, details, remarks)
-    found = {**evaluation.to_json(), "left_out": left_out, "remarks": remarks}
-    say(remarks)
+    evaluation, left_out = evaluate_files(truth, results, details)
+    found = {**evaluation.to_json(), "left_out": left_out}
     typer.echo(json.dumps(found, indent=1) if as_json else render(evaluation, left_out))
 
 
@@ -152,17 +146,12 @@ def import_weights(
     config: ConfigPath,
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="safetensors file for train.init")] = Path("weights.safetensors"),
-    prefix: Annotated[
-        str | None, typer.Option(help="of the names to take, such as ema_model., if there are two")
-    ] = None,
 ) -> None:
     """Turn published ImageNet, Mask2Former, VITA or SyncVIS weights into a file for train.init."""
     from syncvis.config import load_config
     from syncvis.interop.importing import import_file
-    from syncvis.interop.opening import recognise
 
-    recognise(file)
-    for line in import_file(file, load_config(config, overrides or []), out, prefix):
+    for line in import_file(file, load_config(config, overrides or []), out):
         typer.echo(line)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,8 +83,6 @@ def split_videos(
     done = write_split(VideoDataset.load(root, split), valid, seed, root / out_train, root / out_valid, force)
     typer.echo(str(done))
     typer.echo(f"written: {done.train}, {done.valid}")
-    if remark := done.remark():
-        typer.echo(f"note: {remark}", err=True)
     for name, path in done.one_sided():
         typer.echo(f"warning: category {name!r} is only in {path.name}", err=True)
 
@@ -114,22 +111,20 @@ def view(
     if video is not None and chosen is not None and len(chosen) > 1:
         raise ConfigError("--video draws one video", file="command line", key="--ids", fix="give one id")
     dataset = VideoDataset.load(root, split)
-    found = None if predictions is None else _read_predictions(dataset, predictions, min_score)
     dataset = dataset if chosen is None else dataset.only(chosen)
+    found = None if predictions is None else _read_predictions(dataset, predictions, min_score)
     if video is None:
         typer.echo(str(write_contact_sheet(dataset, out, len(chosen or ()) or videos, frames or 8, found)))
     else:
         typer.echo(str(write_overlay_video(dataset, video, frames or 300, fps, found)))
 
 
-def _read_predictions(dataset: VideoDataset, results: Path, min_score: float) -> Predictions:
+def _read_predictions(dataset: VideoDataset, source: Path, min_score: float) -> Predictions:
     from syncvis.data.panels import Predictions
-    from syncvis.evaluation.files import read_predictions
+    from syncvis.evaluation.results import read_results
 
-    ids = [category.id for category in dataset.categories]
-    found, remarks = read_predictions(results, dataset.source, dataset.videos, ids)
-    say(remarks)
-    return Predictions(results, found, min_score)
+    found = read_results(source, [category.id for category in dataset.categories])
+    return Predictions(source, {prediction.video_id: prediction for prediction in found}, min_score)
 
 
 def _parse_ids(text: str) -> set[int]:
@@ -148,20 +143,13 @@ def check(
     frames: Annotated[Path | None, typer.Option(help="folder of the frames, if not where training finds it")] = None,
     deep: Annotated[bool, typer.Option("--deep", help="decode every image or video frame, not only headers")] = False,
     fix: Annotated[Path | None, typer.Option(help="write a new JSON file with everything mended that can be")] = None,
+    drop: Annotated[bool, typer.Option("--drop", help="with --fix: drop entries that cannot be mended")] = False,
     show_all: Annotated[bool, typer.Option("--all", help="list every finding, not the first few of a kind")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="every finding as JSON")] = False,
 ) -> None:
     """Look for damage in a data set. Exit code: 0 nothing wrong, 1 warnings, 3 errors."""
     from syncvis.data.check.command import run_check
 
-    text, code = run_check(path, frames, deep, fix, show_all, as_json)
+    text, code = run_check(path, frames, deep, fix, drop, show_all, as_json)
     typer.echo(text)
     raise typer.Exit(code)
-
-
-def say(remarks: Iterable[str]) -> None:
-    """Print what is good to know beside the results."""
-    from syncvis.errors import one_line
-
-    for remark in remarks:
-        typer.echo(one_line(f"note: {remark}"), err=True)

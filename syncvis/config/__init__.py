@@ -14,7 +14,6 @@ from syncvis.config.files import (
     validation_error,
 )
 from syncvis.config.schema import (
-    Aggregation,
     BackboneConfig,
     CriterionConfig,
     CropConfig,
@@ -42,7 +41,6 @@ from syncvis.config.schema import (
 )
 
 __all__ = [
-    "Aggregation",
     "BackboneConfig",
     "CriterionConfig",
     "CropConfig",

@@ -1,8 +1,8 @@
 """What a data set holds, in numbers: the measures of the paper's data-set table, and what helps to judge a split.
 
 A track is an entry of ``annotations``, and every track counts as an instance, also a crowd and one that is never
-seen; both are reported. A mask is a frame of a track with a segmentation that has a pixel. Means over frames and videos
-include those without any instance.
+seen; both are reported. A mask is a frame of a track with a segmentation. Means over frames and videos include those
+without any instance.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Statistics:
         categories: what there is of each category, by its name.
         sizes: videos of each height and width in pixels.
         areas: share of the frame that each mask covers; None where masks were not decoded.
-        blank: masks without a pixel; such a mask counts as absent.
+        blank: masks that turned out to have no pixel; such a mask counts as absent.
         fingerprints: the frames' names of each video, to find videos that are listed twice.
     """
 
@@ -121,13 +121,14 @@ def count(dataset: VideoDataset, decode: bool = False) -> Statistics:
     """Count a data set.
 
     Args:
-        decode: Decode the masks for their areas. Slow; what is counted is the same without.
+        decode: Look into the masks: gives areas, and finds masks without a pixel. Slow; else no mask is decoded.
 
     Raises:
         DataError: A mask is damaged (only when decoding).
     """
     tracks = [track for video in dataset.videos for track in video.tracks]
-    durations = tuple(map(_duration, tracks))
+    seen = [_areas(track) if decode else [1.0] * _annotated(track) for track in tracks]
+    durations = tuple(sum(area > 0 for area in areas) for areas in seen)
     return Statistics(
         name=dataset.source.name,
         lengths=tuple(map(len, dataset.videos)),
@@ -136,8 +137,8 @@ def count(dataset: VideoDataset, decode: bool = False) -> Statistics:
         crowds=sum(track.iscrowd for track in tracks),
         categories=_holdings(dataset.categories, tracks, durations),
         sizes=Counter(map(_size, dataset.videos)),
-        areas=tuple(area for track in tracks for area in _areas(track)) if decode else None,
-        blank=sum(track.blank for track in tracks),
+        areas=tuple(area for areas in seen for area in areas if area > 0) if decode else None,
+        blank=sum(areas.count(0) for areas in seen),
         fingerprints=tuple(video.file_names for video in dataset.videos),
     )
 
@@ -156,12 +157,12 @@ def _size(video: Video) -> tuple[int, int]:
     return video.height, video.width
 
 
-def _duration(track: TrackAnnotation) -> int:
-    return sum(map(track.has_mask, range(len(track.segmentations))))
+def _annotated(track: TrackAnnotation) -> int:
+    return sum(track.has_mask(t) for t in range(len(track.segmentations)))
 
 
 def _areas(track: TrackAnnotation) -> list[float]:
-    """Of the frames with a mask."""
+    """Of the annotated frames."""
     return [float(track.mask(t).mean()) for t in range(len(track.segmentations)) if track.has_mask(t)]
 
 

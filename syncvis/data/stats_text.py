@@ -46,9 +46,10 @@ MEASURES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("never_seen", "instances without a mask", _whole),
     ("crowd_share", "share of crowds", "{:.1%}".format),
 )
-BLANK = ("blank_masks", "masks without a pixel (not counted)", _whole)
-"""Only where there are some."""
-AREA = ("mask_area", "share of the frame, min / median / max", _area)
+AREAS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("mask_area", "share of the frame, min / median / max", _area),
+    ("blank_masks", "masks without a pixel (not counted)", _whole),
+)
 """Only where masks were decoded."""
 
 
@@ -90,7 +91,7 @@ def _published_json(published: Published, together: Summary) -> dict[str, Any]:
 
 
 def _main_rows(summaries: Sequence[Summary], published: Published | None) -> Rows:
-    measures = [*MEASURES, *(shown for shown in (BLANK, AREA) if summaries[-1][shown[0]])]
+    measures = MEASURES + (AREAS if summaries[-1]["mask_area"] else ())
     header = ["", *(summary["name"] for summary in summaries)]
     rows = [[label, *(show(summary[key]) for summary in summaries)] for key, label, show in measures]
     if published is not None:

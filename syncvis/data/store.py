@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncvis.data.annotations import TrackAnnotation, Video
-from syncvis.data.segmentations import BLANK, Packed, unpack
+from syncvis.data.segmentations import Packed, unpack
 
 Ints = NDArray[np.int64]
 
@@ -133,8 +133,7 @@ class Store:
         masks = StoredMasks(self, range(start, start + length), height, width)
         where, area = f"{self._where}[{place}]", self._mean_areas[row]
         known = None if math.isnan(area) else area
-        blank = self._kinds.count(BLANK, start, start + length)
-        return TrackAnnotation(track_id, label, bool(iscrowd), height, width, masks, where, known, blank)
+        return TrackAnnotation(track_id, label, bool(iscrowd), height, width, masks, where, known)
 
     def segmentation(self, index: int, height: int, width: int) -> Any:
         """The mask at one place of all masks, as in a JSON file."""
@@ -181,12 +180,8 @@ class StoredVideos(Sequence[Video]):
 
     def relabelled(self, labels: Sequence[int]) -> StoredVideos:
         """Those with a track left when label l becomes ``labels[l]`` and tracks with a negative one go."""
-        found = self.renumbered(labels)
-        return StoredVideos(found.store, self.rows[np.isin(self.rows, found.store.track_table[:, 3])])
-
-    def renumbered(self, labels: Sequence[int]) -> StoredVideos:
-        """The same videos, whatever tracks they have left when label l becomes ``labels[l]``."""
-        return StoredVideos(self.store.relabelled(labels), self.rows)
+        store = self.store.relabelled(labels)
+        return StoredVideos(store, self.rows[np.isin(self.rows, store.track_table[:, 3])])
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -2,42 +2,72 @@
 
 from __future__ import annotations
 
-import codecs
 import gc
 import json
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOBase, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from syncvis.content import HEAD
-from syncvis.data.formats import recognise_results, recognise_text
-from syncvis.data.json_text import DECODER, no_text, refuse_other_content
 from syncvis.errors import DataError, StorageError
-from syncvis.evaluation.packed import Readable, opened
 
-_CHUNK = 2**18  # bytes
+_CHUNK = 2**18  # characters
 _SPACE = re.compile(r"[ \t\n\r]*")
 _BEHIND = ",] \t\n\r"
+# A zip may promise that much, or that many times its own size.
+_MAX_INFLATED, _MAX_RATIO = 2**28, 100
+_DECODER = json.JSONDecoder()
 
 
-def json_rows(path: Path, remarks: list[str] | None = None) -> Iterator[Any]:
-    """The elements of the list in a file, or in the only file of a zip as evaluation servers take it.
-
-    Args:
-        remarks: takes what an evaluation server would not accept.
+def json_rows(path: Path) -> Iterator[Any]:
+    """The elements of the list in a file, or in the only JSON file of a zip as evaluation servers take it.
 
     Raises:
         DataError: The file is not JSON, or not a list.
         StorageError: The file cannot be read.
     """
     try:
-        with opened(path, [] if remarks is None else remarks) as stream:
-            yield from _elements(_Text(stream, path), path)
+        with _opened(path) as stream:
+            yield from _elements(_Text(stream), path)
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
         raise StorageError(problem, file=path, fix="give the path of a results.json") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"is not JSON ({error})", file=path, fix="write the file again") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIOBase]:
+    if path.suffix.lower() != ".zip":
+        with path.open(encoding="utf-8", newline="") as text:
+            yield text
+        return
+    try:
+        with (
+            zipfile.ZipFile(path) as archive,
+            archive.open(_only_json(archive, path)) as stream,
+            TextIOWrapper(stream, encoding="utf-8", newline="") as text,
+        ):
+            yield text
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise DataError(f"is a damaged zip ({error})", file=path, fix="write the file again") from None
+
+
+def _only_json(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
+    found = [info for info in archive.infolist() if info.filename.endswith(".json")]
+    if len(found) != 1:
+        raise DataError(f"has {len(found)} JSON files, not one", file=path, fix="put one results.json into it")
+    (info,) = found
+    if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError("is encrypted, or compressed in a rare way", file=path, fix="zip the results.json again")
+    if info.file_size > max(_MAX_INFLATED, _MAX_RATIO * info.compress_size):
+        problem = f"has {info.file_size} bytes in {info.compress_size} compressed ones"
+        raise DataError(problem, file=path, key=info.filename, fix="unpack it, and give the results.json")
+    return info
 
 
 @contextmanager
@@ -53,66 +83,29 @@ def no_collection() -> Iterator[None]:
 
 
 def _elements(text: _Text, path: Path) -> Iterator[Any]:
-    number = 0
-    try:
-        if text.next() != "[":
-            raise _no_list(text, path)
-        text.skip()
-        last = "]" if text.next() == "]" else ","
-        while last == ",":
-            yield text.element()
-            number += 1
-            last = text.next()
-            if last not in ("]", ","):
-                raise ValueError("',' or ']' is missing behind a row")
-            text.skip(last == ",")
-        text.skip()
-        if text.next():
-            raise ValueError("there is text behind the list")
-    except RecursionError:
-        raise _no_json("nested too deeply", number, path) from None
-    except json.JSONDecodeError as error:
-        raise _no_json(f"{error.msg} at character {text.before + error.pos}", number, path) from None
-    except ValueError as error:
-        raise _no_json(str(error)[:80], number, path) from None
-
-
-def _no_json(problem: str, number: int, path: Path) -> DataError:
-    return DataError(f"not valid JSON ({problem})", file=path, key=f"row {number}", fix="write the file again")
-
-
-def _no_list(text: _Text, path: Path) -> DataError:
-    """What a file is that does not begin with a bracket; raises ValueError if it is no JSON either."""
-    known = recognise_text(text.line())
-    if known is None:
-        known = recognise_results(tree := text.element())
-        if known is None and text.next() == "{" and isinstance(tree, dict):
-            fix = "write the rows as one list: [row, row, ...]"
-            return DataError("holds an object per line (JSON lines), not a list of rows", file=path, fix=fix)
-    problem = "is not a list of rows" if known is None else f"is {known.name}"
-    return DataError(problem, file=path, fix=known.fix if known else "give a results.json with one row a track")
+    text.skip(text.next() == "\ufeff")  # a byte order mark
+    if text.next() != "[":
+        text.element()
+        raise DataError("is not a list of rows", file=path, fix="give a results.json with one row a track")
+    text.skip()
+    last = "]" if text.next() == "]" else ","
+    while last == ",":
+        yield text.element()
+        last = text.next()
+        if last not in ("]", ","):
+            raise ValueError("',' or ']' is missing behind a row")
+        text.skip(last == ",")
+    text.skip()
+    if text.next():
+        raise ValueError("there is text behind the list")
 
 
 class _Text:
-    """A part of a file and the place in it.
+    """A part of a file and the place in it."""
 
-    Attributes:
-        before: characters in front of the part.
-    """
-
-    def __init__(self, stream: Readable, path: Path) -> None:
-        self._stream, self._path = stream, path
-        head = stream.read(HEAD)
-        refuse_other_content(head, path)
-        self._decoder = codecs.getincrementaldecoder(json.detect_encoding(head))("surrogatepass")
-        self._bytes, self._ended, self.before = 0, False, 0
-        self._part, self._place = self._decoded(head), 0
+    def __init__(self, stream: TextIOBase) -> None:
+        self._stream, self._part, self._place = stream, "", 0
         self._longest = 0
-
-    def line(self) -> str:
-        """The beginning of the first line that is not empty; nothing is taken."""
-        self.next()
-        return self._part[self._place : self._place + HEAD]
 
     def next(self) -> str:
         """The next character that is not space, "" at the end; it is not taken."""
@@ -135,7 +128,7 @@ class _Text:
         while True:
             cut_off = None
             try:
-                value, end = DECODER.raw_decode(self._part, self._place)
+                value, end = _DECODER.raw_decode(self._part, self._place)
             except json.JSONDecodeError as error:
                 cut_off, end = error, len(self._part)
             # A number may be cut in two.
@@ -148,20 +141,8 @@ class _Text:
         self._place = end
         return value
 
-    def _read(self, size: int) -> bool:
+    def _read(self, characters: int) -> bool:
         """Forget what is taken and read on."""
-        while not self._ended:
-            if more := self._decoded(self._stream.read(size)):
-                self.before += self._place
-                self._part, self._place = self._part[self._place :] + more, 0
-                return True
-        return False
-
-    def _decoded(self, chunk: bytes) -> str:
-        """The characters that are complete with the next bytes, none of which is the end."""
-        self._ended = not chunk
-        self._bytes += len(chunk)
-        try:
-            return self._decoder.decode(chunk, final=self._ended)
-        except UnicodeDecodeError as error:
-            raise no_text(error, self._bytes - len(error.object), self._path) from None
+        more = self._stream.read(characters)
+        self._part, self._place = self._part[self._place :] + more, 0
+        return bool(more)

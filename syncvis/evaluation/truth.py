@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from syncvis.errors import DataError
-from syncvis.evaluation.tubes import Tube
 from syncvis.ops import masks
 from syncvis.predictions import RLE
 
@@ -80,35 +77,6 @@ class AnnotatedDataset(Protocol):
 
     @property
     def videos(self) -> Sequence[AnnotatedVideo]: ...
-
-
-def require_instances(source: Path, tracks: Iterable[tuple[bool, bool]]) -> None:
-    """Refuse annotations of which none can be found.
-
-    Args:
-        source: the file, for the error.
-        tracks: of each annotation, whether it is a crowd, and whether a frame has a mask of it with a pixel.
-
-    Raises:
-        DataError: There is none that is no crowd and is seen.
-    """
-    crowds = unseen = 0
-    for is_crowd, is_seen in tracks:
-        if is_seen and not is_crowd:
-            return
-        crowds, unseen = crowds + is_crowd, unseen + (not is_crowd)
-    numbers = f"annotations: {crowds + unseen}, crowds: {crowds}, others without a pixel: {unseen}"
-    found = numbers if crowds + unseen else "there are no annotations"
-    problem = f"has no annotated instance, so AP is undefined ({found})"
-    fix = "evaluate on a split with labels; public validation sets have none"
-    raise DataError(problem, file=source, key="annotations", fix=fix)
-
-
-def is_seen(track: GroundTruthTrack) -> bool:
-    """Whether a frame has a mask with a pixel, or one that is damaged: that is for the evaluation to name."""
-    if isinstance(track.segmentations, Tube):
-        return bool(track.segmentations.sheet.areas[track.segmentations.frames].any())
-    return any(map(bool, track.segmentations))
 
 
 def ground_truth(dataset: AnnotatedDataset) -> list[GroundTruthVideo]:

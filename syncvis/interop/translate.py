@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from syncvis.errors import StorageError
-from syncvis.interop.names import BACKBONES, CAFFE2_RESNET, MASK2FORMER, PACKED, PACKED_ORDER, Naming, Rules, reason_for
-from syncvis.interop.prefixes import same, two_names
+from syncvis.interop.names import BACKBONES, CAFFE2_RESNET, MASK2FORMER, PACKED, PACKED_ORDER, Naming, Rules
 from syncvis.methods.mask2former_vis import PIXEL_STD
 
 STRIDE_NOTE = (
@@ -31,7 +30,7 @@ class Translation:
         tensors: by our name.
         official: our name -> the key in the file.
         skipped, unused: key -> why it is not taken.
-        differ: two keys that mean the same and hold other numbers.
+        doubled: keys that mean the same as another key of the file.
         notes: what a user must know.
     """
 
@@ -41,30 +40,28 @@ class Translation:
     official: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     unused: dict[str, str] = field(default_factory=dict)
-    differ: list[tuple[str, str]] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def add(self, key: str, tensor: Tensor, naming: Naming) -> None:
         """Take in one key of the file; ``naming`` knows it without the prefix ``backbone.``."""
         name = key.removeprefix(naming.prefix)
         for table, reasons in ((naming.skipped, self.skipped), (naming.unused, self.unused)):
-            if reason := reason_for(name, table):
+            if reason := _reason(name, table):
                 reasons[key] = reason
                 return
         for own, part in _unpacked(naming.prefix + rename(name, naming.rules), tensor):
-            if own not in self.tensors:
+            if own in self.tensors:
+                self.doubled.append(key)
+            else:
                 self.tensors[own], self.official[own] = part, key
-            elif same(self.tensors[own], part):
-                self.skipped[key] = f"the same numbers as {self.official[own]}"
-            elif (pair := (self.official[own], key)) not in self.differ:
-                self.differ.append(pair)
 
 
 def translate(stored: Mapping[str, Tensor], file: str | Path | None = None) -> Translation:
     """Give every tensor of a published file our name.
 
     Raises:
-        StorageError: The names are of no known kind of file, or two that mean the same tensor hold other numbers.
+        StorageError: The names are of no known kind of file.
     """
     whole = _has_marker(MASK2FORMER, stored)
     bare = [name.removeprefix("backbone.") for name in stored]
@@ -79,8 +76,6 @@ def translate(stored: Mapping[str, Tensor], file: str | Path | None = None) -> T
     found = Translation(f"Mask2Former with {backbone.title}" if whole else backbone.title, whole)
     for key, tensor in stored.items():
         found.add(key, tensor, MASK2FORMER if whole and not key.startswith("backbone.") else backbone)
-    if found.differ:
-        raise two_names(found.differ, file)
     _start_video_queries(found)
     if backbone is CAFFE2_RESNET:
         _to_rgb(found)
@@ -97,6 +92,10 @@ def rename(name: str, rules: Rules) -> str:
 
 def _has_marker(naming: Naming, names: Iterable[str]) -> bool:
     return any(re.search(naming.marker, name) for name in names)
+
+
+def _reason(name: str, table: Rules) -> str | None:
+    return next((reason for pattern, reason in table if re.search(pattern, name)), None)
 
 
 def _unpacked(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -9,12 +9,10 @@ from pathlib import Path
 import torch
 
 from syncvis.config import RunConfig, load_config
-from syncvis.data.annotations import category_differences
 from syncvis.data.single import open_video
 from syncvis.data.ytvis import Category, VideoDataset
 from syncvis.errors import DataError
 from syncvis.evaluation.results import write_results
-from syncvis.evaluation.truth import require_instances
 from syncvis.evaluation.ytvis import Evaluation
 from syncvis.methods import build
 from syncvis.methods.base import Method
@@ -49,29 +47,22 @@ class FinishedRun:
 
 
 def evaluate_run(
-    run_dir: Path,
-    split: str,
-    root: str | None,
-    results: Path | None,
-    device: str,
-    threads: int,
-    remarks: list[str] | None = None,
+    run_dir: Path, split: str, root: str | None, results: Path | None, device: str, threads: int
 ) -> Evaluation:
     """Metrics of a run on a split; writes results.json, or a zip, for an evaluation server if ``results`` is given.
 
-    Args:
-        remarks: takes how the categories were matched, where they are not the same list.
-
     Raises:
-        DataError: The split cannot be read, has no instance to find, or has other categories than the run.
+        DataError: The split cannot be read, or has other categories than the run was trained on.
     """
     run = FinishedRun.load(run_dir, device, threads)
     dataset = VideoDataset.load(Path(root or run.config.data.root), split)
-    if said := category_differences(run.categories, dataset.categories):
-        dataset = _matched(dataset, run.categories, said)
-        if remarks is not None:
-            remarks.append(f"categories of {dataset.source.name} matched by name: {said}")
-    require_instances(dataset.source, ((track.iscrowd, track.is_seen) for v in dataset.videos for track in v.tracks))
+    if dataset.categories != run.categories:
+        raise DataError(
+            f"has {len(dataset.categories)} categories that are not those of the run",
+            file=dataset.source,
+            key="categories",
+            fix="evaluate on data with the categories of the training split",
+        )
     validation = Validation(run.model, dataset, run.config, run.device)
     evaluator = validation.evaluator()
     if results is None:
@@ -79,20 +70,6 @@ def evaluate_run(
     else:
         write_results(results, validation.stream(evaluator), [category.id for category in dataset.categories])
     return evaluator.result()
-
-
-def _matched(dataset: VideoDataset, categories: tuple[Category, ...], said: str) -> VideoDataset:
-    """The data set with the labels of a run's categories of the same names, and its own ids.
-
-    Raises:
-        DataError: Names differ, or two categories have one name.
-    """
-    ours, theirs = ({c.name: label for label, c in enumerate(side)} for side in (categories, dataset.categories))
-    if ours.keys() != theirs.keys() or not len(ours) == len(categories) == len(dataset.categories):
-        fix = "evaluate on data with the categories of the training split"
-        raise DataError(f"are not those of the run: {said}", file=dataset.source, key="categories", fix=fix)
-    own = tuple(dataset.categories[theirs[category.name]] for category in categories)
-    return dataset.renumbered(own, [ours[category.name] for category in dataset.categories])
 
 
 def infer_video(run_dir: Path, source: Path, out: Path, max_frames: int, device: str, threads: int) -> list[Path]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from syncvis.content import EXPORT, PICKLE, SAFETENSORS, TORCH, XML, Content, content_of_file
 from syncvis.errors import StorageError
 from syncvis.files import write_atomically
 
@@ -29,54 +25,22 @@ ALIASES = (
 """Where parts start from that a file lacks: those of a cascade or an unshared decoder in a file of the shared
 synchronous decoder, frame queries in a file of Mask2Former-VIS."""
 
-EXCHANGE, CLASS_HEAD = "decoder.sync.", ".class_embed."
-
-OPTIONAL_PARTS = (EXCHANGE, CLASS_HEAD)
+OPTIONAL_PARTS = ("decoder.sync.", ".class_embed.")
 """Parts that may start fresh: the exchange, and class heads of another number of classes."""
 
 
-IMPORT = "turn it into weights for train.init with `syncvis weights import FILE CONFIG`"
-PUBLISHED = "give the .pkl, .pth or .safetensors that its publisher offers"
-AGAIN = "copy or download it again"
-
-_ABOUT = "syncvis"
-"""The one entry of a file's metadata, JSON: safetensors writes several in any order, and equal files would differ."""
-
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a file of weights says without its numbers.
-
-    Attributes:
-        shapes: of every tensor.
-        about: what :func:`save_tensors` was told of them.
-    """
-
-    shapes: dict[str, Shape]
-    about: dict[str, Any]
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """Names of the classes in the order of the class head; None if the file does not say."""
-        found = self.about.get("classes")
-        return tuple(map(str, found)) if isinstance(found, list) else None
-
-
-def save_weights(path: Path, model: nn.Module, about: Mapping[str, Any]) -> None:
+def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> None:
     """Write a state dict as safetensors."""
-    save_tensors(path, model.state_dict(), about)
+    save_tensors(path, model.state_dict(), metadata)
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors by name as safetensors, whole or not at all; ``about`` goes into the header as JSON."""
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors by name as safetensors, whole or not at all."""
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    metadata = {_ABOUT: json.dumps(about, sort_keys=True)} if about else None
 
     def write(temporary: Path) -> None:
         try:
-            save_file(contiguous, temporary, metadata=metadata)
+            save_file(contiguous, temporary, metadata=dict(metadata))
         except SafetensorError as error:  # it hides what the disk said, but for the number
             number = re.search(r"os error (\d+)", str(error))
             raise OSError(int(number[1]), os.strerror(int(number[1]))) if number else error from None
@@ -93,69 +57,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise _unreadable(Path(path), error) from None
-
-
-def read_header(path: str | Path) -> Header:
-    """Read names, shapes and origin of the tensors in a safetensors file.
-
-    Raises:
-        StorageError: It is missing or damaged.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            about = _parsed((file.metadata() or {}).get(_ABOUT, ""))
-    except (SafetensorError, OSError) as error:
-        raise _unreadable(Path(path), error) from None
-    return Header(shapes, about)
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _unreadable(path: Path, error: Exception) -> StorageError:
-    """Why a file gave no weights, as its content tells."""
-    if path.is_dir():
-        return StorageError("is a folder", file=path, fix="name the file in it, such as model.safetensors of a run")
-    content = content_of_file(path)
-    if content in (TORCH, PICKLE):
-        return StorageError(f"is {content.name}, not safetensors", file=path, fix=IMPORT)
-    if content is not None and content is not SAFETENSORS:
-        return no_weights(path, content)
-    if not isinstance(error, OSError) and (problem := _cut_short(path)):
-        return StorageError(problem, file=path, fix=AGAIN)
-    problem, fix = f"cannot be read as safetensors ({error})", "give the path of a whole weights file"
-    return StorageError(problem, file=path, fix=fix)
-
-
-def no_weights(path: Path, content: Content) -> StorageError:
-    """What to say of a file that is known to be something else."""
-    fixes = {XML.fix: "open it in a text editor: it may say why the download gave it", EXPORT: PUBLISHED}
-    return StorageError(f"is {content.name}", file=path, fix=fixes.get(content.fix, content.fix))
-
-
-def _cut_short(path: Path) -> str:
-    """How much of a safetensors file is there, if not all of it; otherwise nothing."""
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        begin = 8 + int.from_bytes(stream.read(8), "little")
-        if size < 9:
-            return f"ends early: {size:,} bytes"
-        if stream.read(1) != b"{":
-            return ""
-        header = b"{" + stream.read(min(begin, size) - 9)
-    if size < begin:
-        return f"ends early: {size:,} bytes, and its header alone has {begin:,}"
-    entries = _parsed(header.decode(errors="replace")).values()
-    ends = [entry.get("data_offsets", [0])[-1] for entry in entries if isinstance(entry, dict)]
-    whole = begin + max((end for end in ends if isinstance(end, int)), default=0)
-    return f"ends early: {size:,} of {whole:,} bytes" if size < whole else ""
+        raise StorageError(
+            f"cannot be read as safetensors ({error})", file=path, fix="give the path of a whole weights file"
+        ) from None
 
 
 def initialise(model: nn.Module, path: str | Path) -> list[str]:
@@ -166,41 +70,23 @@ def initialise(model: nn.Module, path: str | Path) -> list[str]:
     Raises:
         StorageError: A part that must not start fresh has no tensor of its shape in the file.
     """
-    stored, state = read_weights(path), model.state_dict()
-    found = match(_shapes(state), _shapes(stored), path)
-    tensors = {name: state[name] if source is None else stored[source] for name, source in found.items()}
-    model.load_state_dict(tensors)
-    return [name for name, source in found.items() if source is None]
-
-
-def match(state: Mapping[str, Shape], stored: Mapping[str, Shape], path: str | Path) -> dict[str, str | None]:
-    """For every tensor of a model the name of the one in a file that it starts from; None if it starts fresh.
-
-    Raises:
-        StorageError: A part that must not start fresh has no tensor of its shape in the file.
-    """
-    brought = {part(name) for name in stored}
-    if not any(source in stored for name in state for source in sources(name)):
-        raise StorageError(
-            f"has no tensor with a name of the model; its first names are {spell(stored)}",
-            file=path,
-            key="train.init",
-            fix=IMPORT,
-        )
-    found = {name: next((s for s in sources(name) if stored.get(s) == shape), None) for name, shape in state.items()}
-    wrong = [
-        name
-        for name, source in found.items()
-        if source is None and part(name) in brought and not any(optional in name for optional in OPTIONAL_PARTS)
-    ]
+    stored = read_weights(path)
+    state = model.state_dict()
+    brought = {_part(name) for name in stored} & {_part(name) for name in state}
+    found = {name: _find(name, tensor, stored) for name, tensor in state.items()}
+    fresh = [name for name, tensor in found.items() if tensor is None]
+    may_be_fresh = {name for name in fresh if any(part in name for part in OPTIONAL_PARTS)}
+    wrong = [name for name in fresh if name not in may_be_fresh and (_part(name) in brought or not brought)]
     if wrong:
+        names = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
         raise StorageError(
-            f"has no tensor of the right shape for {spell(wrong)}",
+            f"has no tensor of the right shape for {names}",
             file=path,
             key="train.init",
             fix="use weights of a model of the same size, or set train.init to null",
         )
-    return found
+    model.load_state_dict({name: state[name] if tensor is None else tensor for name, tensor in found.items()})
+    return fresh
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -217,7 +103,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     )
     if wrong:
         raise StorageError(
-            f"does not fit the model at {spell(wrong)}",
+            f"does not fit the model at {', '.join(wrong[:3])}" + (f" and {len(wrong) - 3} more" * (len(wrong) > 3)),
             file=path,
             fix="use the config.yaml that lies beside the weights",
         )
@@ -229,16 +115,10 @@ def sources(name: str) -> list[str]:
     return [name, *(old + name.removeprefix(new) for new, old in ALIASES if name.startswith(new))]
 
 
-def part(name: str) -> str:
+def _find(name: str, tensor: Tensor, stored: Mapping[str, Tensor]) -> Tensor | None:
+    return next((stored[s] for s in sources(name) if s in stored and stored[s].shape == tensor.shape), None)
+
+
+def _part(name: str) -> str:
     """``backbone.stem.weight`` -> ``backbone``."""
     return name.split(".")[0]
-
-
-def spell(names: Iterable[str], shown: int = 3) -> str:
-    """The first few names, and how many more there are."""
-    first = list(names)
-    return ", ".join(first[:shown]) + (f" and {len(first) - shown} more" if len(first) > shown else "")
-
-
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}

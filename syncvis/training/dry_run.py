@@ -11,8 +11,7 @@ import torch
 from syncvis.config import RunConfig, read_layers
 from syncvis.data.loader import padded_size
 from syncvis.data.transforms import resized
-from syncvis.errors import ConfigError, DataError, StorageError
-from syncvis.methods.base import Method
+from syncvis.errors import ConfigError, DataError
 from syncvis.training.cost import (
     BACKWARD,
     Memory,
@@ -25,7 +24,6 @@ from syncvis.training.cost import (
 )
 from syncvis.training.meter import ForwardCost
 from syncvis.training.run import load_splits
-from syncvis.training.start import class_names, start_from
 from syncvis.training.validation import SIZE_DIVISOR
 
 CLASSES = {"ytvis_2019": 40, "ytvis_2021": 40, "ytvis_2022": 40, "ovis": 25}
@@ -60,7 +58,6 @@ class DryRun:
         parameters: by part.
         forward: cost of one forward pass of ``clips`` clips on one GPU.
         memory: of one GPU.
-        initial_weights: what starts fresh or with the class head of other classes; empty if nothing does.
         differs: where the recipe cannot be followed, as its files say.
     """
 
@@ -73,7 +70,6 @@ class DryRun:
     parameters: dict[str, Parameters]
     forward: ForwardCost
     memory: Memory
-    initial_weights: str
     differs: list[str]
     missing: list[Missing]
 
@@ -105,8 +101,7 @@ def dry_run(config: RunConfig, source: str | Path, gpus: int | None = None) -> D
     size = training_size(config)
     forward = fake_forward_cost(config, num_classes, clips, size, counting_device())
     needed = memory(model, forward)
-    start, unfit = _start(config, source, model)
-    missing += [*_missing_mix(config), *unfit, *_missing_gpus(gpus, needed)]
+    missing += [*_missing_mix(config), *_missing_weights(config, source), *_missing_gpus(gpus, needed)]
     return DryRun(
         config,
         num_classes,
@@ -117,7 +112,6 @@ def dry_run(config: RunConfig, source: str | Path, gpus: int | None = None) -> D
         count_parameters(model),
         forward,
         needed,
-        start,
         _differences(source),
         missing,
     )
@@ -166,18 +160,12 @@ def _missing_mix(config: RunConfig) -> list[Missing]:
     return [Missing("data set to mix in", f"there is no file {file}", fix) for file in files if not file.exists()]
 
 
-def _start(config: RunConfig, source: str | Path, model: Method) -> tuple[str, list[Missing]]:
-    """What the initial weights leave open, and what is wrong with them."""
+def _missing_weights(config: RunConfig, source: str | Path) -> list[Missing]:
     init = config.train.init
-    if init is None:
-        return "", []
-    if not Path(init).exists():
-        fix = f"syncvis weights import FILE {source} --out {init}, FILE as a recipe's part names it, or train.init=null"
-        return "", [Missing("initial weights", f"there is no file {init}", fix)]
-    try:
-        return start_from(model, init, class_names(config)).words, []
-    except StorageError as error:
-        return "", [Missing("initial weights", f"{init}: {error.problem}", error.fix or "")]
+    if init is None or Path(init).exists():
+        return []
+    fix = f"syncvis weights import FILE {source} --out {init}, FILE as a recipe's part names it, or train.init=null"
+    return [Missing("initial weights", f"there is no file {init}", fix)]
 
 
 def _missing_gpus(gpus: int, needed: Memory) -> list[Missing]:

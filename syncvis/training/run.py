@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -21,7 +20,6 @@ from syncvis.errors import ConfigError, DataError, StorageError
 from syncvis.files import fingerprint, require_space, require_writable, write_text
 from syncvis.methods import build
 from syncvis.methods.base import Method
-from syncvis.source import snapshot
 from syncvis.structures import ClipBatch
 from syncvis.training.activations import checkpoint_activations
 from syncvis.training.bar import progress_bar
@@ -34,12 +32,9 @@ from syncvis.training.provenance import provenance
 from syncvis.training.result import RunResult, load_result
 from syncvis.training.resume import COPIES, estimated_size, previous
 from syncvis.training.runtime import Runtime
-from syncvis.training.start import Start, start_from
 from syncvis.training.validation import SIZE_DIVISOR, Validation
 
 __all__ = ["RunResult", "Runtime", "count_parameters", "load_splits", "run"]
-
-_log = logging.getLogger(__name__)
 
 
 def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResult:
@@ -72,13 +67,10 @@ def _carry_out(
     torch.set_num_threads(runtime.threads)
     _write_config(config, out)
     origin = provenance(runtime, device)
-    if runtime.keep_source and rank() == 0:
-        snapshot().save(out)
     reset_peak_memory(device)
     train_set, valid_set = load_splits(config)
-    classes = [category.name for category in train_set.categories]
-    model, start = _model(config, out, runtime, classes)
-    init_fingerprint = fingerprint(Path(config.train.init)) if config.train.init else None
+    model, fresh = _model(config, out, runtime, len(train_set.categories))
+    start = fingerprint(Path(config.train.init)) if config.train.init else None
     mixed = load_mix(config.data, train_set.categories)
     clips = TrainClips(train_set, config.data, config.train.batch_size, config.seed, SIZE_DIVISOR, mixed)
     validation = Validation(model, valid_set, config, device, signalled)
@@ -110,34 +102,29 @@ def _carry_out(
         parameters=count_parameters(model),
         **origin,
         data_fingerprint="-".join(dataset.fingerprint for dataset in (train_set, valid_set, *mixed)),
-        init_fingerprint=init_fingerprint,
-        fresh_parameters=list(start.fresh),
-        initial_weights=start.words,
+        init_fingerprint=start,
+        fresh_parameters=fresh,
         config=config.model_dump(mode="json"),
     )
     if rank() == 0:
         write_overlays(out / "overlays", valid_set, predictions)
-        save_weights(out / "model.safetensors", model, {"cell_hash": config.cell_hash, "classes": classes})
+        save_weights(out / "model.safetensors", model, {"cell_hash": config.cell_hash})
         result.save(out)
         previous(out / "checkpoint.pt").unlink(missing_ok=True)  # nobody will need it
     return result
 
 
-def _model(config: RunConfig, out: Path, runtime: Runtime, classes: Sequence[str]) -> tuple[Method, Start]:
-    """The model on its device, and what it starts with, which is said; its checkpoints fit on the disk."""
+def _model(config: RunConfig, out: Path, runtime: Runtime, num_classes: int) -> tuple[Method, list[str]]:
+    """The model on its device, and the names of what starts fresh; its checkpoints fit on the disk."""
     torch.manual_seed(config.seed)
-    model, start = build(config, len(classes)), Start()
+    model = build(config, num_classes)
     there = len(list(out.glob("checkpoint*.pt")))
     require_space(out, max(COPIES - there, 1) * estimated_size(model), "the checkpoints of this run")
-    if config.train.init:
-        start = start_from(model, config.train.init, classes)
-        initialise(model, config.train.init)
-        if start.words and rank() == 0:
-            _log.warning("initial weights %s: %s", config.train.init, start.words)
+    fresh = initialise(model, config.train.init) if config.train.init else []
     model.to(runtime.device)
     if runtime.checkpoint_activations:
         checkpoint_activations(model)
-    return model, start
+    return model, fresh
 
 
 class _Clock:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 
@@ -104,11 +103,3 @@ def test_damaged_frame_is_named(tmp_path: Path, kind: str) -> None:
     with pytest.raises(DataError, match=rf"{path.name}: the frame is .*Fix: copy or extract the frame again") as caught:
         FrameReader(tmp_path).read(path.name, 10, 20)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.skipif(os.sep != "/", reason="here a backslash separates folders")
-def test_a_name_written_on_windows_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
-        FrameReader(tmp_path).read("v1\\0.jpg", 10, 20)
-    fix = "write '/' between folders, or mend the JSON with `syncvis data check --fix`"
-    assert str(caught.value).endswith(f"the frame is missing; its name is written on Windows. Fix: {fix}")
