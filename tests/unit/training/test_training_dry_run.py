@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import TINY, tiny_config
+from helpers import TINY
 
 from syncvis.config import load_config, set_dotted
-from syncvis.methods import build
 from syncvis.training import dry_run as module
-from syncvis.training.checkpoint import save_weights
 from syncvis.training.dry_run import dry_run, training_size
 from syncvis.training.dry_run_text import render
 
@@ -45,20 +43,6 @@ def test_a_recipe_without_data(syncvis: Run, tmp_path: Path) -> None:
         assert part in out.split("MISSING ON THIS MACHINE")[1]
     assert "kept for validation" in out.split("DIFFERS FROM THE PUBLISHED RECIPE")[1]
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.usefixtures("no_gpu")
-def test_what_initial_weights_leave_open(syncvis: Run, tmp_path: Path) -> None:
-    config, init = _config(tmp_path / "no data", tmp_path), tmp_path / "init.safetensors"
-    save_weights(init, build(tiny_config({"sync": None}), 3), {})
-    code, out, _ = syncvis("train", config, f"train.init={init}", "--dry-run")
-    words = "fresh: class head (3 classes in the file, 40 here), exchange (decoder.sync)"
-    assert (code, f"weights  {init}: {words}\n" in out) == (0, True)
-    _, out, _ = syncvis("train", config, f"train.init={init}", "--dry-run", "--json")
-    assert json.loads(out)["initial_weights"] == words
-    init.write_bytes(init.read_bytes()[:-10])
-    _, out, _ = syncvis("train", config, f"train.init={init}", "--dry-run")
-    assert f"initial weights: {init}: ends early" in out
 
 
 @pytest.mark.usefixtures("no_gpu")
