@@ -148,13 +148,14 @@ def check(
     frames: Annotated[Path | None, typer.Option(help="folder of the frames, if not where training finds it")] = None,
     deep: Annotated[bool, typer.Option("--deep", help="decode every image or video frame, not only headers")] = False,
     fix: Annotated[Path | None, typer.Option(help="write a new JSON file with everything mended that can be")] = None,
+    drop: Annotated[bool, typer.Option("--drop", help="with --fix: drop entries that cannot be mended")] = False,
     show_all: Annotated[bool, typer.Option("--all", help="list every finding, not the first few of a kind")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="every finding as JSON")] = False,
 ) -> None:
     """Look for damage in a data set. Exit code: 0 nothing wrong, 1 warnings, 3 errors."""
     from syncvis.data.check.command import run_check
 
-    text, code = run_check(path, frames, deep, fix, show_all, as_json)
+    text, code = run_check(path, frames, deep, fix, drop, show_all, as_json)
     typer.echo(text)
     raise typer.Exit(code)
 

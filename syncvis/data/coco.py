@@ -16,14 +16,17 @@ from syncvis.data.entries import (
     check_tracks,
     check_unique,
     find_frames,
+    named_format,
     read_categories,
     read_crowd,
     read_size,
     reference,
 )
+from syncvis.data.formats import recognise
 from syncvis.data.frames import FrameReader
 from syncvis.data.jsonfile import Json, JsonFile, get
 from syncvis.data.segmentations import ABSENT, SEEN, Packed, pack
+from syncvis.data.spellings import are_points
 from syncvis.data.store import Store, StoredVideos
 from syncvis.data.ytvis import VideoDataset, first_file
 from syncvis.errors import DataError
@@ -49,9 +52,9 @@ def load_coco(
     """
     file = JsonFile(Path(root) / json_name)
     store = Store(f"{file.source}: annotations")
-    with file.read():
-        labels = _labels(file, categories, names_for([c.name for c in categories]) if names is None else names)
+    with named_format(file, stills=True), file.read():
         first = next((first_file(entry) for _, entry in file.objects("images")), None)
+        labels = _labels(file, categories, names_for([c.name for c in categories]) if names is None else names)
         frames = find_frames(Path(root), file.source, first)
         _read_tracks(file, store, _read_images(file, store), labels)
     store.close()
@@ -61,7 +64,17 @@ def load_coco(
         problem = "no image shows an instance of the wanted classes"
         raise DataError(problem, file=file.source, key="annotations", fix="correct the names of the classes")
     videos = StoredVideos(store, rows)
-    return VideoDataset(file.source, tuple(categories), videos, file.fingerprint, FrameReader(frames), is_still=True)
+    reader, notes = FrameReader(frames), _notes(file)
+    return VideoDataset(file.source, tuple(categories), videos, file.fingerprint, reader, is_still=True, notes=notes)
+
+
+def _notes(file: JsonFile) -> tuple[str, ...]:
+    """That tracks are lost, if the images are frames of videos."""
+    known = recognise(file.sample())
+    if known is None or not known.has_stills:
+        return ()
+    lost = "each image is trained as a still picture, without its tracks"
+    return (f"{file.source} is {known.name}: {lost}. To train tracks, {known.fix}",)
 
 
 def _labels(file: JsonFile, categories: Sequence[Category], names: Names) -> dict[int, int]:
@@ -105,8 +118,11 @@ def _read_mask(entry: Json, size: tuple[int, int], source: Path, key: str) -> Pa
 
 
 def without_lines(segmentation: Any) -> Any:
-    """A mask without "polygons" of one or two points: COCO has a few, which enclose nothing."""
-    if not isinstance(segmentation, list):
+    """A mask without "polygons" of one or two points: COCO has a few, which enclose nothing.
+
+    Three points or more that stand there one by one are kept: together they are a polygon that is written wrongly.
+    """
+    if not isinstance(segmentation, list) or are_points(segmentation):
         return segmentation
     return [polygon for polygon in segmentation if not _is_line(polygon)]
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from syncvis.data.annotations import Category
+from syncvis.data.formats import unread
 from syncvis.data.jsonfile import Json, JsonFile, get, kind_name
 from syncvis.data.store import Ints, Store
 from syncvis.errors import DataError
@@ -79,6 +80,22 @@ def check_file_name(name: Any, source: Path, key: str) -> None:
 def is_of_windows(name: str) -> bool:
     """Whether a file's name is written as on Windows: with backslashes or a drive letter."""
     return "\\" in name or bool(PureWindowsPath(name).drive)
+
+
+@contextlib.contextmanager
+def named_format(file: JsonFile, stills: bool = False) -> Iterator[None]:
+    """Inside, what is wrong with a file of another format is that, not the first key that it lacks.
+
+    Args:
+        stills: the file is read as COCO, so per-image tracks are no other format.
+    """
+    try:
+        yield
+    except DataError:
+        known = unread(file.sample(), stills)
+        if known is None:
+            raise
+        raise DataError(f"is {known.name}", file=file.source, fix=known.fix) from None
 
 
 def read_categories(file: JsonFile) -> tuple[Category, ...]:

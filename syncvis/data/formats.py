@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 Json = Mapping[str, Any]
@@ -55,6 +57,21 @@ MOTS = Format("MOTS text (a line per object and frame)", _CONVERT_RESULTS)
 MOT = Format("MOT text (a line of numbers per object and frame; boxes, no masks)", _CONVERT_RESULTS)
 TABLE = Format("a table (CSV)", _CONVERT_RESULTS)
 
+COCO_STILLS = Format(
+    "COCO ('images'), not videos",
+    "name it in data.mix with format: coco to train on its images, or convert it to YouTube-VIS JSON (docs/data.md)",
+)
+VIDEOS = Format("YouTube-VIS ('videos'), not COCO", "read it without format: coco")
+PNG_MASKS = Format(
+    "masks as PNG files (DAVIS, YouTube-VOS)",
+    "get their JSON in YouTube-VIS format, or write one: a video per folder, a track per colour (docs/data.md)",
+)
+MOT_TEXT = Format("tracks as text (MOTChallenge, MOTS)")
+YOLO_TEXT = Format("YOLO labels (a text file per image, without tracks)")
+XML_FILES = Format(
+    "XML files (Pascal VOC, CVAT)", "export them as JSON from the tool that made them; XML is not read here"
+)
+
 TRACK_KEYS = ("track_id", "instance_id", "tracking_id", "trackid", "object_id")
 """How annotations of single images name their track."""
 
@@ -67,7 +84,30 @@ def recognise(tree: Any) -> Format | None:
     """
     if isinstance(tree, list):
         return next((known for known, test in _LISTS if test(tree)), None)
-    return next((known for known, test in _OBJECTS if test(tree)), None) if isinstance(tree, Mapping) else None
+    if not isinstance(tree, Mapping) or _is_youtube_vis(tree):
+        return None
+    return next((known for known, test in _OBJECTS if test(tree)), None)
+
+
+def unread(tree: Any, stills: bool = False) -> Format | None:
+    """The format of a file that a reader cannot read, that of YouTube-VIS or, with ``stills``, that of COCO."""
+    known = recognise(tree)
+    if known is not None:
+        return None if stills and known.has_stills else known
+    if not isinstance(tree, Mapping):
+        return None
+    if stills:
+        return VIDEOS if "images" not in tree and _is_youtube_vis(tree) else None
+    return COCO_STILLS if "videos" not in tree and _has_images(tree) else None
+
+
+def recognise_folder(folder: Path) -> Format | None:
+    """The format of a folder without a JSON of labels; None if it is not known."""
+    return next((known for known, pattern in _FOLDERS if _has_file(folder, pattern)), None)
+
+
+def _has_file(folder: Path, pattern: str) -> bool:
+    return next(islice(folder.glob(pattern), 1), None) is not None
 
 
 def recognise_results(tree: Any) -> Format | None:
@@ -118,9 +158,12 @@ def _any_has(tree: Json, name: str, *keys: str) -> bool:
 
 
 def _is_youtube_vis(tree: Json) -> bool:
-    """Whether videos list their frames, or annotations their masks: damage of other kinds does not make it another."""
+    """Whether videos list their frames, or annotations their masks: damage of other kinds does not make it another.
+
+    Where there are images too, videos with a file name may be those of a tracker's COCO.
+    """
     listed = isinstance(tree.get("videos"), list) and (
-        _any_has(tree, "videos", "file_names") or _any_has(tree, "videos", "file_name")
+        _any_has(tree, "videos", "file_names") or ("images" not in tree and _any_has(tree, "videos", "file_name"))
     )
     return listed or _any_has(tree, "annotations", "segmentations")
 
@@ -170,14 +213,28 @@ _OBJECTS: tuple[tuple[Format, Callable[[Json], bool]], ...] = (
     (SCALABEL, lambda tree: _any_has(tree, "frames", "labels")),
     (SA_V, lambda tree: "masklet" in tree),
     (SUPERVISELY, lambda tree: {"frames", "objects", "framesCount"} <= set(tree)),
-    (RESULTS, lambda tree: not _is_youtube_vis(tree) and _any_has(tree, "annotations", "video_id", "score")),
+    (RESULTS, lambda tree: _any_has(tree, "annotations", "video_id", "score")),
     (PANOPTIC, lambda tree: _any_has(tree, "annotations", "segments_info")),
     (PANOPTIC, lambda tree: any(_any_has(a, "annotations", "segments_info") for a in _entries(tree, "annotations"))),
     (TAO, lambda tree: _has_images(tree) and isinstance(tree.get("tracks"), list)),
-    (COCO_VID, lambda tree: _has_images(tree) and "videos" in tree and not _is_youtube_vis(tree)),
+    (COCO_VID, lambda tree: _has_images(tree) and "videos" in tree),
     (COCO_VID, lambda tree: _has_images(tree) and _any_has(tree, "images", "video_id") and _has_tracks(tree)),
     (COCO_TRACKS, lambda tree: _has_images(tree) and "videos" not in tree and _has_tracks(tree)),
 )  # fmt: skip
+
+_FOLDERS: tuple[tuple[Format, str], ...] = (
+    *((PNG_MASKS, f"Annotations/{depth}*.png") for depth in ("*/", "*/*/", "")),
+    *((PNG_MASKS, f"*/Annotations/{depth}*.png") for depth in ("*/", "*/*/")),
+    (MOT_TEXT, "gt/gt.txt"),
+    (MOT_TEXT, "*/gt/gt.txt"),
+    (MOT_TEXT, "*/*/gt/gt.txt"),
+    (MOT_TEXT, "instances_txt/*.txt"),
+    (PNG_MASKS, "instances/*/*.png"),
+    (YOLO_TEXT, "labels/*.txt"),
+    (YOLO_TEXT, "labels/*/*.txt"),
+    (XML_FILES, "Annotations/*.xml"),
+    (XML_FILES, "*.xml"),
+)
 
 _LISTS: tuple[tuple[Format, Callable[[list[Any]], bool]], ...] = (
     (RESULTS, _are_results),

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from syncvis.data.formats import recognise
 from syncvis.data.json_text import DECODER, after_element, named_errors, next_member, skip, space, text_of
 from syncvis.errors import DataError
 
@@ -47,7 +48,10 @@ class JsonFile:
         del content
         start = space(self._text, 0)
         if not self._text.startswith("{", start):
-            problem = f"holds {kind_name(self._parse(start))}, not an object with videos and categories"
+            value = self._parse(start)
+            if known := recognise(value):
+                raise DataError(f"is {known.name}", file=source, fix=known.fix)
+            problem = f"holds {kind_name(value)}, not an object with videos and categories"
             raise DataError(problem, file=source, fix="use a file in YouTube-VIS format")
         self._starts: dict[str, int] = {}
         # Where to look for the next member, and whether the value of the last one stands before that.

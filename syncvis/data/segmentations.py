@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from syncvis.data.jsonfile import kind_name
+from syncvis.data.mask_faults import kind_fault, named, outline, polygons_fault
 from syncvis.errors import DataError
 from syncvis.ops import masks as rle
 from syncvis.ops.run_lengths import DamagedRunsError, Runs, parse_counts
@@ -32,8 +32,6 @@ _NO_ONES = re.compile(r"[P-o]*+[0-O](?:P*+0[P-o]*+[0-O])*+(?:P*+0)?")
 
 # Five bits each and a sign; a run is shorter than a frame.
 MAX_RUN_CHARACTERS = 6
-# pycocotools draws an outline with 5 points a pixel; a longer one than this is no outline of a thing.
-MAX_OUTLINE = 10_000_000
 
 
 def pack(segmentation: Any, height: int, width: int, source: Any, key: str) -> Packed:
@@ -46,16 +44,20 @@ def pack(segmentation: Any, height: int, width: int, source: Any, key: str) -> P
     """
     if segmentation is None:
         return ABSENT, b""
+    try:
+        return _packed(segmentation, height, width, source, key)
+    except DataError as error:
+        raise named(error, segmentation, height, width) from None
+
+
+def _packed(segmentation: Any, height: int, width: int, source: Any, key: str) -> Packed:
+    if fault := kind_fault(segmentation, height, width):
+        place = f"{key}.size" if fault.code == "mask-size" else key
+        raise DataError(fault.text, file=source, key=place, fix=fault.fix)
     if isinstance(segmentation, list):
         polygons = _polygons(segmentation, height, width, f"{source}: {key}")
         return (BLANK, b"") if _draw_nothing(polygons, height, width) else (POLYGONS, _joined(polygons))
-    if not isinstance(segmentation, dict):
-        problem = f"is {kind_name(segmentation)}, not null, an RLE or polygons"
-        raise DataError(problem, file=source, key=key, fix="write the mask as an RLE")
-    size, counts = segmentation.get("size"), segmentation.get("counts")
-    if size != [height, width]:
-        problem = f"the mask's size is {size!r:.60}, its video's [{height}, {width}]"
-        raise DataError(problem, file=source, key=f"{key}.size", fix="give masks and video one size")
+    counts = segmentation.get("counts")
     if not isinstance(counts, str):
         runs = rle.runs({"size": [height, width], "counts": counts}, f"{source}: {key}")
         counts = rle.from_runs(runs, height, width)["counts"]
@@ -90,8 +92,11 @@ def decode(segmentation: Any, height: int, width: int, where: str) -> NDArray[np
     """
     if not segmentation:
         return np.zeros((height, width), bool)
-    counts = _compressed(segmentation, height, width, where)
-    return rle.decode({"size": [height, width], "counts": counts}, height, width, where)
+    try:
+        counts = _compressed(segmentation, height, width, where)
+        return rle.decode({"size": [height, width], "counts": counts}, height, width, where)
+    except DataError as error:
+        raise named(error, segmentation, height, width) from None
 
 
 def runs_of_ones(masks: Sequence[tuple[Any, str]], height: int, width: int) -> list[tuple[Runs, Runs]]:
@@ -107,8 +112,8 @@ def runs_of_ones(masks: Sequence[tuple[Any, str]], height: int, width: int) -> l
     try:
         pairs = parse_counts(counts, height * width)
     except DamagedRunsError:
-        for text, (_, where) in zip(counts, masks, strict=True):
-            rle.runs({"size": [height, width], "counts": text}, where)  # raises
+        for segmentation, where in masks:
+            decode(segmentation, height, width, where)  # raises
         raise
     runs = []
     for n in range(len(counts)):
@@ -120,11 +125,13 @@ def runs_of_ones(masks: Sequence[tuple[Any, str]], height: int, width: int) -> l
 
 def _compressed(segmentation: Any, height: int, width: int, where: str) -> str:
     """The counts of a mask that is not absent; compressed ones are not checked."""
+    if fault := kind_fault(segmentation, height, width):
+        raise DataError(fault.text, file=where, fix=fault.fix)
     if isinstance(segmentation, Mapping):
         counts = segmentation.get("counts")
-        if isinstance(counts, str) and segmentation.get("size") == [height, width]:
+        if isinstance(counts, str):
             return counts
-        return rle.from_runs(rle.sized_runs(segmentation, height, width, where), height, width)["counts"]
+        return rle.from_runs(rle.runs({"size": [height, width], "counts": counts}, where), height, width)["counts"]
     points = [polygon.tolist() for polygon in _polygons(segmentation, height, width, where)]
     drawn: bytes = coco.merge(coco.frPyObjects(points, height, width))["counts"]
     return drawn.decode()
@@ -138,7 +145,7 @@ def _joined(polygons: Sequence[NDArray[np.float64]]) -> bytes:
 
 def _draw_nothing(polygons: Sequence[NDArray[np.float64]], height: int, width: int) -> bool:
     """Whether polygons have no pixel; only thin ones, whose outline is longer than their area, need to be drawn."""
-    if not all(abs(_area(points.reshape(-1, 2))) <= _outline(points.reshape(-1, 2)) for points in polygons):
+    if not all(abs(_area(points.reshape(-1, 2))) <= outline(points.reshape(-1, 2)) for points in polygons):
         return False
     drawn = coco.frPyObjects([points.tolist() for points in polygons], height, width) if polygons else []
     return not any(coco.area(mask) for mask in drawn)
@@ -152,36 +159,7 @@ def _area(points: NDArray[np.float64]) -> float:
 
 def _polygons(polygons: list[Any], height: int, width: int, where: str) -> list[NDArray[np.float64]]:
     """Checked x, y, x, y ... of each polygon; pycocotools itself trusts what it is given."""
-    checked = [_polygon(polygon, height, width, where) for polygon in polygons]
-    if is_too_long(checked, height, width):
-        problem = f"the outline of the polygons is too long for {height} x {width} pixels"
-        raise DataError(problem, file=where, fix="write the mask as an RLE")
-    return checked
-
-
-def _polygon(polygon: Any, height: int, width: int, where: str) -> NDArray[np.float64]:
-    numbers = isinstance(polygon, list) and all(type(x) in (int, float) for x in polygon)
-    if not numbers or len(polygon) < 6 or len(polygon) % 2:
-        problem = "a polygon is not a list of three or more x, y pairs"
-        raise DataError(problem, file=where, fix="write the mask as an RLE")
-    try:
-        points = np.array(polygon, np.float64)
-    except OverflowError:
-        points = np.full(6, np.inf)
-    if not (points >= -1).all() or not (points[0::2] <= width + 1).all() or not (points[1::2] <= height + 1).all():
-        problem = f"a polygon does not fit its video of {height} x {width} pixels (height x width)"
-        raise DataError(problem, file=where, fix="give masks and video one size")
-    return points
-
-
-def is_too_long(polygons: Sequence[NDArray[np.float64]], height: int, width: int) -> bool:
-    """Whether the outlines, x, y, x, y ... each, pass more pixels than a picture of this size could hold."""
-    most = min(height * width + 10 * (height + width), MAX_OUTLINE)
-    return sum(_outline(points.reshape(-1, 2)) for points in polygons) > most
-
-
-def _outline(points: NDArray[np.float64]) -> float:
-    """About the number of pixels that the closed outline through (n, 2) points passes."""
-    closed = np.concatenate([points, points[:1]])
-    steps = np.abs(closed[1:] - closed[:-1])
-    return float(np.maximum(steps[:, 0], steps[:, 1]).sum()) + len(points)
+    fault = polygons_fault(polygons, height, width)
+    if fault and fault.code != "polygon-outside":
+        raise DataError(fault.text, file=where, fix=fault.fix)
+    return [np.array(polygon, np.float64) for polygon in polygons]

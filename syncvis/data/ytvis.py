@@ -19,6 +19,7 @@ from syncvis.data.entries import (
     check_tracks,
     check_unique,
     find_frames,
+    named_format,
     read_areas,
     read_categories,
     read_crowd,
@@ -49,6 +50,7 @@ class VideoDataset:
         fingerprint: identity of the JSON's content, 16 hex digits.
         frames: reads and keeps the frames.
         is_still: the videos are single images, to be shown as clips that repeat them.
+        notes: what a user should know of how the file was read, a sentence each.
     """
 
     source: Path
@@ -57,6 +59,7 @@ class VideoDataset:
     fingerprint: str
     frames: FrameSource
     is_still: bool = False
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, root: str | Path, json_name: str) -> VideoDataset:
@@ -69,7 +72,7 @@ class VideoDataset:
         """
         file = JsonFile(Path(root) / json_name)
         store = Store(f"{file.source}: annotations")
-        with file.read():
+        with named_format(file), file.read():
             first = next((first_file(entry) for _, entry in file.objects("videos")), None)
             frames = find_frames(Path(root), file.source, first)
             rows = _read_videos(file, store, frames)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from syncvis.errors import DataError
+from syncvis.ops.count_spellings import AS_BYTES, misspelling
 from syncvis.ops.run_lengths import DamagedRunsError, parse_counts
 from syncvis.predictions import RLE
 
@@ -22,6 +23,7 @@ Runs = NDArray[np.int64]
 MAX_FRAME_PIXELS = 64_000_000
 
 _FIX = "write the mask again with syncvis.ops.masks.encode or pycocotools.mask.encode"
+_DECODE = "decode the counts before they are written: rle['counts'].decode('ascii')"
 
 
 def runs(rle: Mapping[str, Any], where: str) -> Runs:
@@ -39,13 +41,17 @@ def runs(rle: Mapping[str, Any], where: str) -> Runs:
     """
     height, width = check_size(rle, where)
     counts = rle.get("counts")
-    if isinstance(counts, str | bytes):
-        lengths = _parse_text(counts, height * width, where)
-    elif isinstance(counts, Sequence | np.ndarray):
-        lengths = _parse_list(counts, where)
-    else:
-        raise _damaged(f"counts is {type(counts).__name__}, not text or a list of integers", where)
-    _check_lengths(lengths, height * width, where)
+    try:
+        if isinstance(counts, str | bytes):
+            lengths = _parse_text(counts, height * width)
+        elif isinstance(counts, Sequence | np.ndarray):
+            lengths = _parse_list(counts)
+        else:
+            raise DamagedRunsError(f"counts is {type(counts).__name__}, not text or a list of integers")
+        _check_lengths(lengths, height * width)
+    except DamagedRunsError as error:
+        known = misspelling(counts)
+        raise _damaged(known or str(error), where, _DECODE if known == AS_BYTES else _FIX) from None
     return _merge(lengths)
 
 
@@ -72,31 +78,28 @@ def check_size(rle: Mapping[str, Any], where: str) -> tuple[int, int]:
     return height, width
 
 
-def _parse_text(counts: str | bytes, pixels: int, where: str) -> Runs:
+def _parse_text(counts: str | bytes, pixels: int) -> Runs:
     """Of compressed counts (see :mod:`syncvis.ops.run_lengths`)."""
-    try:
-        pairs = parse_counts([counts if isinstance(counts, str) else counts.decode("latin-1")], pixels)
-    except DamagedRunsError as error:
-        raise _damaged(str(error), where) from None
+    pairs = parse_counts([counts if isinstance(counts, str) else counts.decode("latin-1")], pixels)
     lengths = np.diff(np.stack([pairs.starts, pairs.stops], axis=1).ravel(), prepend=0)
     return lengths if lengths[-1] else lengths[:-1]
 
 
-def _parse_list(counts: Sequence[Any] | NDArray[Any], where: str) -> Runs:
+def _parse_list(counts: Sequence[Any] | NDArray[Any]) -> Runs:
     try:
         values = np.asarray(counts)
     except (ValueError, OverflowError):
         values = np.empty(0)
     if values.ndim != 1 or values.dtype.kind != "i" or not len(values):
-        raise _damaged("counts is not text and not a list of integers", where)
+        raise DamagedRunsError("counts is not text and not a list of integers")
     return values.astype(np.int64)
 
 
-def _check_lengths(lengths: Runs, pixels: int, where: str) -> None:
+def _check_lengths(lengths: Runs, pixels: int) -> None:
     if lengths.min() < 0:
-        raise _damaged("counts has a negative run", where)
+        raise DamagedRunsError("counts has a negative run")
     if lengths.max() > pixels or lengths.sum() != pixels:
-        raise _damaged(f"counts does not sum to the {pixels} pixels of its size", where)
+        raise DamagedRunsError(f"counts does not sum to the {pixels} pixels of its size")
 
 
 def _merge(lengths: Runs) -> Runs:
@@ -110,13 +113,16 @@ def _merge(lengths: Runs) -> Runs:
     return np.concatenate([[0], joined]) if value[0] else joined
 
 
-def _damaged(problem: str, where: str) -> DataError:
-    return DataError(f"damaged mask: {problem}", file=where, fix=_FIX)
+def _damaged(problem: str, where: str, fix: str = _FIX) -> DataError:
+    return DataError(f"damaged mask: {problem}", file=where, fix=fix)
 
 
 def from_runs(lengths: Runs, height: int, width: int) -> RLE:
     """The RLE of run lengths that sum to ``height * width``, such as :func:`runs` gives."""
-    _check_lengths(lengths, height * width, "run lengths")
+    try:
+        _check_lengths(lengths, height * width)
+    except DamagedRunsError as error:
+        raise _damaged(str(error), "run lengths") from None
     size = [height, width]
     rle = coco.frPyObjects({"size": size, "counts": _merge(lengths)}, height, width)
     return RLE(size=size, counts=rle["counts"].decode("ascii"))
@@ -149,13 +155,18 @@ def sized_runs(rle: Mapping[str, Any], height: int, width: int, where: str) -> R
     """
     lengths = runs(rle, where)
     if list(rle["size"]) != [height, width]:
-        found = " x ".join(str(side) for side in rle["size"])
-        raise DataError(
-            f"the mask is {found} pixels, its video {height} x {width} (height x width)",
-            file=where,
-            fix="give masks and video one size",
-        )
+        swapped = list(rle["size"]) == [width, height]
+        fix = "encode the mask as height x width" if swapped else "give masks and video one size"
+        raise DataError(size_problem(rle["size"], height, width), file=where, fix=fix)
     return lengths
+
+
+def size_problem(found: Any, height: int, width: int) -> str:
+    """In words, what is wrong with the size of a mask that is not [height, width]."""
+    sides = list(found) if isinstance(found, list | tuple) else []
+    shown = " x ".join(f"{side!r:.20}" for side in sides) if len(sides) == 2 else f"of size {found!r:.60}"
+    swapped = ": height and width are swapped" if sides == [width, height] else " (height x width)"
+    return f"the mask is {shown}, its video {height} x {width}{swapped}"
 
 
 def area(rle: Mapping[str, Any], where: str = "mask") -> int:

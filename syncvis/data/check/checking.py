@@ -9,17 +9,22 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from syncvis.data.check.box_convention import BoxConvention
 from syncvis.data.check.entries import entries, show
 from syncvis.data.check.findings import Finding, Report
 from syncvis.data.check.images import FrameLooker
+from syncvis.data.check.numbers import respelt
 from syncvis.data.check.rules import FILE_RULES, TRACK_RULES, VIDEO_RULES
 from syncvis.data.check.views import Clip, Tree
 from syncvis.data.entries import FRAMES_FOLDER, find_frames
+from syncvis.data.formats import recognise, recognise_folder
 from syncvis.data.json_text import loads
 from syncvis.data.ytvis import first_file
 from syncvis.errors import DataError
 
 LISTS = ("videos", "images", "annotations", "categories")
+MAX_FOREIGN = 20
+"""Files of another format that a folder is shown by: some formats have a file per image."""
 
 Watch = Callable[[Iterable[Clip], int], Iterable[Clip]]
 """Hands the videos through while it shows how many of them are done."""
@@ -49,19 +54,28 @@ def annotation_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError("there is no such file or folder", file=path, fix="give a JSON file, or the folder with it")
+    foreign_files: list[Path] = []
     for pattern in ("*.json", "*/*.json"):
-        found = [file for file in sorted(path.glob(pattern)) if file.is_file() and _maybe_annotations(file)]
-        if found:
+        kinds = {file: _kind(file) for file in sorted(path.glob(pattern)) if file.is_file()}
+        if found := [file for file, kind in kinds.items() if kind == "annotations"]:
             return found
+        foreign_files += [file for file, kind in kinds.items() if kind == "foreign"]
+    if known := recognise_folder(path):
+        raise DataError(f"no JSON file here has annotations: these are {known.name}", file=path, fix=known.fix)
+    if foreign_files:
+        return foreign_files[:MAX_FOREIGN]
     raise DataError("no JSON file here has annotations", file=path, fix="give the JSON file, or its folder")
 
 
-def _maybe_annotations(file: Path) -> bool:
+def _kind(file: Path) -> str:
+    """``annotations`` (perhaps damaged), ``foreign`` for those of another format, or ``other``."""
     try:
         tree = parse(file)
     except DataError:
-        return True
-    return isinstance(tree, dict) and any(name in tree for name in LISTS)
+        return "annotations"
+    if isinstance(tree, dict) and any(name in tree for name in LISTS):
+        return "annotations"
+    return "foreign" if recognise(tree) else "other"
 
 
 def parse(file: Path) -> Any:
@@ -111,12 +125,16 @@ def check_file(source: Path, settings: Settings) -> Report:
 
 
 def check_tree(raw: Any, source: Path, looker: FrameLooker, watch: Watch = unwatched) -> Report:
-    """Apply every rule to a parsed JSON file."""
+    """Apply every rule to a parsed JSON file; one in another format is only named."""
+    if known := recognise(raw):
+        stills = "; its images can be trained without tracks in data.mix with format: coco" if known.has_stills else ""
+        return Report(source, (Finding("foreign-format", "", f"this is {known.name}: {known.fix}{stills}"),), {})
     if not isinstance(raw, dict):
         return Report(source, (Finding("json", "", f"the file is {show(raw)}, not an object"),), {})
-    tree = Tree(raw)
+    seen, found = respelt(raw)
+    tree = Tree(seen)
     sizes = _sizes(tree)
-    return Report(source, tuple(_findings(tree, source, looker, watch, sizes)), sizes, tree.form)
+    return Report(source, (*found, *_findings(tree, source, looker, watch, sizes)), sizes, tree.form)
 
 
 def _findings(tree: Tree, source: Path, looker: FrameLooker, watch: Watch, sizes: dict[str, int]) -> Iterator[Finding]:
@@ -126,12 +144,15 @@ def _findings(tree: Tree, source: Path, looker: FrameLooker, watch: Watch, sizes
     if looker.root is None:
         text = f"there is no {source.parent / FRAMES_FOLDER}, nor another folder of frames; they were not checked"
         yield Finding("frames-folder", "", f"{text}: give it with --frames")
+    convention = BoxConvention()
     for clip in watch(tree.clips(looker, source), len(tree.videos)):
         if not tree.form.is_still:
             sizes["frames"] += len(clip.frames)
         yield from chain.from_iterable(video_rule(clip) for video_rule in VIDEO_RULES.values())
         for track in clip.tracks:
             yield from chain.from_iterable(track_rule(track) for track_rule in TRACK_RULES.values())
+            convention.see(track)
+    yield from convention.findings()
 
 
 def _sizes(tree: Tree) -> dict[str, int]:

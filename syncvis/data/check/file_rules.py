@@ -1,16 +1,20 @@
-"""Rules that look at the whole file: lists, ids, categories, references between entries."""
+"""Rules that look at the whole file: its lists, categories, names of files."""
 
 from __future__ import annotations
 
+import difflib
 import posixpath
+import unicodedata
 from collections.abc import Iterator, Mapping
-from itertools import count
 
 from syncvis.data.check.entries import Entry, by_id, identifier, listed, show, video_size
-from syncvis.data.check.findings import Finding, Mend
+from syncvis.data.check.findings import Edit, Finding, Mend
 from syncvis.data.check.masks import read_mask
 from syncvis.data.check.views import Tree
 from syncvis.data.coco_names import plain
+
+NEAR_NAME = 0.9
+"""How alike (difflib) the name of a list has to be to that of one which is missing."""
 
 _NAMES = {"categories": "category", "videos": "video", "annotations": "annotation"}
 
@@ -19,13 +23,22 @@ def top_level(tree: Tree) -> Iterator[Finding]:
     """The three lists are there; annotations of videos may be missing or null, as in public test sets."""
     for key in map(tree.form.key, _NAMES):
         value = tree.raw.get(key)
-        if key == "annotations" and value in (None, []) and not tree.form.is_still:
+        if key not in tree.raw and (other := _list_of_nearly_this_name(tree, key)):
+            mend = Mend(f"name it {key}", (Edit((key,), tree.raw[other]),))
+            yield Finding("top-level", key, f"is missing, but there is {show(other)}", mend=mend)
+        elif key == "annotations" and value in (None, []) and not tree.form.is_still:
             yield Finding("no-annotations", key, "there are no annotations: a test set?")
         elif not isinstance(value, list):
             text = f"is {show(value)}, not a list" if key in tree.raw else "is missing"
             yield Finding("top-level", key, text)
         elif not value:
             yield Finding("top-level", key, "the list is empty")
+
+
+def _list_of_nearly_this_name(tree: Tree, key: str) -> str | None:
+    lists = {name.lower(): name for name, value in tree.raw.items() if isinstance(value, list) and value}
+    found = difflib.get_close_matches(key, lists, 1, NEAR_NAME)
+    return lists[found[0]] if found else None
 
 
 def entry_kinds(tree: Tree) -> Iterator[Finding]:
@@ -36,44 +49,6 @@ def entry_kinds(tree: Tree) -> Iterator[Finding]:
             if not isinstance(value, dict):
                 entry = Entry(name, index, {}, tree.form)
                 yield entry.finding("entry", f"is {show(value)}, not an object", mend=entry.drop("entry"))
-
-
-def ids(tree: Tree) -> Iterator[Finding]:
-    """Every entry has an id of its own."""
-    for found in (tree.categories, tree.videos, tree.annotations):
-        fresh = _fresh_ids(tree, found)
-        first, referred = by_id(found), _referred(tree, found)
-        for entry in found:
-            name = _NAMES[entry.list]
-            if entry.id is None:
-                text = f"the id is {show(entry.raw['id'])}, not a whole number" if "id" in entry.raw else "has no id"
-                mend = entry.put(next(fresh), "id") if name == "annotation" else None
-                yield entry.finding(f"{name}-id", text, "id", mend=mend)
-            elif first[entry.id] is not entry:
-                text = f"the id {entry.id} is already that of {first[entry.id].key()}"
-                mend = _unlike(entry, first[entry.id], referred, next(fresh))
-                yield entry.finding(f"{name}-duplicate-id", text, "id", mend=mend)
-
-
-def _fresh_ids(tree: Tree, found: tuple[Entry, ...]) -> Iterator[int]:
-    """Ids that no entry has and no annotation refers to."""
-    names = ("video_id", "category_id")
-    taken = {identifier(entry.raw.get(name)) for entry in tree.annotations for name in names}
-    taken |= {entry.id for entry in found}
-    yield from (number for number in count(1) if number not in taken)
-
-
-def _referred(tree: Tree, found: tuple[Entry, ...]) -> set[int | None]:
-    """The ids of these entries that annotations refer to."""
-    name = {"videos": "video_id", "categories": "category_id"}.get(found[0].list if found else "")
-    return {identifier(annotation.raw.get(name)) for annotation in tree.annotations} if name else set()
-
-
-def _unlike(entry: Entry, first: Entry, referred: set[int | None], fresh: int) -> Mend | None:
-    """Copies go; a new id is given where nothing can refer to the old one."""
-    if entry.raw == first.raw:
-        return entry.drop("copy")
-    return None if entry.id in referred else entry.put(fresh, "id")
 
 
 def category_names(tree: Tree) -> Iterator[Finding]:
@@ -107,23 +82,20 @@ def category_use(tree: Tree) -> Iterator[Finding]:
         yield Finding("category-gap", "categories", text)
 
 
-def references(tree: Tree) -> Iterator[Finding]:
-    """Every annotation is of a video and a category in the file; not asked of a list that is missing."""
-    videos, categories = by_id(tree.videos), by_id(tree.categories)
-    all_named = len(videos) == len(tree.videos)
-    for annotation in tree.annotations:
-        if videos and identifier(annotation.raw.get("video_id")) not in videos:
-            mend = annotation.drop("annotation") if all_named else None
-            yield _unknown(annotation, "video", mend)
-        if categories and identifier(annotation.raw.get("category_id")) not in categories:
-            yield _unknown(annotation, "category", None)
-
-
-def _unknown(annotation: Entry, name: str, mend: Mend | None) -> Finding:
-    key, form = f"{name}_id", annotation.form
-    known = key in annotation.raw
-    text = f"there is no {form.title(name)} {show(annotation.raw[key])}" if known else f"has no {form.key(key)}"
-    return annotation.finding(f"unknown-{name}", text, key, mend=mend)
+def name_cases(tree: Tree) -> Iterator[Finding]:
+    """No two files of videos differ only in case (or kind of accents): on Windows and macOS they are one file."""
+    first: dict[str, tuple[str, Entry]] = {}
+    seen: set[tuple[int, int]] = set()
+    for video in tree.videos:
+        for t, name in enumerate(listed(video, "file_names")):
+            if not isinstance(name, str):
+                continue
+            name = posixpath.normpath(name.replace("\\", "/"))
+            other, owner = first.setdefault(unicodedata.normalize("NFC", name).casefold(), (name, video))
+            if other != name and (owner.index, video.index) not in seen:
+                seen.add((owner.index, video.index))
+                text = f"{show(name)} and {show(other)} of {owner.key()} are one file there"
+                yield video.finding("file-name-case", text, "file_names", t, frame=t)
 
 
 def shared_frames(tree: Tree) -> Iterator[Finding]:
@@ -167,5 +139,5 @@ def _maybe_shown(annotation: Entry, images: Mapping[int, Entry]) -> bool:
     if not segmentation or annotation.raw.get("iscrowd"):
         return False
     owner = None if image is None else images.get(image)
-    mask, _ = read_mask(segmentation, video_size(owner) if owner else None)
+    mask = read_mask(segmentation, video_size(owner) if owner else None).mask
     return mask is None or mask.area > 0

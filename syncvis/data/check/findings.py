@@ -35,8 +35,10 @@ class Kind:
 
 _ERRORS = {
     "json": "the file is not a JSON object",
+    "foreign-format": "the file is in another format",
     "top-level": "a top-level list is missing or empty",
     "entry": "an entry is not an object",
+    "number-spelling": "a whole number is written as text or with a decimal point",
     "category-id": "a category has no whole number as its id",
     "category-duplicate-id": "two categories share an id",
     "category-name": "a category has no name",
@@ -64,6 +66,7 @@ _ERRORS = {
     "area-invalid": "an area is not a finite number from 0",
     "segmentations": "an annotation has no list of masks",
     "mask-count": "not one mask (or null) per frame",
+    "mask-spelling": "a mask is written in a way that is not read",
     "mask-type": "a mask is neither null, an RLE nor polygons",
     "mask-size": "a mask is of another size than its video",
     "mask-damaged": "an RLE cannot be decoded",
@@ -103,6 +106,9 @@ _NOTES = {
     "video-tracks": "a video file has other pictures, which are not read",
     "several-pictures": "an image file holds several pictures, of which the first is read",
     "frame-order": "frames are not in the order of their names",
+    "file-name-case": "file names are one on Windows and macOS",
+    "frozen-end": "the last masks of a track are identical",
+    "box-convention": "the boxes are of another convention",
     "overlap": "two annotations cover nearly the same pixels",
 }
 
@@ -125,10 +131,15 @@ class Edit:
 
 @dataclass(frozen=True)
 class Mend:
-    """How ``--fix`` mends a finding: in words, and as edits."""
+    """How ``--fix`` mends a finding, or ``--drop`` gets rid of it: in words, and as edits."""
 
     how: str
     edits: tuple[Edit, ...]
+
+    @property
+    def drops(self) -> bool:
+        """Whether something is lost: done only when asked for with ``--drop``."""
+        return any(edit.drop for edit in self.edits)
 
 
 @dataclass(frozen=True)
@@ -149,7 +160,7 @@ class Finding:
         video, annotation, image: ids, None where there is none or it is not a whole number; a file has videos or, as
             those of COCO, images.
         frame: position in the video, from 0.
-        mend: what ``--fix`` does about it; None if it takes a human.
+        mend: what ``--fix``, or ``--drop``, does about it; None if it takes a human.
     """
 
     code: str
@@ -178,6 +189,12 @@ class Report:
     def count(self, severity: Severity) -> int:
         """How many findings are of a severity."""
         return Counter(finding.severity for finding in self.findings)[severity]
+
+
+def dropped_entries(edits: Iterable[Edit]) -> dict[str, int]:
+    """How many entries of each list the edits drop, counted once each."""
+    places = {edit.path for edit in edits if edit.drop}
+    return dict(sorted(Counter(str(path[0]) for path in places).items()))
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

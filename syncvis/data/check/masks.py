@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from syncvis.data.check.entries import Size, is_number, show
+from syncvis.data.check.entries import Size
 from syncvis.data.check.findings import Problem
-from syncvis.data.segmentations import is_too_long
+from syncvis.data.mask_faults import Fault, kind_fault, polygons_fault
+from syncvis.data.spellings import respelt_mask
 from syncvis.errors import DataError
 from syncvis.ops import masks as rle
 from syncvis.structures import RLE
@@ -34,33 +35,56 @@ class Mask:
     outline: tuple[float, float, float, float] | None = None
 
 
-def read_mask(segmentation: Any, size: Size | None) -> tuple[Mask | None, Problem | None]:
-    """The mask of one frame and what is wrong with it; no mask where there is none or it cannot be read.
+@dataclass(frozen=True)
+class Reading:
+    """A mask as it was read: None where there is none or it cannot be read.
+
+    Attributes:
+        problem: what is wrong with it.
+        respelt: how it has to be written, where it could be read only because one thing alone can be meant.
+    """
+
+    mask: Mask | None = None
+    problem: Problem | None = None
+    respelt: Any = None
+
+
+def read_mask(segmentation: Any, size: Size | None, box: Any = None) -> Reading:
+    """The mask of one frame.
 
     Args:
         segmentation: As in the file: null, an RLE or a list of polygons.
         size: That of the video; None if unknown, then polygons cannot be read.
+        box: What the file has beside the mask.
     """
+    found = _read(segmentation, size)
+    if size is None or found.mask or not found.problem:
+        return found
+    if (respelt := respelt_mask(segmentation, *size, box)) is None:
+        return found
+    wrong, meant = respelt
+    return Reading(_read(meant, size).mask, Problem("mask-spelling", wrong), meant)
+
+
+def _read(segmentation: Any, size: Size | None) -> Reading:
     if segmentation is None:
-        return None, None
+        return Reading()
+    if (size or not isinstance(segmentation, Mapping)) and (fault := kind_fault(segmentation, *(size or (0, 0)))):
+        return Reading(problem=_problem(fault))
     try:
-        if isinstance(segmentation, list):
-            return _from_polygons(segmentation, size)
-        if isinstance(segmentation, Mapping):
-            return _from_rle(segmentation, size)
+        return _from_polygons(segmentation, size) if isinstance(segmentation, list) else _from_rle(segmentation, size)
     except DataError as error:
-        return None, Problem("mask-damaged", error.problem[:200])
-    return None, Problem("mask-type", f"is {show(segmentation)}, not null, an RLE or polygons")
+        return Reading(problem=Problem("mask-damaged", error.problem[:200]))
 
 
-def _from_rle(segmentation: Mapping[str, Any], size: Size | None) -> tuple[Mask | None, Problem | None]:
-    found = segmentation.get("size")
-    if size is not None and found != list(size):
-        shown = " x ".join(map(show, found)) if isinstance(found, list) and len(found) == 2 else show(found)
-        return None, Problem("mask-size", f"the mask is {shown}, its frame {size[0]} x {size[1]} (height x width)")
+def _problem(fault: Fault) -> Problem:
+    return Problem(fault.code, fault.text)
+
+
+def _from_rle(segmentation: Mapping[str, Any], size: Size | None) -> Reading:
     height, width = size or rle.check_size(segmentation, "mask")
     runs = rle.runs({"size": [height, width], "counts": segmentation.get("counts")}, "mask")
-    return _measured(rle.from_runs(runs, height, width)), None
+    return Reading(_measured(rle.from_runs(runs, height, width)))
 
 
 def _measured(checked: RLE, points: NDArray[np.float64] | None = None) -> Mask:
@@ -75,32 +99,14 @@ def _extent(points: NDArray[np.float64]) -> tuple[float, float, float, float]:
     return left, top, right - left, bottom - top
 
 
-def _from_polygons(polygons: list[Any], size: Size | None) -> tuple[Mask | None, Problem | None]:
+def _from_polygons(polygons: list[Any], size: Size | None) -> Reading:
     if size is None:
-        return None, None
+        return Reading()
     if not polygons:
-        return _measured(rle.from_runs(np.array([size[0] * size[1]]), *size)), None
-    if (problem := _polygons_problem(polygons, size)) and problem.code != "polygon-outside":
-        return None, problem
+        return Reading(_measured(rle.from_runs(np.array([size[0] * size[1]]), *size)))
+    if (fault := polygons_fault(polygons, *size)) and fault.code != "polygon-outside":
+        return Reading(problem=_problem(fault))
     drawn = coco.merge(coco.frPyObjects([[float(x) for x in polygon] for polygon in polygons], *size))
     checked = RLE(size=list(size), counts=drawn["counts"].decode("ascii"))
-    return _measured(checked, _points(polygons)), problem
-
-
-def _polygons_problem(polygons: list[Any], size: Size) -> Problem | None:
-    for index, polygon in enumerate(polygons):
-        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(map(is_number, polygon)):
-            text = f"polygon {index} is {show(polygon)}, not of three or more pairs of finite x, y"
-            return Problem("polygon", text)
-    if is_too_long([np.array(polygon, float) for polygon in polygons], *size):
-        return Problem("polygon", f"the outline is too long for {size[0]} x {size[1]} pixels")
-    points = _points(polygons)
-    beyond = float(np.maximum(-points, points - [size[1], size[0]]).max())
-    if beyond <= 0:
-        return None
-    code = "polygon-outside" if beyond <= 1 else "polygon-far-outside"
-    return Problem(code, f"a point is {beyond:.4g} pixels outside the frame of {size[0]} x {size[1]}")
-
-
-def _points(polygons: list[list[float]]) -> NDArray[np.float64]:
-    return np.array(list(chain.from_iterable(polygons)), float).reshape(-1, 2)
+    points = np.array(list(chain.from_iterable(polygons)), float).reshape(-1, 2)
+    return Reading(_measured(checked, points), _problem(fault) if fault else None)

@@ -1,20 +1,21 @@
-"""The tables of rules. A new check is a function in one of the three files, a line here, and its codes in ``KINDS``."""
+"""The tables of rules. A new check is a function in one of the four files, a line here, and its codes in ``KINDS``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from syncvis.data.check import file_rules, track_rules, video_rules
+from syncvis.data.check import file_rules, id_rules, track_rules, video_rules
 from syncvis.data.check.findings import Finding
 from syncvis.data.check.views import Clip, Track, Tree
 
 FILE_RULES: dict[str, Callable[[Tree], Iterator[Finding]]] = {
     "top_level": file_rules.top_level,
     "entry_kinds": file_rules.entry_kinds,
-    "ids": file_rules.ids,
+    "ids": id_rules.ids,
     "category_names": file_rules.category_names,
     "category_use": file_rules.category_use,
-    "references": file_rules.references,
+    "references": id_rules.references,
+    "name_cases": file_rules.name_cases,
     "shared_frames": file_rules.shared_frames,
     "annotated_videos": file_rules.annotated_videos,
     "instances": file_rules.instances,
@@ -40,6 +41,7 @@ TRACK_RULES: dict[str, Callable[[Track], Iterator[Finding]]] = {
     "mask_list": track_rules.mask_list,
     "masks": track_rules.masks,
     "visible": track_rules.visible,
+    "frozen_end": track_rules.frozen_end,
     "measure_lists": track_rules.measure_lists,
     "boxes": track_rules.boxes,
     "area_kinds": track_rules.area_kinds,

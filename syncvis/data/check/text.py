@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from syncvis.data.check.findings import KINDS, Finding, Report, Severity
+from syncvis.data.check.findings import KINDS, Finding, Report, Severity, dropped_entries
 from syncvis.errors import one_line
 
 
@@ -30,11 +30,11 @@ def _grouped(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
 
 
 def line(finding: Finding) -> str:
-    """One finding: ids, key, what is wrong, what --fix does."""
+    """One finding: ids, key, what is wrong, what --fix or --drop does."""
     ids = ((name, getattr(finding, name)) for name in ("video", "image", "frame", "annotation"))
     place = ", ".join(f"{name} {value}" for name, value in ids if value is not None)
     key = f"({finding.key})" if finding.key else ""
-    mend = f" [--fix: {finding.mend.how}]" if finding.mend else ""
+    mend = f" [{'--drop' if finding.mend.drops else '--fix'}: {finding.mend.how}]" if finding.mend else ""
     where = " ".join(part for part in (place, key) if part)
     return one_line(f"{where}: {finding.text}{mend}" if where else f"{finding.text}{mend}")
 
@@ -42,9 +42,23 @@ def line(finding: Finding) -> str:
 def summary(report: Report) -> str:
     """The report in one line."""
     counts = ", ".join(_counted(report.count(severity), severity) for severity in Severity)
-    mendable = sum(finding.mend is not None for finding in report.findings)
+    mends = [finding.mend.drops for finding in report.findings if finding.mend]
     verdict = "" if report.count(Severity.ERROR) or report.count(Severity.WARNING) else "nothing wrong: "
-    return f"{verdict}{counts}" + (f"; --fix mends {mendable}" if mendable else "")
+    mended = f"; --fix mends {mends.count(False)}" if False in mends else ""
+    dropped = f"; --drop would drop {droppable(report)}" if True in mends else ""
+    return f"{verdict}{counts}{mended}{dropped}"
+
+
+def droppable(report: Report) -> str:
+    """What --drop would drop, in words."""
+    mends = [finding.mend for finding in report.findings if finding.mend and finding.mend.drops]
+    return listing(dropped_entries(edit for mend in mends for edit in mend.edits))
+
+
+def listing(counts: Mapping[str, int]) -> str:
+    """``3 annotations, 1 video``."""
+    singular = {"categories": "category"}
+    return ", ".join(f"{n} {name if n != 1 else singular.get(name, name[:-1])}" for name, n in counts.items())
 
 
 def _counted(count: int, name: str) -> str:
@@ -60,4 +74,5 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def _finding_json(finding: Finding) -> dict[str, Any]:
     names = ("severity", "code", "video", "image", "frame", "annotation", "key", "text")
-    return {name: getattr(finding, name) for name in names} | {"mend": finding.mend.how if finding.mend else None}
+    mend = {"mend": finding.mend.how if finding.mend else None, "drops": bool(finding.mend and finding.mend.drops)}
+    return {name: getattr(finding, name) for name in names} | mend

@@ -27,6 +27,10 @@ MAX_COMPARED = 300
 """Frames with more masks than this are not compared: no real video has them, and all pairs would fill the memory."""
 
 
+FRAME_KEYS = ("filenames", "fileNames", "file_paths", "frames", "images", "image_paths", "image_names")
+"""Under which a video may list its frames in other formats."""
+
+
 def size(clip: Clip) -> Iterator[Finding]:
     """Height and width are possible."""
     if clip.size is None:
@@ -79,7 +83,7 @@ def frame_list(clip: Clip) -> Iterator[Finding]:
     names, length = clip.video.raw.get("file_names"), clip.video.raw.get("length")
     if not isinstance(names, list) or not names:
         text = f"file_names is {show(names)}, not a list of frames" if names != [] else "file_names is empty"
-        mend = clip.video.drop("video") if not names else None
+        mend = _frames_elsewhere(clip) if not names else None
         yield clip.video.finding("video-frames", text, "file_names", mend=mend)
     elif "length" in clip.video.raw and (type(length) is not int or length != len(names)):
         text = f"length is {show(length)}, but file_names lists {len(names)} frames"
@@ -95,6 +99,22 @@ def _of_video_file(clip: Clip, problem: Problem) -> Finding:
     agreed = all(len(track.masks) == len(clip.frames) for track in clip.tracks)
     mend = clip.video.put(len(clip.frames), "length") if agreed and problem.code == "video-length" else None
     return clip.video.finding(problem.code, problem.text, "length", mend=mend)
+
+
+def _frames_elsewhere(clip: Clip) -> Mend | None:
+    """A list of names under another name; a video without any can be dropped."""
+    raw = clip.video.raw
+    lists = [name for name in FRAME_KEYS if isinstance(raw.get(name), list) and raw[name]]
+    if len(lists) == 1 and all(isinstance(name, str) for name in raw[lists[0]]):
+        return Mend(f"take those of {lists[0]}", clip.video.put(raw[lists[0]], "file_names").edits)
+    return None if lists else _drop(clip)
+
+
+def _drop(clip: Clip) -> Mend:
+    """Drop the video with its annotations."""
+    annotations = [edit for track in clip.tracks for edit in track.annotation.drop("annotation").edits]
+    own = f" and its {len(annotations)} annotation{'s' * (len(annotations) > 1)}" if annotations else ""
+    return Mend(f"drop the video{own}", (*clip.video.drop("video").edits, *annotations))
 
 
 def limits(clip: Clip) -> Iterator[Finding]:

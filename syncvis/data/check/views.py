@@ -13,7 +13,7 @@ from syncvis.data.check.entries import Entry, Json, Size, by_id, entries, identi
 from syncvis.data.check.findings import Problem
 from syncvis.data.check.forms import Form
 from syncvis.data.check.images import FrameLooker, Look
-from syncvis.data.check.masks import Mask, read_mask
+from syncvis.data.check.masks import Mask, Reading, read_mask
 from syncvis.data.video_file import frame_names
 from syncvis.data.ytvis import find_video_file, is_one_file
 from syncvis.errors import DataError
@@ -24,15 +24,18 @@ class Track:
     """An annotation of a known video.
 
     Attributes:
-        masks: one per entry of ``segmentations``; None where there is no mask or it cannot be read.
-        problems: what is wrong with each mask.
+        readings: one per entry of ``segmentations``.
     """
 
     annotation: Entry
     size: Size | None
     num_frames: int
-    masks: tuple[Mask | None, ...]
-    problems: tuple[Problem | None, ...]
+    readings: tuple[Reading, ...]
+
+    @cached_property
+    def masks(self) -> tuple[Mask | None, ...]:
+        """One per entry of ``segmentations``; None where there is no mask or it cannot be read."""
+        return tuple(reading.mask for reading in self.readings)
 
     def known(self, t: int) -> bool:
         """Whether it is clear what boxes and areas have to be in frame ``t``."""
@@ -141,7 +144,8 @@ def _names(video: Entry, looker: FrameLooker, source: Path) -> tuple[list[Any], 
 
 def _track(annotation: Entry, size: Size | None, lengths: set[int]) -> Track:
     """Of a video whose frames can be counted in two ways, which is a finding of its own, either number is right."""
-    masks = listed(annotation, "segmentations")
+    masks, boxes = listed(annotation, "segmentations"), listed(annotation, "bboxes")
     num_frames = len(masks) if len(masks) in lengths else min(lengths - {0}, default=len(masks))
-    read = [read_mask(segmentation, size) for segmentation in masks]
-    return Track(annotation, size, num_frames, tuple(mask for mask, _ in read), tuple(problem for _, problem in read))
+    beside = boxes if len(boxes) == len(masks) else [None] * len(masks)
+    read = (read_mask(segmentation, size, box) for segmentation, box in zip(masks, beside, strict=True))
+    return Track(annotation, size, num_frames, tuple(read))

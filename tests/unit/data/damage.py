@@ -149,15 +149,6 @@ def _tree(change: Callable[[dict[str, Any]], object], *codes: str) -> Damage:
     return damage
 
 
-def _category_without_id(data: Copy) -> set[Found]:
-    category = data.tree["categories"][0]
-    lost = [entry for entry in data.tree["annotations"] if entry["category_id"] == category["id"]]
-    category["id"] = "1"
-    return {("category-id", None, None, None)} | {
-        ("unknown-category", entry["video_id"], None, entry["id"]) for entry in lost
-    }
-
-
 def _video_without_id(data: Copy) -> set[Found]:
     lost = {("unknown-video", entry["video_id"], None, entry["id"]) for entry in data.siblings()}
     data.video["id"] = None
@@ -306,7 +297,9 @@ DAMAGES: dict[str, Damage] = {
     "no list of categories": _tree(lambda tree: tree.pop("categories"), "top-level"),
     "entry is text": _tree(lambda tree: tree["annotations"].append("x"), "entry"),
     "no annotations": _tree(lambda tree: tree.update(annotations=None), "no-annotations"),
-    "category id is text": _category_without_id,
+    "category id is text": _tree(lambda tree: tree["categories"][0].update(id=" 1 "), "number-spelling"),
+    "annotation of a category with a point": set_whole("category_id", 1.0, "number-spelling"),
+    "height is text": set_video("height", "32", "number-spelling"),
     "category id twice": _tree(
         lambda tree: tree["categories"].append({"id": 1, "name": "third"}), "category-duplicate-id"
     ),
@@ -361,12 +354,14 @@ DAMAGES: dict[str, Damage] = {
     "RLE cut off": set_mask(_with_counts(lambda old: old["counts"][:-2]), "mask-damaged"),
     "RLE with a wrong sum": set_mask(_with_counts([3, 4]), "mask-damaged"),
     "RLE with a negative run": set_mask(_with_counts(lambda old: [-1, _pixels(old) + 1]), "mask-damaged"),
+    "RLE of bytes as text": set_mask(_with_counts(lambda old: str(old["counts"].encode())), "mask-spelling"),
     "RLE with too large a run": set_mask(_with_counts("oooooooooooo0"), "mask-damaged"),
     "mask without pixels": set_mask(_nothing, "mask-empty"),
     "mask null, box there": set_mask(None, "box-without-mask", "area-without-mask"),
     "polygon of two points": set_mask(_polygon(1, 1, 5, 5), "polygon"),
     "polygon with NaN": set_mask(_polygon(1, 1, 5, 5, float("nan"), 3), "polygon"),
     "polygon far outside": set_mask(_polygon(-5, 1, 5, 5, 1, 9), "polygon-far-outside"),
+    "polygon flat": set_mask([1, 1, 30, 1, 30, 20, 1, 20], "mask-spelling", "box-differs", "area-differs"),
     "track empty": _empty_track,
     "box null, mask there": set_at_frame("bboxes", None, "box-missing"),
     "box moved": set_at_frame("bboxes", lambda box: [box[0] / 2, box[1] / 2, 3.0, 3.0], "box-differs"),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import random
+from collections.abc import Callable
 from typing import Any
+
+from syncvis.errors import DataError
+from syncvis.ops import masks as rle
 
 JUNK: list[Any] = [
     None, True, False, 0, 1, -1, 2, 7, 0.5, -0.0, 1e308, float("nan"), float("inf"), -float("inf"),
@@ -105,3 +110,47 @@ def slip(tree: dict[str, Any], rng: random.Random, most: int = 3) -> None:
                 entry["iscrowd"] = rng.choice([0, 1, True, 1.0])
         else:
             tree["annotations"] = tree["annotations"][: rng.randint(0, 2)]
+
+
+NUMBERS: list[Callable[[int], Any]] = [str, float, lambda n: f" {n}", lambda n: f"{n}.0"]
+
+
+def _as_runs(mask: dict[str, Any]) -> list[int]:
+    runs: list[int] = rle.runs(mask, "test").tolist()
+    return runs
+
+
+MASKS: list[Callable[[dict[str, Any]], Any]] = [
+    lambda mask: mask | {"counts": str(mask["counts"].encode())},
+    lambda mask: mask | {"counts": repr(mask["counts"]) + "\n"},
+    lambda mask: mask | {"counts": list(map(str, _as_runs(mask)))},
+    lambda mask: mask | {"counts": [_as_runs(mask)]},
+    lambda mask: mask | {"counts": list(map(float, _as_runs(mask)))},
+    lambda mask: mask | {"counts": str(_as_runs(mask))},
+    lambda mask: mask | {"counts": list(mask["counts"].encode())},
+    lambda mask: mask | {"size": list(map(str, mask["size"]))},
+    lambda mask: [mask],
+    json.dumps,
+]
+"""Masks in other spellings, each of which only one thing can mean."""
+
+
+def misspell(tree: dict[str, Any], rng: random.Random) -> None:
+    """Write numbers and masks in wrong ways, the ids of a list and what refers to them in one."""
+    spellings = {name: rng.choice([int, *NUMBERS]) for name in ("videos", "categories", "annotations", "sizes")}
+    keys = {
+        "videos": {"id": "videos", "height": "sizes", "width": "sizes", "length": "sizes"},
+        "categories": {"id": "categories"},
+        "annotations": {"id": "annotations", "video_id": "videos", "category_id": "categories"},
+    }
+    for name, spelt in keys.items():
+        members = tree.get(name)
+        for entry in members if isinstance(members, list) else []:
+            for key in spelt if isinstance(entry, dict) else ():
+                if type(entry.get(key)) is int and abs(entry[key]) < 2**53:
+                    entry[key] = spellings[spelt[key]](entry[key])
+            masks = entry.get("segmentations") if isinstance(entry, dict) else None
+            for t, mask in enumerate(masks if isinstance(masks, list) else []):
+                if isinstance(mask, dict) and isinstance(mask.get("counts"), str) and rng.random() < 0.3:
+                    with contextlib.suppress(DataError, UnicodeError, TypeError):  # of masks that are damaged already
+                        masks[t] = rng.choice(MASKS)(mask)

@@ -189,6 +189,19 @@ DAMAGES: dict[str, Damage] = {
         lambda tree: tree["annotations"][1].pop("image_id"),
         {("unknown-video", None, 12, "annotations[1].image_id")},
     ),
+    "image id is text": (
+        lambda tree: tree["images"][2].update(id="7"),
+        {("number-spelling", 7, None, "images[2].id")},
+    ),
+    "image_id with a point": (
+        lambda tree: tree["annotations"][4].update(image_id=7.0),
+        {("number-spelling", 7, 15, "annotations[4].image_id")},
+    ),
+    "image id is a name": (
+        lambda tree: tree["images"][2].update(id="a") or tree["annotations"][4].update(image_id="a"),
+        {("video-id", None, None, "images[2].id")},
+    ),
+    "polygon flat": _annotation(0, "segmentation", SQUARE, "mask-spelling"),
     "annotation of no category": _annotation(1, "category_id", 5, "unknown-category"),
     "iscrowd is 2": _annotation(0, "iscrowd", 2, "iscrowd"),
     "iscrowd is text": _annotation(0, "iscrowd", "0", "iscrowd-type"),
@@ -224,12 +237,14 @@ DAMAGES: dict[str, Damage] = {
 }
 
 MENDED = {
+    "image id is text", "image_id with a point", "polygon flat",
     "image is text", "annotation is null", "image twice", "height missing", "iscrowd is text", "box moved",
     "box outside", "box of three", "box null", "area wrong", "area is text", "area null", "annotation twice",
 }  # fmt: skip
 """Damage whose mending gives back what was there."""
 
 GOOD_BUT_OTHER = {
+    "image id is a name",
     "category name blank", "annotation without id", "annotation id twice", "annotation id twice, once without a mask",
     "annotation of no image",
     "annotation without image", "iscrowd is 2", "mask null", "mask of a line", "mask without a pixel",
@@ -253,7 +268,7 @@ def test_mending_writes_a_file_of_coco(source: Path, kind: str) -> None:
     tree = _tree()
     DAMAGES[kind][0](tree)
     out = source.with_name("instances_fixed.json")
-    fixed = fix_file(_write(source, tree), out, Settings(source.parents[1] / "train2017"))
+    fixed = fix_file(_write(source, tree), out, Settings(source.parents[1] / "train2017"), drop=True)
     if kind in MENDED:
         assert json.loads(out.read_text()) == _tree()
     if kind in MENDED | GOOD_BUT_OTHER:

@@ -17,16 +17,20 @@ RESTORED = (
     "video higher than its images", "annotation of another width", "track twice", "one box too few",
     "box null, mask there", "box moved", "box outside", "box with NaN", "box of negative width",
     "one area too few", "area null, mask there", "area wrong", "area infinite", "areas are text", "area is text",
-    "iscrowd is text",
+    "iscrowd is text", "category id is text", "annotation of a category with a point", "height is text",
+    "RLE of bytes as text",
 )  # fmt: skip
 """Damage whose mending gives back what was there."""
 
 GOOD_BUT_OTHER = (
     "annotation without id", "annotation id twice", "annotation of no video", "category without name", "iscrowd is 2",
     "category name blank",
-    "mask null, box there", "mask without pixels", "no frames", "no masks", "track empty",
+    "polygon flat", "mask null, box there", "mask without pixels", "no frames", "no masks", "track empty",
 )  # fmt: skip
 """Damage whose mending leaves a data set without errors and warnings, but another one."""
+
+
+LISTS = ("videos", "categories", "annotations")
 
 
 @pytest.fixture
@@ -40,11 +44,15 @@ def test_the_fixed_file_shows_only_the_rest(data: Copy, kind: str) -> None:
     DAMAGES[kind](data)
     data.save()
     damaged, out = data.source.read_bytes(), data.root / "fixed.json"
-    fixed = fix_file(data.source, out, Settings())
+    fixed = fix_file(data.source, out, Settings(), drop=True)
     assert data.source.read_bytes() == damaged
     again = check_file(out, Settings())
     assert again.findings == fixed.remains.findings
     assert not [finding for finding in again.findings if finding.mend]
+    written = json.loads(out.read_text())
+    assert {name: len(written.get(name) or []) + fixed.dropped.get(name, 0) for name in LISTS} == {
+        name: len(data.tree.get(name) or []) for name in LISTS
+    }
     if kind in RESTORED:
         assert json.loads(out.read_text()) == json.loads(clean)
     if kind in RESTORED + GOOD_BUT_OTHER:

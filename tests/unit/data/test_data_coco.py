@@ -153,10 +153,13 @@ def _set(*path: Any, to: Any) -> Callable[[Any], None]:
         (_set("annotations", 0, "id", to=13), "annotations: the id 13 occurs twice"),
         (
             _set("annotations", 0, "segmentation", to=[[99.0] * 6]),
-            "annotations[0].segmentation: a polygon does not fit",
+            "annotations[0].segmentation: a point is 89 pixels outside the frame of 10 x 20",
         ),
         (_set("annotations", 3, "segmentation", "counts", to=[5]), "annotations[3].segmentation: damaged mask"),
-        (_set("annotations", 3, "segmentation", "size", to=[20, 10]), "annotations[3].segmentation.size: the mask's"),
+        (
+            _set("annotations", 3, "segmentation", "size", to=[20, 10]),
+            "annotations[3].segmentation.size: the mask is 20 x 10, its",
+        ),
         (_set("annotations", to=[]), "annotations: no image shows an instance of the wanted classes"),
         (_set("categories", to=[{"id": 1, "name": "cup"}]), "categories: no class is one of"),
     ],

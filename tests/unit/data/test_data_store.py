@@ -46,20 +46,20 @@ def _zigzag(points: int) -> list[float]:
         ({"size": [HEIGHT, WIDTH], "counts": "0" * 10_000}, "more runs than pixels"),
         ({"size": [HEIGHT, WIDTH], "counts": [1] * 10_000}, "does not sum to the 200 pixels"),
         ({"size": [HEIGHT, WIDTH], "counts": [2**70]}, "not a list of integers"),
-        ({"size": [HEIGHT, WIDTH], "counts": [200.0]}, "not a list of integers"),
-        ({"size": [HEIGHT, WIDTH], "counts": [[200]]}, "not a list of integers"),
+        ({"size": [HEIGHT, WIDTH], "counts": [200.0]}, "numbers with decimal points"),
+        ({"size": [HEIGHT, WIDTH], "counts": [[200]]}, "a list inside a list"),
         ({"size": [HEIGHT, WIDTH], "counts": [-1, 201]}, "negative run"),
         ({"size": [HEIGHT, WIDTH], "counts": None}, "damaged mask"),
-        ({"size": [10.0, float("nan")], "counts": "0"}, "the mask's size is"),
-        ({}, "the mask's size is None"),
+        ({"size": [10.0, float("nan")], "counts": "0"}, "the mask is 10.0 x nan, its video 10 x 20"),
+        ({}, "the mask has no size"),
         (3, "is a whole number, not null"),
         ([_zigzag(1000)], "the outline of the polygons is too long"),
         ([[1.0, 1, 2, 1, 2, 2]] * 1000, "the outline of the polygons is too long"),
-        ([[1.0, 1, 2, 1, 2, float("nan")]], "does not fit"),
-        ([[1.0, 1, 2, 1, 2, float("-inf")]], "does not fit"),
-        ([[1.0, 1, 2, 1, 2, 10**400]], "does not fit"),
-        ([[1.0, 1, 2, 1, 2, True]], "not a list of three or more"),
-        ([None], "not a list of three or more"),
+        ([[1.0, 1, 2, 1, 2, float("nan")]], "a number that is not finite"),
+        ([[1.0, 1, 2, 1, 2, float("-inf")]], "a number that is not finite"),
+        ([[1.0, 1, 2, 1, 2, 10**400]], "a number that is not finite"),
+        ([[1.0, 1, 2, 1, 2, True]], "polygon 0 has true or false in place of a number"),
+        ([None], "polygon 0 is null, not a list of numbers"),
     ],
 )
 def test_what_is_no_mask_is_refused(segmentation: Any, problem: str) -> None:
@@ -167,7 +167,7 @@ def test_forked_processes_share_the_annotations() -> None:
 
 def test_masks_of_a_track_with_changed_segmentations(tmp_path: Path) -> None:
     assert (decode([TWO[0]], HEIGHT, WIDTH, "here") == BOX).all()
-    with pytest.raises(DataError, match="here: a polygon does not fit"):
+    with pytest.raises(DataError, match="here: a point is 79 pixels outside the frame of 10 x 20"):
         decode([[0, 0, 99, 0, 99, 9]], HEIGHT, WIDTH, "here")
 
 

@@ -138,11 +138,11 @@ def test_polygons_of_one_frame_are_joined(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("segmentation", "problem"),
     [
-        ([[1, 2, 3]], "not a list of three or more x, y pairs"),
-        ([[1, 2, 3, 4, 5, "6"]], "not a list of three or more x, y pairs"),
-        ([1, 2, 3, 4, 5, 6], "not a list of three or more x, y pairs"),
-        ([[0, 0, 99, 0, 99, 9]], "does not fit its video of 10 x 20"),
-        ([[0, 0, float("nan"), 0, 9, 9]], "does not fit its video of 10 x 20"),
+        ([[1, 2, 3]], "3 numbers, not three or more pairs of x, y"),
+        ([[1, 2, 3, 4, 5, "6"]], "the polygon has numbers written as text"),
+        ([1, 2, 3, 4, 5, 6], "the polygon is a flat list of numbers, not inside a list"),
+        ([[0, 0, 99, 0, 99, 9]], "79 pixels outside the frame of 10 x 20"),
+        ([[0, 0, float("nan"), 0, 9, 9]], "polygon 0 has a number that is not finite"),
         ({"size": [HEIGHT, WIDTH], "counts": "###"}, "damaged mask"),
         ({"size": [HEIGHT, WIDTH]}, "damaged mask"),
     ],
@@ -197,7 +197,7 @@ def _drop(*path: Any) -> Callable[[Any], None]:
         (_set("annotations", 0, "segmentations", to=[None]), "1 masks for the 2 frames of video 5"),
         (
             _set("annotations", 0, "segmentations", 1, to={"size": [9, 20], "counts": "0"}),
-            "annotations[0].segmentations[1].size: the mask's size is [9, 20], its video's [10, 20]",
+            "annotations[0].segmentations[1].size: the mask is 9 x 20, its video 10 x 20",
         ),
         (_set("annotations", 0, "segmentations", 1, to="abc"), "annotations[0].segmentations[1]: is text"),
         (_set("annotations", 0, "areas", to=[10**400, None]), "annotations[0].areas: is not a list of pixels"),

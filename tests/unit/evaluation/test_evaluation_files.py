@@ -141,7 +141,7 @@ def change(place: tuple[Any, ...], value: Any) -> dict[str, Any]:
             change(("annotations", 0, "segmentations"), [None]),
             "annotations[0].segmentations: 1 masks for the 2 frames of video 7",
         ),
-        (change(("annotations", 0, "segmentations"), [[[1]], None]), "a polygon is not a list"),
+        (change(("annotations", 0, "segmentations"), [[[1]], None]), "polygon 0 has 1 number, not three or more pairs"),
         (change(("annotations", 0, "segmentations"), [{"size": [6, 8], "counts": "9"}, None]), "damaged mask"),
         (change(("annotations", 0, "areas"), [-1, None]), "annotations[0].areas: is not a list of pixels"),
         (change(("annotations", 0, "areas"), [10**400, None]), "annotations[0].areas: is not a list of pixels"),

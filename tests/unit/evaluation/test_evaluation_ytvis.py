@@ -442,7 +442,10 @@ def broken(change: str) -> tuple[list[GroundTruthVideo], list[VideoPrediction]]:
         ("negative label", "class index -1 is not in 0 .. 2"),
         ("score", "prediction for video 7, track 0: score is nan"),
         ("mask", "prediction for video 7, track 0, frame 1: damaged mask"),
-        ("size", "prediction for video 7, track 0, frame 1: the mask is 20 x 1 pixels, its video 1 x 20"),
+        (
+            "size",
+            "prediction for video 7, track 0, frame 1: the mask is 20 x 1, its video 1 x 20: height and",
+        ),
         ("truth", "ground truth of video 7, track 0, frame 0: damaged mask"),
     ],
 )
