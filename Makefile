@@ -17,7 +17,7 @@ demo: $(READY)
 	$(BIN)/syncvis sweep run --scale smoke --workers $(WORKERS) --out $(OUT)
 	$(BIN)/syncvis report --scale smoke --out $(OUT)
 	@echo "Optuna  $(OUT)/optuna.db (one study per experiment)"
-	@echo "W&B     $(OUT)/wandb (one offline run per trial, grouped by experiment)"
+	@echo "W&B     $(BIN)/wandb leet $(OUT)/wandb (curves in the terminal, no account)"
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)

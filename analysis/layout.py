@@ -12,11 +12,14 @@ import pandas as pd
 
 from analysis.labels import EMPTY, MARK, count_text, label_text, labels_text
 from analysis.searches import MIN_TRIALS, OBJECTIVE, Search
+from analysis.sources import sources_text
 from analysis.tables import Table
 from analysis.trials import AXIS
 from analysis.verdicts import lead
 
 BEST = 10  # trials of a search that are shown
+MAX_LABEL = 120
+"""Letters of a setting's name."""
 Row = Mapping[Any, Any]
 Place = tuple[str, Any]  # a metric, and the value of the axis along the columns if there is one
 Places = dict[Place, Row]
@@ -173,8 +176,7 @@ def caption(table: Table) -> str:
     if (table.frame["n"] < table.frame["planned"]).any():
         parts.append(f"{MARK} fewer seeds than planned.")
     parts.append(counts_text(table))
-    parts += [f"Commit {commits_text(done)}."] if len(done) else []
-    return " ".join(parts)
+    return " ".join(filter(None, [*parts, sources_text(done)]))
 
 
 def counts_text(table: Table) -> str:
@@ -197,9 +199,9 @@ def search_caption(found: Search) -> str:
             f"last column: mean ± sample standard deviation of {table.metric} over all runs of that point",
             "(n = runs with a value / of how many).",
             counts_text(table),
-            *([f"Commit {commits_text(table.done)}."] if len(table.done) else []),
+            sources_text(table.done),
         ]
-    )
+    ).rstrip()
 
 
 def _best_trials(found: Search) -> Grid:
@@ -237,13 +239,6 @@ def _bold(table: Table) -> str:
     return f"Bold: best mean; in {table.metric} its lead over the second is {apart} the seed spread."
 
 
-def commits_text(done: pd.DataFrame) -> str:
-    """The commits behind some cells, shortened; a commit with uncommitted changes says so."""
-    pairs = _pairs(done, "commit", "dirty")
-    names = {f"{commit[:10]}{' with uncommitted changes' if dirty is True else ''}" for commit, dirty in pairs}
-    return ", ".join(sorted(names)) or "unknown"
-
-
 def _pairs(frame: pd.DataFrame, first: str, second: str) -> list[tuple[Any, Any]]:
     """Distinct pairs of two columns where the first is text."""
     pairs = zip(frame[first], frame[second], strict=True)
@@ -258,4 +253,6 @@ def title_text(table: Table) -> str:
 
 def setting_text(table: Table, row: Row) -> str:
     """The labels of one row on one line, as an axis of a figure names it."""
-    return labels_text(table.labels(row), bare=True)[:60] + (" (default)" if row["default"] else "")
+    text = labels_text(table.labels(row), bare=True)
+    short = text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 1]}…"
+    return short + (" (default)" if row["default"] else "")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, ProgrammingError, SQLAlchemyError
 
 from syncvis.errors import StorageError
 
@@ -31,6 +31,11 @@ FROM metrics AS t JOIN cells AS c ON c.cell_hash = t.cell_hash
 WHERE c.state = 'pruned' AND t."row" LIKE '%"eval/AP"%'
 ORDER BY t.cell_hash, t.line
 """
+_SOURCES = """
+SELECT DISTINCT a.cell_hash, s.code
+FROM attempt_sources AS a JOIN sources AS s ON s.digest = a.digest
+ORDER BY a.cell_hash, s.code
+"""
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,14 @@ class Snapshot:
         cells: one row per (experiment, scale, cell) with the cell's columns and ``result``, in plan order.
         studies: ``experiment``, ``scale``, ``definition`` (JSON).
         reports: ``cell_hash``, ``line``, ``report`` (JSON): the evaluations of the pruned cells, in their order.
+        sources: ``cell_hash``, ``code``: the fingerprints of the source that its attempts ran.
     """
 
     place: str
     cells: list[Row]
     studies: list[Row]
     reports: list[Row]
+    sources: list[Row]
 
 
 def read_ledger(place: str | Path) -> Snapshot:
@@ -82,7 +89,17 @@ def _read(connection: sa.Connection, name: str) -> Snapshot:
     cells, studies, reports = (
         [dict(row) for row in connection.execute(sa.text(query)).mappings()] for query in (_CELLS, _STUDIES, _REPORTS)
     )
-    return Snapshot(name, cells, studies, reports)
+    return Snapshot(name, cells, studies, reports, _sources(connection))
+
+
+def _sources(connection: sa.Connection) -> list[Row]:
+    """Asked last: none where the ledger is older than these tables, or the role may not read them yet."""
+    if not all(sa.inspect(connection).has_table(name) for name in ("attempt_sources", "sources")):
+        return []
+    try:
+        return [dict(row) for row in connection.execute(sa.text(_SOURCES)).mappings()]
+    except ProgrammingError:
+        return []
 
 
 def _sqlite(file: str) -> sa.Engine:
@@ -122,5 +139,5 @@ def _unreadable(error: Exception, url: sa.URL, name: str) -> StorageError:
     if url.get_backend_name() != "sqlite":
         fix = "check that the server runs, the URL is right, the role may read, and `syncvis sweep run` has filled it"
     if isinstance(error, ImportError):
-        fix = "pip install 'syncvis[postgres]'"
+        fix = "in a clone: pip install -e '.[postgres]'"
     return StorageError(f"is not a readable ledger ({reason})", file=name, fix=fix)

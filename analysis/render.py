@@ -22,11 +22,16 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.curves import Curve
 from analysis.experiments import Experiment
+from analysis.fit import FAMILY, height, wrapped
 from analysis.layout import Cell, Row, Sheet, setting_text, title_text
 from analysis.searches import OBJECTIVE, Search
 from analysis.tables import Table
 from analysis.trials import AXIS
 
+WIDTH = 4.8
+"""Inches of a figure."""
+SIZE, TITLE_SIZE = 9.0, 10.8
+"""Points of the font."""
 # Okabe and Ito's palette, safe for colour-blind readers; marker and dash differ too, for print in grey.
 METHOD_STYLES = {
     "SyncVIS": ("#0072B2", "o", "-"),
@@ -40,8 +45,8 @@ METHOD_STYLES = {
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "syncvis",
     "text.parse_math": False,
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
+    "font.family": FAMILY,
+    "font.size": SIZE,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -177,18 +182,26 @@ def slug(name: str) -> str:
 def frames_curve(curve: Curve, title: str) -> dict[str, bytes]:
     """Draw a metric against the frames per training clip (or another axis): "png" and "svg" bytes."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.8, 3.4), layout="constrained")
+        figure = _figure(title, 3.4)
         axes = figure.subplots()
         for name, (colour, marker, dash) in styles(curve.series).items():
             line = curve.lines[curve.lines["series"] == name]
             points = curve.points[curve.points["series"] == name]
-            axes.plot(line["x"], line["mean"], dash, color=colour, marker=marker, markersize=5, label=name)
+            axes.plot(
+                line["x"],
+                line["mean"],
+                dash,
+                color=colour,
+                marker=marker,
+                markersize=5,
+                label=wrapped(name, 0.4 * WIDTH, SIZE),
+            )
             few = line[line["n"] < line["planned"]]
             axes.plot(few["x"], few["mean"], marker, color=colour, mfc="white", markersize=5, linestyle="")
             low, high = line["mean"] - line["spread"], line["mean"] + line["spread"]
             axes.fill_between(line["x"], low, high, color=colour, alpha=0.18, linewidth=0)
             axes.plot(points["x"], points["value"], marker, color=colour, markersize=3, alpha=0.5, linestyle="")
-        axes.set(xlabel=x_label(curve.x), ylabel=f"{curve.metric} (%)", title=title)
+        axes.set(xlabel=wrapped(x_label(curve.x), 0.7 * WIDTH, SIZE), ylabel=f"{curve.metric} (%)")
         axes.set_xticks(sorted(set(curve.lines["x"])))
         if curve.series:
             axes.legend()
@@ -202,14 +215,16 @@ def dot_plot(table: Table) -> dict[str, bytes]:
     """Draw the first metric of every setting, with a dot per seed, mean and spread: "png" and "svg" bytes."""
     rows = table.of_metric().to_dict("records")
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.8, 1.3 + 0.34 * len(rows)), layout="constrained")
+        names = [wrapped(setting_text(table, row), 0.4 * WIDTH, SIZE) for row in rows]
+        tall = 1.1 + sum(max(0.34, height(name, SIZE) + 0.1) for name in names)
+        figure = _figure(title_text(table), tall)
         axes = figure.subplots()
         for place, row in enumerate(rows):
             _dots(axes, place, row, list(table.seeds(row).values()), _colour(table, row))
-        axes.set_yticks(range(len(rows)), [setting_text(table, row) for row in rows])
+        axes.set_yticks(range(len(rows)), names)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
-        axes.set(xlabel=f"{table.metric} (%)", ylabel=", ".join(table.axes), title=title_text(table))
+        axes.set(xlabel=f"{table.metric} (%)", ylabel=wrapped(", ".join(table.axes), 0.8 * tall, SIZE))
         _footnote(figure, f"diamond and bar: mean ± sample standard deviation; dots: seeds\n{HOLLOW}")
         return _encode(figure)
 
@@ -217,9 +232,9 @@ def dot_plot(table: Table) -> dict[str, bytes]:
 def search_figure(found: Search) -> dict[str, bytes]:
     """Draw AP over the trial number with the best so far, and the importance of the axes: "png" and "svg" bytes."""
     bars = len(found.importance)
-    heights = [3.2, 0.5 + 0.28 * bars] if bars else [3.2]
+    heights = [3.0, 0.5 + 0.28 * bars] if bars else [3.0]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.8, sum(heights)), layout="constrained")
+        figure = _figure(title_text(found.table), sum(heights))
         panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
         _draw_trials(panels[0], found)
         if bars:
@@ -235,7 +250,7 @@ def _draw_trials(axes: Axes, found: Search) -> None:
         axes.plot(pruned["number"], pruned["value"], "x", color="#D55E00", markersize=5, label="pruned")
     if len(done):
         axes.step(done["number"], done["best"], where="post", color="#000000", linewidth=1.2, label="best so far")
-    axes.set(xlabel="trial", ylabel=f"{OBJECTIVE} (%)", title=title_text(found.table))
+    axes.set(xlabel="trial", ylabel=f"{OBJECTIVE} (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(done) or len(pruned):
         axes.legend()
@@ -246,7 +261,7 @@ def _draw_trials(axes: Axes, found: Search) -> None:
 def _draw_importance(axes: Axes, found: Search) -> None:
     names, shares = list(found.importance), list(found.importance.values())
     axes.barh(range(len(names)), shares, color="#0072B2", height=0.6)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [wrapped(name, 0.4 * WIDTH, SIZE) for name in names])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set(xlabel=f"importance for the best {OBJECTIVE} (PED-ANOVA)", xlim=(0, 1))
@@ -280,6 +295,14 @@ def styles(names: Sequence[str]) -> dict[str, tuple[Any, ...]]:
 
 def x_label(axis: str) -> str:
     return "frames per training clip T" if axis == "T" else axis
+
+
+def _figure(title: str, tall: float) -> Figure:
+    """A figure of this height, in inches, and its title above that, in as many lines as it needs."""
+    text = wrapped(title, 0.94 * WIDTH, TITLE_SIZE)
+    figure = Figure(figsize=(WIDTH, tall + height(text, TITLE_SIZE)), layout="constrained")
+    figure.suptitle(text, fontsize=TITLE_SIZE)
+    return figure
 
 
 def _footnote(figure: Figure, text: str) -> None:

@@ -20,9 +20,10 @@ from PIL import Image, UnidentifiedImageError
 from analysis import render
 from analysis.curves import curve
 from analysis.experiments import Experiment
-from analysis.layout import Sheet, commits_text, importance_text, search_sheet, setting_text, sheet
+from analysis.layout import Sheet, importance_text, search_sheet, setting_text, sheet
 from analysis.reference import claims
 from analysis.searches import search
+from analysis.sources import commits_text, source_states, sources_text, state_name
 from analysis.tables import Table, ablation_table
 from analysis.trials import Trials
 from analysis.verdicts import curve_verdict, search_verdict, verdict
@@ -116,6 +117,7 @@ def _summary(cells: pd.DataFrame, parts: Sequence[Section]) -> dict[str, Any]:
         "cells": len(cells),
         "seeds": sorted({int(seed) for seed in done["seed"]}),
         "commits": commits_text(done),
+        "states": len(source_states(done)),
         "last": f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d %H:%M} UTC" if len(done) else "",
         "seconds": float(done["seconds"].sum()),
         "machines": _environments(done),
@@ -158,6 +160,7 @@ def _runs(table: Table) -> list[dict[str, Any]]:
         numbers = {"value": value, "seconds": cell["seconds"], "memory": cell["peak_memory_mb"]}
         shown = {key: None if number is None or pd.isna(number) else number for key, number in numbers.items()}
         name = {"hash": cell["cell_hash"], "state": cell["state"], "setting": setting_text(table, row)}
+        name["source"] = state_name(cell) if cell["state"] == "done" else ""
         rows.append({**name, **known, **shown})
     return rows
 
@@ -167,7 +170,7 @@ def _provenance(table: Table) -> list[tuple[str, str]]:
     source = table.experiment.source
     facts = {
         "layout": str(source) if source else "(no experiment file; the ledger alone is shown)",
-        "commit": commits_text(done),
+        "source": sources_text(done),
         "data": ", ".join(sorted(set(done["data"].dropna()))),
         "data fingerprint": ", ".join(sorted(set(done["data_fingerprint"].dropna()))),
         "training steps": ", ".join(str(int(step)) for step in sorted(set(done["steps"].dropna()))),

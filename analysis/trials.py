@@ -18,7 +18,8 @@ AXIS = "axis."  # prefix of an axis column, so that an axis may have any name
 
 CELL_COLUMNS = [
     *("experiment", "scale", "cell_hash", "number", "seed", "position", "config", "state", "attempt", "error"),
-    *("run_dir", "finished", "steps", "seconds", "peak_memory_mb", "commit", "dirty"),
+    *("run_dir", "finished", "steps", "seconds", "peak_memory_mb", "commit", "dirty", "diff", "source", "changed"),
+    "begun_elsewhere",
     *("data", "data_fingerprint", "method", "environment"),
 ]
 CARRIED = ["commit", "dirty", "seconds", "peak_memory_mb", "steps", "run_dir", "finished"]
@@ -35,7 +36,8 @@ class Trials:
         per_video: one row per (cell_hash, video_id): ``AP`` in percent.
         cells: one row per (experiment, scale, cell_hash), finished or not; ``number`` is the trial number, and
             ``state`` is planned, running, done, pruned or gave_up; a done cell without a result, or a member
-            without a cell, is ``missing``, a result of fewer steps than its config asks for is ``short``.
+            without a cell, is ``missing``, a result of fewer steps than its config asks for is ``short``;
+            ``begun_elsewhere``: an earlier attempt ran another source.
         reports: hash -> AP at the last evaluation of each pruned cell, in percent.
         studies: (experiment, scale) -> its definition.
         place: the ledger's file, or its URL without the password.
@@ -58,10 +60,14 @@ def load_trials(ledger: str | Path) -> Trials:
     """
     found = read_ledger(ledger)
     cells, metrics, history, videos = [], [], [], []
+    codes: dict[str, set[str]] = {}
+    for row in found.sources:
+        codes.setdefault(row["cell_hash"], set()).add(row["code"])
     seen: set[str] = set()
     for row in found.cells:
         result = _result(row, found.place)
         cell = _cell(row, result, found.place)
+        cell["begun_elsewhere"] = bool(codes.get(cell["cell_hash"], set()) - {cell["source"]} and cell["source"])
         cells.append(cell)
         values, steps, per_video = _all_numbers(result, found.place, f"results {cell['cell_hash']}")
         name = {key: cell[key] for key in ("experiment", "scale", "cell_hash")}
@@ -147,6 +153,9 @@ def _cell(row: Row, result: Row, place: str) -> Row:
         "peak_memory_mb": result.get("peak_memory_mb"),
         "commit": result.get("commit"),
         "dirty": result.get("dirty"),
+        "diff": result.get("diff"),
+        "source": result.get("source"),
+        "changed": bool(result.get("changed")),
         "data": Path(str((config.get("data") or {}).get("root", ""))).name,
         "data_fingerprint": result.get("data_fingerprint"),
         "method": (config.get("method") or {}).get("name"),

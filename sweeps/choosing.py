@@ -5,7 +5,7 @@ This module brings Optuna, which takes a moment to import: workers import it whe
 
 from __future__ import annotations
 
-from sweeps.definition import from_definition
+from sweeps.definition import Study, from_definition
 from sweeps.ledger import Claim, Ledger
 from sweeps.optuna_mirror import mirror
 from sweeps.pruning import should_prune
@@ -42,13 +42,18 @@ def reason_to_prune(ledger: Ledger, claim: Claim) -> str | None:
 
 
 def mirror_to_optuna(view: View, keys: Keys, url: str) -> int:
-    """Add every cell that has ended to its Optuna study; returns how many were new.
+    """Bring the Optuna study of each study up to date; returns how many trials were added.
 
     Raises:
         StorageError: The storage cannot be used.
     """
+    return mirror(rows_by_study(view, keys), url)
+
+
+def rows_by_study(view: View, keys: Keys) -> list[tuple[Study, list[SearchRow]]]:
+    """The studies with their cells, in the order in which they were added."""
     studies = [stored for stored in view.studies(keys).values() if stored.definition]
-    return mirror([(from_definition(stored.definition), search_rows(view, stored.key)) for stored in studies], url)
+    return [(from_definition(stored.definition), search_rows(view, stored.key)) for stored in studies]
 
 
 def search_rows(view: View, key: StudyKey) -> list[SearchRow]:
@@ -65,6 +70,9 @@ def search_rows(view: View, key: StudyKey) -> list[SearchRow]:
             hash=row["cell_hash"],
             number=row["number"],
             run_dir=row["run_dir"],
+            attempt=row["attempt"],
+            started=row["started"],
+            finished=row["finished"],
         )
         for row in view.rows([key])
     ]

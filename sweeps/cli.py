@@ -29,6 +29,7 @@ from sweeps.commands.options import (
 )
 from sweeps.commands.plan import plan
 from sweeps.commands.rerun import rerun
+from sweeps.commands.restore import restore_source
 from sweeps.commands.show import log, show
 from sweeps.commands.status import status
 from sweeps.commands.steer import resume, retry, stop
@@ -109,6 +110,7 @@ def run(
 
 for command in (work, status, dashboard, sync, stop, resume, retry, log, show, rerun, export, gc):
     app.command()(command)
+app.command("restore")(restore_source)
 
 
 def _refuse_unready(configs: list[RunConfig], options: SweepOptions) -> None:

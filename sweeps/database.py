@@ -89,6 +89,23 @@ metrics = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("row", sa.Text, nullable=False, comment="JSON"),
 )
+sources = sa.Table(
+    "sources",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True, comment="of all the others: a state is stored once"),
+    sa.Column("commit", sa.String(64)),
+    sa.Column("code", sa.String(16), nullable=False, comment="fingerprint of the code alone"),
+    sa.Column("patch", sa.LargeBinary, nullable=False, comment="gzip: what differs from the commit"),
+    sa.Column("changed", sa.Text, nullable=False, comment="JSON: files of the code that differ from the commit"),
+    sa.Column("left_out", sa.Text, nullable=False, comment="JSON: what the patch lacks, with reasons"),
+)
+attempt_sources = sa.Table(
+    "attempt_sources",
+    metadata,
+    sa.Column("cell_hash", sa.String(16), sa.ForeignKey("cells.cell_hash"), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("digest", sa.String(64), sa.ForeignKey("sources.digest"), nullable=False),
+)
 results = sa.Table(
     "results",
     metadata,
@@ -208,7 +225,9 @@ class Database:
         if found != SCHEMA_VERSION and "cells" in names:
             problem = f"was made by another version (tables {found or 1}, this version has {SCHEMA_VERSION})"
             raise StorageError(problem, file=self.name, fix="use another --out or --storage, or that version")
-        metadata.create_all(connection)
+        metadata.create_all(
+            connection
+        )  # also what a ledger of this version lacks that was made before it was thought of
         if found is None:
             connection.execute(about.insert().values(schema_version=SCHEMA_VERSION))
 
@@ -232,7 +251,7 @@ def _engine(place: str | Path) -> sa.Engine:
             return sa.create_engine(made)
         return sa.create_engine(made, connect_args=_POSTGRES, pool_pre_ping=True, pool_size=2)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
-        fix = "give a file, or postgresql://... with pip install 'syncvis[postgres]'"
+        fix = "give a file, or postgresql://... (in a clone: pip install -e '.[postgres]')"
         raise StorageError(f"no database: {error}", file=_without_password(text), fix=fix) from None
 
 

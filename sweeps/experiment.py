@@ -105,7 +105,7 @@ class Experiment(Section):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)
     title: str
     question: str
-    paper_ref: str
+    paper_ref: str = Field("", description="table or figure of the paper; empty for an experiment of one's own")
     base: str = Field(description="run config, relative to this file; {scale} is filled in")
     axes: dict[str, Axis] = Field(min_length=1)
     seeds: OnceOrPerScale[list[Natural]]

@@ -17,7 +17,19 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from sweeps.database import PATIENCE_SECONDS, Database, Row, attempts, cells, members, metrics, results, studies
+from sweeps.database import (
+    PATIENCE_SECONDS,
+    Database,
+    Row,
+    attempt_sources,
+    attempts,
+    cells,
+    members,
+    metrics,
+    results,
+    sources,
+    studies,
+)
 from sweeps.experiment import Cell
 from sweeps.failpoints import failpoint
 from sweeps.identity import died_here, kill_here
@@ -160,6 +172,16 @@ class Ledger:
             return connection.execute(mine).rowcount == 1
 
         return self._database.run(work)
+
+    def keep_source(self, attempt: Attempt, source: Mapping[str, Any]) -> None:
+        """Note which source an attempt runs (a row of ``sources``); a state that is known is not stored again."""
+        identity = {"cell_hash": attempt.cell_hash, "attempt": attempt.attempt}
+
+        def work(connection: sa.Connection) -> None:
+            _insert_new(connection, sources, source)
+            _insert_new(connection, attempt_sources, {**identity, "digest": source["digest"]})
+
+        self._database.run(work)
 
     def record(self, claim: Claim, rows: Mapping[int, str]) -> bool:
         """Store metric rows (line number -> JSON); False, and nothing stored, when the cell is no longer ours."""
@@ -341,8 +363,17 @@ def _member_row(key: StudyKey, cell: Cell) -> Row:
     return {**place, "cell_hash": cell.hash, "axes": json.dumps(cell.axes)}
 
 
+def _insert_new(connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> None:
+    """Add a row, unless its key is there."""
+    connection.execute(_insert(connection, table).values(**row).on_conflict_do_nothing())
+
+
+def _insert(connection: sa.Connection, table: sa.Table) -> Any:
+    """The dialect's own INSERT, which can say what happens on a conflict."""
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+
+
 def _upsert_metrics(connection: sa.Connection, rows: list[Row]) -> None:
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    insert = dialect.insert(metrics)
+    insert = _insert(connection, metrics)
     new = {"attempt": insert.excluded.attempt, "row": insert.excluded.row}
     connection.execute(insert.on_conflict_do_update(index_elements=["cell_hash", "line"], set_=new), rows)

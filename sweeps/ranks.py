@@ -21,7 +21,18 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from sweeps.trial import OnRow, RunCell, StopSignal, cause_of_death, load_run, one_line, stop_signal
+from sweeps.trial import (
+    CodeError,
+    OnRow,
+    RunCell,
+    StopSignal,
+    cause_of_death,
+    load_run,
+    one_line,
+    preloaded,
+    stop_signal,
+    would_come_again,
+)
 from syncvis.config import RunConfig
 from syncvis.errors import Interrupted, WorkbenchError
 
@@ -69,7 +80,7 @@ def together(run: str, device: str, processes: int) -> RunCell:
 @contextmanager
 def _started(config: RunConfig, out: Path, run: str, device: str, processes: int) -> Iterator[list[_Rank]]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sweeps.survive", "syncvis.distributed", run.partition(":")[0]])
+    context.set_forkserver_preload(preloaded(run, "syncvis.distributed"))
     ranks: list[_Rank] = []
     try:
         for number, place in enumerate(_places(processes)):
@@ -151,7 +162,8 @@ def _end_of(run: RunCell, config: RunConfig, out: Path, stopped: StopSignal, on_
     try:
         return _End(run(config, out, stopped, on_row))
     except Exception as error:  # whatever it is, the process that talks to the ledger has to know
-        told = error if isinstance(error, WorkbenchError) else WorkbenchError(one_line(error), key=f"process {number}")
+        kind = CodeError if would_come_again(error) else WorkbenchError
+        told = error if isinstance(error, WorkbenchError) else kind(one_line(error), key=f"process {number}")
         told.add_note(traceback.format_exc())
         return _End(error=told, seconds=time.monotonic())
 

@@ -13,11 +13,13 @@ from pydantic import ValidationError
 
 from sweeps.data_guard import data_fingerprint
 from sweeps.database import Row
+from sweeps.sources import changes_of_source
 from sweeps.trial import load_run
 from sweeps.view import View
 from syncvis.config import RunConfig, validation_error
 from syncvis.errors import ConfigError, Interrupted
 from syncvis.files import fingerprint, finite, not_written
+from syncvis.source import snapshot
 
 COMPARED = ("metrics", "per_category", "per_video", "per_video_tracking", "history", "parameters", "steps")
 """What of a result must come out again; durations, memory and origin need not."""
@@ -69,8 +71,7 @@ def changes_of_place(record: Record, device: str) -> Iterator[str]:
 
     now = provenance(Runtime(device=device), torch.device(device))
     result = record.result
-    for name in ("commit", "dirty", "diff"):
-        yield from _change(name, result.get(name), now[name])
+    yield from changes_of_source(result, snapshot())
     before, here = result.get("environment") or {}, now["environment"]
     for name in dict.fromkeys([*before, *here]):
         yield from _change(name, before.get(name), here.get(name))

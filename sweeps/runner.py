@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -216,9 +217,12 @@ class Sweep:
         say(console, f"ledger  {self._view.place}")
         say(console, f"runs    {options.out / 'runs'}")
         studies = ", ".join(key.name for key in self._keys)
-        say(console, f"Optuna  {studies}: syncvis sweep dashboard")
+        elsewhere = "" if options.out == SweepOptions.out else f" --out {shlex.quote(str(options.out))}"
+        say(console, f"Optuna  {studies}: syncvis sweep dashboard{elsewhere}")
         if options.wandb != "disabled":
-            say(console, f"W&B     {options.wandb_folder}" + (": syncvis sweep sync" * (options.wandb == "offline")))
+            folder = shlex.quote(str(options.wandb_folder))
+            upload = f"; syncvis sweep sync{elsewhere} uploads them" * (options.wandb == "offline")
+            say(console, f"W&B     wandb leet {folder} (curves in the terminal, no account){upload}")
         if given_up:
             say(console, "try the given up cells again with --retry")
         return GAVE_UP_CODE if given_up else 0

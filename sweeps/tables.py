@@ -17,7 +17,10 @@ CHUNK = 500
 """How many results are held in memory at a time."""
 
 _PLACE = ("experiment", "scale", "number", "seed", "state")
-_ORIGIN = ("wall_seconds", "peak_memory_mb", "commit", "dirty", "diff", "data_fingerprint", "init_fingerprint")
+_ORIGIN = (
+    *("wall_seconds", "peak_memory_mb", "commit", "dirty", "diff", "source"),
+    *("data_fingerprint", "init_fingerprint"),
+)
 _RECORD = ("attempts", "failures", "deaths", "error", "cell_hash", "variant_hash", "run_dir", "started", "finished")
 
 

@@ -24,15 +24,37 @@ from typing import Any
 from sweeps.failpoints import failpoint
 from sweeps.identity import this_process
 from sweeps.ledger import Claim, Fenced, Ledger
+from sweeps.sources import keep_source
 from syncvis.config import RunConfig
-from syncvis.errors import ConfigError, DataError, Interrupted, NonFiniteLossError, StorageError, WorkbenchError
+from syncvis.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    MissingDependencyError,
+    NonFiniteLossError,
+    StorageError,
+    WorkbenchError,
+)
 
 RUN = "syncvis.training.run:run"
+PRELOAD_VARIABLE = "SYNCVIS_PRELOAD"
 LEASE_SECONDS = 60.0
 RECORD_SECONDS = 1.0
 """How long a metric row may wait for the ledger; an evaluation's never waits."""
-# Errors that come again however often the cell is run.
-DETERMINISTIC = (ConfigError, DataError, NonFiniteLossError)
+FAULTS_OF_CODE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What Python itself raises for a wrong program. Memory, disks, devices and servers raise other errors."""
 
 _signalled: set[int] = set()
 
@@ -43,6 +65,14 @@ OnRow = Callable[[int, LoggedRow], None]
 RunCell = Callable[[RunConfig, Path, StopSignal, OnRow], dict[str, Any]]
 LoadRun = Callable[[str, str], RunCell]
 ShouldPrune = Callable[[Claim], str | None]
+
+
+class CodeError(WorkbenchError):
+    """A fault in the code of a training: it cannot be imported, or one of the processes of a trial met it."""
+
+
+# Errors of ours that come again however often the cell is run.
+DETERMINISTIC = (ConfigError, MissingDependencyError, DataError, NonFiniteLossError, CodeError)
 
 
 @dataclass(frozen=True)
@@ -65,10 +95,14 @@ def main(order: Order, load: LoadRun) -> None:
     stopped = stop_signal()
     _log_to(order.claim.run_dir / f"attempt-{order.claim.attempt}.log")
     ledger = Ledger(order.ledger, is_open=True)
+    keep_source(ledger, order.claim)
     try:
-        carry_out(ledger, order.claim, load(order.run, order.device), stopped, _pruner(ledger, order.claim))
-    except ConfigError as error:
-        ledger.fail(order.claim, one_line(error), final=True)
+        run = load(order.run, order.device)
+    except Exception as error:  # code that cannot even be imported
+        _fail(ledger, order.claim, error)
+        return
+    try:
+        carry_out(ledger, order.claim, run, stopped, _pruner(ledger, order.claim))
     except Interrupted as error:
         sys.exit(error.exit_code)
 
@@ -125,8 +159,7 @@ def carry_out(
             if not pulse.lost.is_set():
                 raise
         except Exception as error:  # whatever a cell does, the other cells go on
-            _keep_traceback(claim.run_dir)
-            ledger.fail(claim, one_line(error), final=isinstance(error, DETERMINISTIC))
+            _fail(ledger, claim, error)
 
 
 class _Pulse:
@@ -190,12 +223,24 @@ def _log_to(path: Path) -> None:
     os.close(log)
 
 
+def _fail(ledger: Ledger, claim: Claim, error: Exception) -> None:
+    _keep_traceback(claim.run_dir)
+    ledger.fail(claim, one_line(error), final=would_come_again(error))
+
+
 def _keep_traceback(run_dir: Path) -> None:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
     except OSError as error:
         print(f"{run_dir}: error.log was not written ({error.strerror})", file=sys.stderr, flush=True)
+
+
+def would_come_again(error: Exception) -> bool:
+    """Whether another try of the cell ends in the same way unless somebody changes config, data or code."""
+    if isinstance(error, WorkbenchError):
+        return isinstance(error, DETERMINISTIC)
+    return isinstance(error, FAULTS_OF_CODE)
 
 
 def one_line(error: Exception) -> str:
@@ -225,12 +270,20 @@ def load_run(name: str, device: str) -> RunCell:
 
     Raises:
         ConfigError: There is no such function.
+        CodeError: Its module cannot be imported.
     """
+    check_run(name)
     module_name, _, function = name.partition(":")
     try:
         module = importlib.import_module(module_name)
+    except WorkbenchError:
+        raise
+    except Exception as error:
+        problem = f"cannot be imported: {one_line(error)}"
+        raise CodeError(problem, file=module_name, fix="mend the code, then --retry") from error
+    try:
         run, runtime = getattr(module, function), module.Runtime
-    except (ImportError, AttributeError, ValueError) as error:
+    except AttributeError as error:
         raise ConfigError(f"no run function {name!r} ({error})", fix="give it as module:function") from None
 
     def run_cell(config: RunConfig, out: Path, should_stop: StopSignal, on_row: OnRow) -> dict[str, Any]:
@@ -239,6 +292,12 @@ def load_run(name: str, device: str) -> RunCell:
         return result
 
     return run_cell
+
+
+def preloaded(run: str, *others: str) -> list[str]:
+    """The modules for a forking server; ``sweeps.survive`` imports that of the run, then its source is taken."""
+    os.environ[PRELOAD_VARIABLE] = run.partition(":")[0]
+    return ["sweeps.survive", "sweeps.as_imported", *others]
 
 
 def note_signals() -> None:

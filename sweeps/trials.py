@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -38,6 +39,7 @@ class SearchRow:
         reports: training step -> AP there.
         hash: of the cell.
         number: the trial number that users see.
+        attempt: the number of its last attempt, which ``started`` and ``finished`` are of, in seconds since 1970.
     """
 
     position: int
@@ -49,6 +51,15 @@ class SearchRow:
     hash: str = ""
     number: int | None = None
     run_dir: str | None = None
+    attempt: int = 0
+    started: float | None = None
+    finished: float | None = None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What its Optuna trial carries besides axes and values."""
+        place = {"number": self.number, "attempt": self.attempt, "run_dir": self.run_dir}
+        return {"cell_hash": self.hash, "seed": self.seed, "state": self.state, **place}
 
 
 def tell(study: Study, rows: Sequence[SearchRow], sampler: BaseSampler | None = None) -> optuna.Study:
@@ -71,9 +82,7 @@ def distributions(study: Study) -> dict[str, BaseDistribution]:
     return {axis.name: distribution(axis) for axis in study.axes}
 
 
-def trial_of(
-    study: Study, row: SearchRow, space: Mapping[str, BaseDistribution], attrs: Mapping[str, Any] | None = None
-) -> FrozenTrial:
+def trial_of(study: Study, row: SearchRow, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
     """One row as a trial; a failed one where the space has no such point any more, or the value is no number."""
     if not study.holds(row.axes):
         return _failed()
@@ -83,14 +92,19 @@ def trial_of(
     usable = value is not None and math.isfinite(value)
     if state == TrialState.COMPLETE and not usable:
         state = TrialState.FAIL
-    return optuna.trial.create_trial(
+    trial = optuna.trial.create_trial(
         state=state,
         value=value if usable and state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
         params=dict(row.axes),
         distributions={axis: space[axis] for axis in row.axes},
         intermediate_values=reports,
-        user_attrs=dict(attrs or {}),
+        user_attrs=row.attributes,
     )
+    if row.started is not None:
+        trial.datetime_start = datetime.fromtimestamp(row.started)  # local, without a zone, as Optuna's own
+    if row.finished is not None and state.is_finished():
+        trial.datetime_complete = datetime.fromtimestamp(row.finished)
+    return trial
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from sweeps import trial
 from sweeps.identity import this_process
 from sweeps.ledger import Claim, Ledger
 from sweeps.ranks import together
-from sweeps.trial import LEASE_SECONDS, RUN, Order, StopSignal, check_run, load_run, stop_signal
+from sweeps.trial import LEASE_SECONDS, RUN, Order, StopSignal, check_run, load_run, preloaded, stop_signal
 from sweeps.view import Keys, StudyKey
 from syncvis.errors import Interrupted, WorkbenchError
 
@@ -135,7 +135,7 @@ def grow(ledger: Ledger, keys: Keys) -> bool:
 def _start(order: Order, processes: int) -> ForkServerProcess:
     """Fork a trial's process from a server that has imported the training once, and does nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sweeps.survive", order.run.partition(":")[0], *DRIVERS])
+    context.set_forkserver_preload(preloaded(order.run, *DRIVERS))
     load = load_run if processes == 1 else partial(together, processes=processes)
     process = context.Process(target=trial.main, args=(order, load), name=f"trial {order.claim.number}")
     process.start()

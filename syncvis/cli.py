@@ -77,6 +77,7 @@ def train(
             progress=sys.stdout.isatty(),
             checkpoint_activations=checkpoint_activations,
             deterministic=deterministic,
+            keep_source=True,
         )
         result = run(resolved, out, runtime)
         if rank() == 0:
@@ -151,12 +152,17 @@ def import_weights(
     config: ConfigPath,
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="safetensors file for train.init")] = Path("weights.safetensors"),
+    prefix: Annotated[
+        str | None, typer.Option(help="of the names to take, such as ema_model., if there are two")
+    ] = None,
 ) -> None:
     """Turn published ImageNet, Mask2Former, VITA or SyncVIS weights into a file for train.init."""
     from syncvis.config import load_config
     from syncvis.interop.importing import import_file
+    from syncvis.interop.opening import recognise
 
-    for line in import_file(file, load_config(config, overrides or []), out):
+    recognise(file)
+    for line in import_file(file, load_config(config, overrides or []), out, prefix):
         typer.echo(line)
 
 

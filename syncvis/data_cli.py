@@ -84,6 +84,8 @@ def split_videos(
     done = write_split(VideoDataset.load(root, split), valid, seed, root / out_train, root / out_valid, force)
     typer.echo(str(done))
     typer.echo(f"written: {done.train}, {done.valid}")
+    if remark := done.remark():
+        typer.echo(f"note: {remark}", err=True)
     for name, path in done.one_sided():
         typer.echo(f"warning: category {name!r} is only in {path.name}", err=True)
 

@@ -252,6 +252,11 @@ class LevelOutput:
         return LevelOutput(self.level, *(x.detach() for x in tensors))
 
     @property
+    def mask_embeddings_by_frame(self) -> Tensor:
+        """(B, T, Q, C)."""
+        return self._by_frame(self.mask_embeddings)
+
+    @property
     def embeddings_by_frame(self) -> Tensor:
         """(B, T, Q, C); video queries are the same in every frame."""
         return self._by_frame(self.embeddings)
@@ -264,7 +269,7 @@ class LevelOutput:
     @property
     def guide_logits_by_frame(self) -> Tensor:
         """Mask logits at the size of the finest feature map, (B, T, Q, h*w)."""
-        return self._by_frame(self.mask_embeddings) @ self.guide.flatten(3)
+        return self.mask_embeddings_by_frame @ self.guide.flatten(3)
 
     def _by_frame(self, x: Tensor) -> Tensor:
         return x if self.level == "frame" else x[:, None].expand(-1, self.mask_features.shape[1], -1, -1)

@@ -1,14 +1,12 @@
-"""``syncvis sweep dashboard``: Optuna's dashboard over the mirror of the ledger."""
+"""``syncvis sweep dashboard``: Optuna's dashboard over a copy of the ledger."""
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated
 
 import typer
 
 from sweeps.commands.options import OUT, Out, Storage, open_ledger
-from sweeps.runner import SweepOptions
 from syncvis.errors import ConfigError, MissingDependencyError
 
 LOOPBACK = "127.0.0.1"
@@ -23,30 +21,26 @@ def dashboard(
 ) -> None:
     """Serve Optuna's dashboard until Ctrl-C, for this machine only unless told otherwise.
 
-    It has no login. Whoever reaches it can delete studies from the mirror, never cells from the ledger; the next sweep
-    fills the mirror again.
+    It shows a copy of the ledger, in which nothing can be changed, and answers only its own pages. It has no login:
+    with --open-to-all, whoever reaches the machine sees the results.
     """
-    if not _is_loopback(host) and not open_to_all:
-        problem = "would let everybody who reaches this machine see and delete studies: the dashboard has no login"
-        raise ConfigError(problem, key=f"--host {host}", fix="use an SSH tunnel, or add --open-to-all")
+    from sweeps.choosing import rows_by_study
+    from sweeps.dashboard import REFRESH_SECONDS, Address, Dashboard, door, serve
+
+    address = Address(host, port)
+    if not address.is_loopback and not open_to_all:
+        problem = "would let everybody who reaches this machine see the results: the dashboard has no login"
+        fix = f"use an SSH tunnel (ssh -L {port}:127.0.0.1:{port} MACHINE), or add --open-to-all"
+        raise ConfigError(problem, key=f"--host {host}", fix=fix)
     try:
-        from optuna_dashboard import run_server
+        import optuna_dashboard  # noqa: F401
     except ImportError:
-        raise MissingDependencyError("optuna-dashboard is missing", fix="pip install 'syncvis[dashboard]'") from None
-    from optuna.storages import RDBStorage
-
-    from sweeps.choosing import mirror_to_optuna
-
-    options = SweepOptions(out, storage)
+        fix = "in a clone: pip install -e '.[dashboard]'"
+        raise MissingDependencyError("optuna-dashboard is missing", fix=fix) from None
     view = open_ledger(out, storage).view
-    mirror_to_optuna(view, None, options.optuna)
-    reach = "this machine only" if _is_loopback(host) else "EVERYBODY who reaches this machine, without a login"
-    typer.echo(f"http://{host}:{port}/ ({reach}); Ctrl-C ends it")
-    run_server(RDBStorage(options.optuna), host=host, port=port)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    shown = Dashboard(lambda: rows_by_study(view, None), view.place)
+    reach = "this machine only" if address.is_loopback else "EVERYBODY who reaches this machine, without a login"
+    typer.echo(f"{address.url} ({reach}); Ctrl-C ends it")
+    renewal = f"a request that finds it older than {REFRESH_SECONDS:g} s has a new one taken"
+    typer.echo(f"a copy of {view.place}, taken {shown.taken}, read-only; {renewal}")
+    serve(door(shown, address), address)

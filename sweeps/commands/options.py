@@ -13,6 +13,7 @@ from sweeps.database import Row
 from sweeps.definition import Study
 from sweeps.experiment import Scale, find_experiments, load_experiment, study_at
 from sweeps.ledger import Ledger
+from sweeps.runner import SweepOptions
 from sweeps.space import SamplerName
 from sweeps.view import Keys, StudyKey, View
 from sweeps.worker import STORAGE_VARIABLE
@@ -48,8 +49,8 @@ Gpus = Annotated[str | None, typer.Option(help="GPUs to share out: 0,1,2.")]
 TrialTimeout = Annotated[
     float | None, typer.Option(min=1, metavar="SECONDS", help="A try of a trial that takes longer has failed.")
 ]
+OUT = SweepOptions.out
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
-OUT = Path("outputs")
 
 
 def studies_of(

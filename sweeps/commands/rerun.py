@@ -26,14 +26,18 @@ def rerun(
 ) -> None:
     """Train a trial again from the ledger's record, and compare every metric and loss with it, bit for bit.
 
-    Exit code 0: identical; 1: not. Warns first of what is not as it was. The new run stays in OUT/reruns.
+    Exit code 0: identical; 1: not. The first lines warn of whatever differs from the record: source, versions,
+    hardware, data. The new run stays in OUT/reruns.
     """
     check_run(run)
     os.environ.update(ONE_THREAD)  # as a worker does, and before torch is imported
     view, console = open_ledger(out, storage).view, Console()
     record = load_record(view, trial_of(view, trial))
     for line in changes_of_place(record, device):
-        say(console, f"warning: {line}")
+        way = (
+            f"; `syncvis sweep restore {trial} --to FOLDER` brings that one back" if line.startswith("source: ") else ""
+        )
+        say(console, f"warning: {line}{way}")
     folder = new_folder(out / "reruns", trial)
     say(console, f"trial {trial}: {record.config.train.steps} steps in {folder}")
     found = differences(record, *train_again(record, folder, run, device))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,13 +15,18 @@ from rich.console import Console
 from sweeps.commands.options import OUT, Out, Storage, Trial, host_and_process, open_ledger, trial_of
 from sweeps.database import Row
 from sweeps.experiment import describe
+from sweeps.ledger import MAX_DEATHS, MAX_FAILURES, MAX_LOSSES
 from sweeps.printing import say
 from sweeps.progress import format_seconds
+from sweeps.sources import as_record, source_now, sources_of
 from sweeps.view import View
 from syncvis.files import finite
 
 # What has a place of its own in the text, or is as long as the data set.
 _LONG = ("history", "per_video", "per_video_tracking", "per_category", "config")
+_MAX_TEXT = 100
+"""How long a text of the record may be; --json has all of it."""
+_LIMITS = {"failures": MAX_FAILURES, "deaths": MAX_DEATHS, "losses": MAX_LOSSES}
 
 
 def show(
@@ -47,10 +52,10 @@ def log(
 ) -> None:
     """Print why a trial failed: its record, error.log, and the end of the log of its last attempt."""
     view, console = open_ledger(out, storage).view, Console()
-    row = trial_of(view, trial)
+    row, attempts = trial_of(view, trial), view.attempts(number=trial)
     folder = Path(row["run_dir"])
-    say(console, "\n".join(_head(row)))
-    for attempt in view.attempts(number=trial):
+    say(console, "\n".join(_head(row, attempts)))
+    for attempt in attempts:
         say(console, _attempt(attempt))
     _print_file(console, folder / "error.log", None)
     _print_file(console, folder / f"attempt-{row['attempt']}.log", lines)
@@ -66,17 +71,19 @@ def record(view: View, number: int) -> Row:
         "studies": studies,
         "config": json.loads(row["config"]),
         "attempts": view.attempts(number=number),
+        "sources": {n: as_record(source) for n, source in sources_of(view, row["cell_hash"]).items()},
         "result": result,
     }
 
 
 def _text(found: Row) -> Iterator[str]:
-    yield from _head(found)
+    yield from _head(found, found["attempts"])
     for name, axes in found["studies"].items():
         yield f"study  {name}: {describe(axes)}"
     for attempt in found["attempts"]:
         yield _attempt(attempt)
     result: Row = found["result"] or {}
+    yield from source_now(found)
     for name, value in result.items():
         if name not in _LONG and name not in ("cell_hash", "variant_hash", "seed", "scale"):
             yield from _entry(name, value)
@@ -84,16 +91,26 @@ def _text(found: Row) -> Iterator[str]:
     yield from _tree(found["config"], 1)
 
 
-def _head(row: Row) -> Iterator[str]:
+def _head(row: Row, attempts: Sequence[Row]) -> Iterator[str]:
     yield f"trial {row['number']}: {row['state'].replace('gave_up', 'given up')}"
     yield f"hash   {row['cell_hash']}, without the seed {row['variant_hash']}"
     yield f"seed   {row['seed']}"
     yield f"folder {row['run_dir']}"
     if row["state"] == "running":
         yield f"worker {host_and_process(row['worker'])}"
-    yield f"tries  {row['attempt']}, of them {row['failures']} errors and {row['deaths']} deaths"
+    yield f"tries  {_tries(row, attempts)}"
     if row["error"]:
         yield f"error  {row['error']}"
+
+
+def _tries(row: Row, attempts: Sequence[Row]) -> str:
+    """How all attempts ended, and what counts towards giving up: after a retry that begins at nothing."""
+    ends = Counter(attempt["outcome"] or "not ended" for attempt in attempts)
+    text = f"{len(attempts)}: " * bool(attempts) + (", ".join(f"{n} {outcome}" for outcome, n in ends.items()) or "0")
+    if ends["failed"] + ends["died"] == sum(row[name] for name in _LIMITS):
+        return text
+    counts = ", ".join(f"{row[name]} of {limit} {name}" for name, limit in _LIMITS.items())
+    return f"{text}; since the last retry {counts}"
 
 
 def _attempt(row: Row) -> str:
@@ -108,8 +125,21 @@ def _entry(name: str, value: Any) -> Iterator[str]:
     if isinstance(value, dict) and value:
         yield name
         yield from _tree(value, 1)
+    elif name == "fresh_parameters":
+        yield f"{name}: {_grouped(value)}"
     else:
-        yield f"{name}: {' '.join(map(str, value)) if isinstance(value, list) else value}"
+        yield f"{name}: {_short(' '.join(map(str, value)) if isinstance(value, list) else str(value))}"
+
+
+def _grouped(names: Sequence[str]) -> str:
+    """``93 (decoder.sync 45, backbone.stages 48)``: dotted names by the module they are in."""
+    modules = (".".join([part for part in name.split(".")[:-1] if not part.isdecimal()][:2]) for name in names)
+    counts = ", ".join(f"{module or 'model'} {number}" for module, number in Counter(modules).items())
+    return f"{len(names)} ({counts})" if names else "none"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}... (all of it with --json)"
 
 
 def _tree(tree: Row, depth: int) -> Iterator[str]:

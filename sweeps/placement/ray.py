@@ -166,7 +166,9 @@ def _ray(address: str | None) -> Any:
         import ray
     except ImportError:
         problem = "ray is not installed"
-        raise MissingDependencyError(problem, key="--placement ray", fix="pip install 'syncvis[ray]'") from None
+        raise MissingDependencyError(
+            problem, key="--placement ray", fix="in a clone: pip install -e '.[ray]'"
+        ) from None
     return ray
 
 

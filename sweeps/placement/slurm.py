@@ -257,7 +257,9 @@ def _executor(settings: SlurmSettings, folder: Path, name: str) -> submitit.Auto
         import submitit
     except ImportError:
         problem = "submitit is not installed"
-        raise MissingDependencyError(problem, key="--placement slurm", fix="pip install 'syncvis[slurm]'") from None
+        raise MissingDependencyError(
+            problem, key="--placement slurm", fix="in a clone: pip install -e '.[slurm]'"
+        ) from None
     times = {f"{settings.cluster}_max_num_timeout": MAX_TIMEOUTS}
     executor = submitit.AutoExecutor(folder / "%j", cluster=settings.cluster, **times)
     executor.update_parameters(name=name, **settings.parameters())

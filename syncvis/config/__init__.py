@@ -15,6 +15,7 @@ from syncvis.config.files import (
     validation_error,
 )
 from syncvis.config.schema import (
+    Aggregation,
     BackboneConfig,
     CriterionConfig,
     CropConfig,
@@ -42,6 +43,7 @@ from syncvis.config.schema import (
 )
 
 __all__ = [
+    "Aggregation",
     "BackboneConfig",
     "CriterionConfig",
     "CropConfig",

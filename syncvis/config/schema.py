@@ -210,8 +210,12 @@ class ModelConfig(Section):
 class MethodConfig(Section):
     """The base method and how its two query sets are arranged (paper Table 6)."""
 
-    name: Literal["mask2former_vis"] = "mask2former_vis"
+    name: Literal["mask2former_vis"] = Field("mask2former_vis", description="a key of ``methods.METHODS``")
     structure: Literal["synchronous", "cascade", "frame_only", "video_only"] = "synchronous"
+
+
+Aggregation = Literal["class_prediction", "query_similarity", "mask_similarity"]
+"""Names of the functions in ``sync/aggregation.py``."""
 
 
 class SyncConfig(Section):
@@ -219,7 +223,7 @@ class SyncConfig(Section):
 
     num_selected: Positive = Field(10, description="Nk, embeddings read from the other level, per frame")
     momentum: Fraction = Field(0.05, description="lambda, weight of the exchanged part")
-    aggregation: Literal["class_prediction", "query_similarity", "mask_similarity"] = "class_prediction"
+    aggregation: Aggregation = "class_prediction"
     order: Literal["frame_first", "video_first", "frame_to_video", "video_to_frame"] = Field(
         "frame_first",
         description="frame_first: frame -> video, then the updated video -> frame; the last two are one-way",

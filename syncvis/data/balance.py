@@ -24,17 +24,18 @@ class Balance:
 
     Args:
         counts: (V, K) how much of each of K kinds a thing holds.
-        share: of each kind's sum, and of the things, that should be chosen.
+        share: of each kind's sum, and of the sizes, that should be chosen.
+        sizes: (V,) how much each thing counts by itself; default: 1.
     """
 
-    def __init__(self, counts: Counts, share: Fraction) -> None:
-        things = np.ones((len(counts), 1), np.int64)
-        self.counts = np.concatenate([things, counts], 1)
+    def __init__(self, counts: Counts, share: Fraction, sizes: Counts | None = None) -> None:
+        sizes = np.ones(len(counts), np.int64) if sizes is None else sizes
+        self.counts = np.concatenate([sizes[:, None], counts], 1)
         self.total = self.counts.sum(0)
         self.divisible = (self.counts > 0).sum(0) > 1
         self.share = share.limit_denominator(_DENOMINATOR)
         self.weight = _SCALE // self.total.clip(1)
-        self.weight[0] *= max(1, counts.shape[1])  # the things count as much as all kinds together
+        self.weight[0] *= max(1, counts.shape[1])  # the sizes count as much as all kinds together
 
     def cost(self, chosen: Counts) -> Counts:
         """How bad a choice is. (..., 1 + K) chosen sums -> (...)."""

@@ -71,9 +71,14 @@ def check_file_name(name: Any, source: Path, key: str) -> None:
     path = PureWindowsPath(name)  # knows both kinds of separators and drive letters
     if path.anchor or ".." in path.parts or not path.parts:
         problem, fix = f"{name[:200]!r} leaves the folder {FRAMES_FOLDER}", "use a path relative to that folder"
-        if "\\" in name or path.drive:
+        if is_of_windows(name):
             problem, fix = f"{problem}: it is written on Windows", f"{fix}, and write '/'"
         raise DataError(problem, file=source, key=key, fix=f"{fix}, without '..'")
+
+
+def is_of_windows(name: str) -> bool:
+    """Whether a file's name is written as on Windows: with backslashes or a drive letter."""
+    return "\\" in name or bool(PureWindowsPath(name).drive)
 
 
 def read_categories(file: JsonFile) -> tuple[Category, ...]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from syncvis.data.turns import UPRIGHT, Turn, size_problem, turn_of_image
 from syncvis.data.video_file import VideoFiles, split_name
 from syncvis.errors import DataError
 
@@ -17,18 +20,6 @@ Frame = NDArray[np.uint8]
 
 # Of what Pillow knows; some of its other formats start programs or read other files.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
-
-_ORIENTATION = 0x0112  # EXIF
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
 
 # Bytes that Pillow reads at a time; each block of a JPEG costs some time.
 MAX_BLOCK = 2**24
@@ -77,7 +68,7 @@ class FrameReader:
             if self._kept_bytes + frame.nbytes <= self.cache_bytes:
                 self._kept[name] = frame
                 self._kept_bytes += frame.nbytes
-        _check_size((frame.shape[1], frame.shape[0]), height, width, self.root / name)
+        _check_size((frame.shape[0], frame.shape[1]), (height, width), self.root / name)
         return frame
 
     def _read(self, name: str, height: int, width: int) -> Frame:
@@ -116,10 +107,28 @@ def check_file(path: Path, folder: Path) -> None:
     raise DataError(problem, file=path, fix=fix)
 
 
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width as the picture is shown, from its header."""
+class Header(NamedTuple):
+    """What is known of an image before it is decoded: its size as shown, how it is turned, whether others follow it."""
+
+    size: tuple[int, int]
+    turn: Turn
+    has_more: bool
+
+
+def header(image: Image.Image) -> Header:
+    """Of an image that was opened but not decoded."""
     width, height = image.size
-    return (width, height) if _orientation(image) >= 5 else (height, width)
+    turn = turn_of_image(image)
+    size = (height, width) if image.format == "TIFF" else turn.size(height, width)  # Pillow has turned that of a TIFF
+    return Header(size, turn, _has_more(image))
+
+
+def _has_more(image: Image.Image) -> bool:
+    """Whether an animation or pages follow; what cameras put behind a JPEG is no picture of its own."""
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except Exception:  # what follows is damaged, and is not read
+        return True
 
 
 def to_rgb(image: Image.Image) -> Frame:
@@ -130,42 +139,53 @@ def to_rgb(image: Image.Image) -> Frame:
     """
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers")
-    orientation = _orientation(image)
+    image.load()
+    turn = turn_of_image(image)  # of a TIFF none is left
     if image.mode.startswith("I"):  # Pillow would make everything above 255 white
         image = Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
-    if orientation > 1:
-        image = image.transpose(_TURNS[orientation])
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return pixels if turn == UPRIGHT else turn.apply(pixels)
 
 
-def _orientation(image: Image.Image) -> int:
-    """By EXIF, 1 (upright) to 8; of a PNG Pillow would have to decode the pixels first."""
-    try:
-        found = 1 if image.format == "PNG" else image.getexif().get(_ORIENTATION)
-    except Exception:  # whatever damaged EXIF data lead to; the picture itself may be whole
-        found = 1
-    return found if found in _TURNS else 1
+def read_header(path: Path) -> Header:
+    """Of an image file.
+
+    Raises:
+        DataError: It is no image, or its header is damaged.
+    """
+    with _opened(path) as image:
+        return header(image)
 
 
 def _read_image(path: Path, height: int, width: int) -> Frame:
     """The size is that of the header, so a picture that is too large is never decoded."""
+    with _opened(path) as image:
+        found = header(image)
+        _check_size(found.size, (height, width), path, found.turn)
+        image.decodermaxblock = MAX_BLOCK
+        return to_rgb(image)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """An image whose pixels are not decoded yet; whatever is wrong with it is a DataError."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            _check_size(upright_size(image)[::-1], height, width, path)
-            image.decodermaxblock = MAX_BLOCK
-            return to_rgb(image)
+            yield image
+        return
     except DataError:
         raise
     except UnidentifiedImageError:
         problem = "the frame is not an image"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        problem = f"the frame is larger than its video, {height} x {width}"
+        problem = "the frame is larger than any video may be"
     except Exception as error:  # decoders raise anything on damaged files
         problem = f"the frame is damaged ({' '.join(str(error).split())[:200]})"
     raise DataError(problem, file=path, fix="copy or extract the frame again")
 
 
-def _check_size(size: tuple[int, int], height: int, width: int, path: Path) -> None:
-    if size != (width, height):
-        problem = f"the frame is {size[1]} x {size[0]} pixels, its video {height} x {width} (height x width)"
-        raise DataError(problem, file=path, fix="give frames, masks and video one size")
+def _check_size(found: tuple[int, int], wanted: tuple[int, int], path: Path, turn: Turn = UPRIGHT) -> None:
+    if found != wanted:
+        why, fix = size_problem(found, wanted, turn, "EXIF")
+        sides = f"{found[0]} x {found[1]} pixels, its video {wanted[0]} x {wanted[1]} (height x width)"
+        raise DataError(f"the frame is {sides}{why}", file=path, fix=fix)

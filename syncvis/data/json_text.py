@@ -53,7 +53,8 @@ def text_of(content: bytes, source: Path) -> str:
 def refuse_other_content(head: bytes, source: Path) -> None:
     """Raises DataError if the first bytes of a file are not those of a text, see :mod:`syncvis.content`."""
     if kind := content_of(head):
-        raise DataError(f"is {kind.name}, not JSON", file=source, fix=kind.fix)
+        problem = f"is {kind.name}" if ", not " in kind.name else f"is {kind.name}, not JSON"
+        raise DataError(problem, file=source, fix=kind.fix)
 
 
 def no_text(error: UnicodeDecodeError, before: int, source: Path) -> DataError:

@@ -171,7 +171,8 @@ def get(entry: Json, name: str, kind: type[Kind], source: Path, key: str) -> Kin
     value = entry[name]
     if not isinstance(value, kind) or isinstance(value, bool):
         problem, meant = misfit(value, _NAMES[kind])
-        fix = f"write {meant}, or mend the file with `syncvis data check --fix`" if meant else "use YouTube-VIS format"
+        fix = f"write {WHOLE}" if kind is int else "use YouTube-VIS format"
+        fix = f"write {meant}, or mend the file with `syncvis data check --fix`" if meant else fix
         raise DataError(problem, file=source, key=place, fix=fix)
     if isinstance(value, int) and abs(value) > MAX_INT:
         raise DataError("the number is too large", file=source, key=place, fix="use a number below 2**63")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
+from syncvis.data.turns import Turn, size_problem, turn_of_frame
+from syncvis.data.video_remarks import Packet, cut, moving, other_pictures, read_packets
 from syncvis.errors import DataError
 from syncvis.ops.masks import MAX_FRAME_PIXELS
 
@@ -49,11 +53,21 @@ def split_name(name: str) -> tuple[str, int | None]:
 
 
 def count_frames(path: Path) -> int:
-    """How many frames a video file has, without decoding them.
+    """How many frames a video file has, without decoding them; looked at once in a process.
 
     Raises:
         DataError: It cannot be read.
     """
+    try:
+        state = path.stat()
+    except OSError as error:
+        problem = f"cannot be read as a video ({error.strerror})"
+        raise DataError(problem, file=path, fix="copy or encode the video again") from None
+    return _count(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=100_000)
+def _count(path: Path, _size: int, _changed: int) -> int:
     file = VideoFile(path)
     file.close()
     return len(file)
@@ -61,6 +75,11 @@ def count_frames(path: Path) -> int:
 
 class VideoFile:
     """An open video file, whose frames are decoded when they are asked for; fastest in ascending order.
+
+    Frames are those that a player shows: of the first track of moving pictures, turned by its display matrix.
+
+    Attributes:
+        remarks: what a user should know of the file, beside how it is turned, which is in ``turn``.
 
     Raises:
         DataError: It cannot be read as a video.
@@ -71,7 +90,9 @@ class VideoFile:
         try:
             self._container = av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace")
             self._stream = _pictures(self._container)
-            self._times = _frame_times(self._container, self._stream)
+            packets = read_packets(self._container, self._stream)
+            self._times = _frame_times(self._container, self._stream, packets)
+            self.remarks = (*other_pictures(self._container), *cut(self._container, self._stream, packets, self._times))
         except (FFmpegError, OSError, ValueError) as error:
             raise self._unreadable(getattr(error, "strerror", None) or error) from None
         if not len(self):
@@ -82,9 +103,31 @@ class VideoFile:
     def __len__(self) -> int:
         return len(self._times)
 
+    @cached_property
+    def turn(self) -> Turn:
+        """How a player turns the frames; the first that can be decoded tells.
+
+        Raises:
+            DataError: None can be decoded.
+        """
+        with self._readable("first frame"):
+            self._search(0)
+            _, frame = self._forward(0)
+            if frame is None:
+                raise ValueError("it cannot be decoded")
+            return turn_of_frame(frame)
+
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width as the file's header gives them."""
+        """Height and width as a player shows them.
+
+        Raises:
+            DataError: No frame can be decoded.
+        """
+        return self.turn.size(*self._stored_size)
+
+    @property
+    def _stored_size(self) -> tuple[int, int]:
         return self._stream.codec_context.height, self._stream.codec_context.width
 
     def close(self) -> None:
@@ -92,7 +135,7 @@ class VideoFile:
         self._container.close()
 
     def read(self, index: int, height: int, width: int) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB.
+        """(H, W, 3) uint8 RGB, turned as a player does.
 
         Raises:
             DataError: The video is shorter, damaged there, or not ``height`` x ``width``.
@@ -100,15 +143,21 @@ class VideoFile:
         if index >= len(self):
             problem = f"has {len(self)} frames, so none with number {index}"
             raise DataError(problem, file=self.path, fix="correct the video's length in the JSON")
-        self._check_size(*self.size, height, width)
-        try:
+        if sorted(self._stored_size) != sorted((height, width)):
+            self._check_size(self.size, (height, width), self.turn)
+        with self._readable(f"frame {index}"):
             frame = self._frame(index)
-            self._check_size(frame.height, frame.width, height, width)
-            return np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+            turn = turn_of_frame(frame)
+            self._check_size(turn.size(frame.height, frame.width), (height, width), turn)
+            return turn.apply(frame.to_ndarray(format="rgb24"))
+
+    @contextmanager
+    def _readable(self, what: str) -> Iterator[None]:
+        try:
+            yield
         except (FFmpegError, OSError, ValueError) as error:
             self._next = len(self)
-            problem = f"frame {index}: {getattr(error, 'strerror', None) or error}"
-            raise self._unreadable(problem) from None
+            raise self._unreadable(f"{what}: {getattr(error, 'strerror', None) or error}") from None
 
     def _frame(self, index: int) -> Any:
         if not self._next <= index <= self._next + _NEAR:
@@ -141,10 +190,11 @@ class VideoFile:
             if 0 <= number < len(self) and self._times[number] == frame.pts:
                 yield number, frame
 
-    def _check_size(self, found_height: int, found_width: int, height: int, width: int) -> None:
-        if (found_height, found_width) != (height, width):
-            problem = f"its frames are {found_height} x {found_width} pixels, not {height} x {width} (height x width)"
-            raise DataError(problem, file=self.path, fix="give frames, masks and video one size")
+    def _check_size(self, found: tuple[int, int], wanted: tuple[int, int], turn: Turn) -> None:
+        if found != wanted:
+            why, fix = size_problem(found, wanted, turn, "the display matrix")
+            sides = f"{found[0]} x {found[1]} pixels, not {wanted[0]} x {wanted[1]} (height x width)"
+            raise DataError(f"its frames are {sides}{why}", file=self.path, fix=fix)
 
     def _unreadable(self, problem: object) -> DataError:
         text = " ".join(str(problem).split())
@@ -152,21 +202,20 @@ class VideoFile:
 
 
 def _pictures(container: Any) -> Any:
-    """The first stream of pictures, ready to decode."""
-    for stream in container.streams.video:
+    """The first track of moving pictures, ready to decode."""
+    for stream in moving(container):
         context = stream.codec_context
         if context is None or context.height * context.width > MAX_FRAME_PIXELS:
             raise ValueError("no decoder knows it" if context is None else f"over {MAX_FRAME_PIXELS} pixels")
         # Threads of a decoder would not be there in a process that is forked from this one.
         context.thread_count = 1
         return stream
-    raise ValueError("it has no pictures")
+    raise ValueError("its only picture is a cover" if container.streams.video else "it has no pictures")
 
 
-def _frame_times(container: Any, stream: Any) -> NDArray[np.int64]:
+def _frame_times(container: Any, stream: Any, packets: Sequence[Packet]) -> NDArray[np.int64]:
     """(T,) when each frame is shown, in the stream's unit of time."""
-    packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-    times = [packet.pts for packet in packets]
+    times = [packet.pts for packet in packets if not packet.is_discard]
     if None in times:  # some old containers know them only after decoding
         container.seek(0, stream=stream)
         times = [frame.pts for frame in container.decode(stream)]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -163,6 +164,31 @@ def read_video_file(entry: Json, source: Path, key: str, frames: Path) -> list[s
     Raises:
         DataError: There is no such file, or its name or length are wrong.
     """
+    named = find_video_file(entry, source, key, frames)
+    if named.there is not None and named.length > named.there:
+        fix = "correct the length, or copy the video again"
+        raise DataError(named.too_long, file=source, key=f"{key}.length", fix=fix)
+    return frame_names(named.name, named.length)
+
+
+class NamedVideo(NamedTuple):
+    """A video file in the JSON: how many frames are of use, and how many are ``there`` (None: the file is not)."""
+
+    name: str
+    length: int
+    there: int | None
+
+    @property
+    def too_long(self) -> str:
+        return f"length is {self.length}, but the video has {self.there} frames"
+
+
+def find_video_file(entry: Json, source: Path, key: str, frames: Path) -> NamedVideo:
+    """The video file that ``file_name`` names, or that is alone in the folder it names.
+
+    Raises:
+        DataError: There is none and no ``length`` either, it cannot be read, or its name or length are wrong.
+    """
     name = get(entry, "file_name", str, source, key)
     check_file_name(name, source, f"{key}.file_name")
     if os.path.isdir(frames / name):
@@ -174,13 +200,16 @@ def read_video_file(entry: Json, source: Path, key: str, frames: Path) -> list[s
     if not is_video_file(name):
         problem = f"{name!r} is not named like a video file"
         raise DataError(problem, file=source, key=f"{key}.file_name", fix="name a video file, or list file_names")
-    if entry.get("length") is not None:
-        length = get(entry, "length", int, source, key)
-    else:
-        check_file(frames / name, frames.resolve())
-        length = count_frames(frames / name)
-    _check_length(length, source, f"{key}.length")
-    return frame_names(name, length)
+    length = None if entry.get("length") is None else get(entry, "length", int, source, key)
+    if length is not None:
+        _check_length(length, source, f"{key}.length")
+    if length is not None and not os.path.lexists(frames / name):  # masks can be counted without the videos
+        return NamedVideo(name, length, None)
+    check_file(frames / name, frames.resolve())
+    there = count_frames(frames / name)
+    if length is None:
+        _check_length(there, source, f"{key}.length")
+    return NamedVideo(name, there if length is None else length, there)
 
 
 def _video_files(folder: Path) -> list[Path]:

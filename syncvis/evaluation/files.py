@@ -24,11 +24,16 @@ def evaluate_files(
 
     Raises:
         DataError: A file is damaged or the two do not fit together; the error names the file, the key and the fix.
+            No row is of a category of the ground truth.
         StorageError: A file cannot be read.
     """
     annotated = read_truth(truth)
     left_out: list[str] = []
     predictions = read_results(results, annotated.category_ids, left_out, annotated.videos, remarks)
+    if left_out and not predictions:
+        problem = f"no row is of a category of {truth.name}: it has {_categories(left_out)}, the annotations "
+        fix = "use the ids of the annotations' categories"
+        raise DataError(f"{problem}{_ids(annotated.category_ids)}", file=results, key="category_id", fix=fix)
     try:
         return evaluate(annotated.videos, predictions, annotated.names, details), left_out
     except DataError as error:
@@ -39,7 +44,8 @@ def evaluate_files(
 def render(evaluation: Evaluation, left_out: list[str]) -> str:
     """The twelve official numbers at full precision, then what else there is, in percent."""
     official = [f"{name:6}{value}" for name, value in evaluation.official.items()]
-    notes = [f"{len(left_out)} row(s) of categories that are not in the ground truth left out"] if left_out else []
+    what = f"{len(left_out)} row(s) of categories that are not in the ground truth left out"
+    notes = [f"{what}: {_categories(left_out)}"] if left_out else []
     head = "official evaluator's numbers, 0 to 1 (-1: no instance)"
     return "\n".join([head, *official, "", "in percent:", str(evaluation), *notes])
 
@@ -61,13 +67,17 @@ def read_predictions(
     known = {video.id for video in videos}
     strange = sorted(found.keys() - known)
     if strange and len(strange) == len(found):
-        what = f"none of its {len(found)} videos is in {split.name}"
-        problem = f"{what}: it has {_ids(strange)}, the split {_ids(sorted(known))}"
+        problem = f"no video of it is in {split.name}: it has {_ids(strange)}, the split {_ids(sorted(known))}"
         raise DataError(problem, file=results, key="video_id", fix="give the split that was predicted")
     if strange:
-        what = f"{len(strange)} of the {len(found)} videos in {results.name} are not in {split.name}"
-        remarks.append(f"{what}: {_ids(strange)}")
+        part = f"{len(strange)} of {len(found)} videos of {results.name}"
+        remarks.append(f"{part} left out, as they are not in {split.name}: {_ids(strange)}")
     return found, remarks
+
+
+def _categories(left_out: Sequence[str]) -> str:
+    """The ids in the places of rows that were left out."""
+    return _ids(sorted({int(place.rpartition(" ")[2]) for place in left_out}))
 
 
 def _ids(ids: Sequence[int], most: int = 5) -> str:

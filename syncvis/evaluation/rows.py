@@ -75,7 +75,7 @@ class RowReader:
         shown = [f"row {n}: {_in_row(error, n, self._path)}" for n, error in self._first]
         rest = f"; and {self._bad - len(shown)} more" if self._bad > len(shown) else ""
         problem = f"{self._bad} of {self._rows} rows are wrong: {'; '.join(shown)}{rest}"
-        raise DataError(problem, file=self._path, fix=self._first[0][1].fix)
+        raise DataError(problem, file=self._path, fix=f"in row {self._first[0][0]} {self._first[0][1].fix}")
 
     def _refuse(self, number: int, error: DataError, row: Any = None) -> None:
         if not self._bad and (other := recognise_results([row])):
@@ -84,7 +84,7 @@ class RowReader:
         self._first = sorted([*self._first, (number, error)], key=itemgetter(0))[:_SHOWN]
 
     def _of_other_category(self, row: Any) -> bool:
-        category_id = row.get("category_id") if isinstance(row, dict) else None
+        category_id = row.get("category_id") if isinstance(row, dict) and "segmentations" in row else None
         return type(category_id) is int and category_id not in self._labels
 
     def _job(self, number: int, row: Any) -> Job[Row]:
@@ -109,18 +109,18 @@ def _parse_row(row: Any, labels: dict[int, int], path: Path, place: str) -> tupl
         raise DataError(f"is {kind_name(row)}, not an object", file=path, key=place, fix="write one object a track")
     video_id, score, category_id = row.get("video_id"), row.get("score"), row.get("category_id")
     if type(video_id) is not int:
-        raise _wrong(row, "video_id", WHOLE, path, place)
+        raise _wrong(row, "video_id", path, place)
     if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) <= sys.float_info.max:
-        raise _wrong(row, "score", "a finite number", path, place)
+        raise _wrong(row, "score", path, place)
     if type(category_id) is not int:
-        raise _wrong(row, "category_id", WHOLE, path, place)
+        raise _wrong(row, "category_id", path, place)
     if category_id not in labels:
         known = ", ".join([*map(str, sorted(labels)[:_IDS]), *(["..."] if len(labels) > _IDS else [])])
-        problem, fix = f"is {category_id}, not one of the ids {known}", "use the ids of the ground truth's categories"
+        problem, fix = f"is {category_id}, not one of the ids {known}", "use the ids of the annotations' categories"
         raise DataError(problem, file=path, key=f"{place}: category_id", fix=fix)
     frames = row.get("segmentations")
     if not isinstance(frames, list) or not frames:
-        raise _wrong(row, "segmentations", "a list with an RLE or null for every frame", path, place)
+        raise _wrong(row, "segmentations", path, place)
     return video_id, labels[category_id], float(score), frames
 
 
@@ -150,11 +150,21 @@ def _read_one_by_one(frames: Sequence[RLE | None], where: str) -> Tube:
     return tube_of(frames, (height, width), lambda t: f"{where}[{t}]")
 
 
-def _wrong(row: dict[str, Any], key: str, wanted: str, path: Path, place: str) -> DataError:
+def _wrong(row: dict[str, Any], key: str, path: Path, place: str) -> DataError:
     """The error of a value that is not what is wanted, or not there."""
-    if key not in row:
-        other = near(key, row)
-        fix = f"name it {key!r}" if other else f"add {key!r}, {wanted}"
-        return DataError(f"is missing{other}", file=path, key=f"{place}: {key}", fix=fix)
-    problem, meant = ("is an empty list", "") if row[key] == [] else misfit(row[key], wanted)
-    return DataError(problem, file=path, key=f"{place}: {key}", fix=f"write {meant or wanted}")
+    wanted, fix = _WANTED[key]
+    if key in row:
+        problem, meant = ("is an empty list", "") if row[key] == [] else misfit(row[key], wanted)
+        return DataError(problem, file=path, key=f"{place}: {key}", fix=f"write {meant or fix}")
+    other = near(key, row)
+    fix = f"name it {key!r}" if other else f"add {key!r}, {fix}"
+    return DataError(f"is missing{other}", file=path, key=f"{place}: {key}", fix=fix)
+
+
+_WANTED = {
+    "video_id": (WHOLE, "the id of a video, a whole number"),
+    "score": ("a finite number", "a finite number"),
+    "category_id": (WHOLE, "the id of a category, a whole number"),
+    "segmentations": ("a list", "a list with an RLE or null for every frame"),
+}
+"""What a value has to be, and what to write."""

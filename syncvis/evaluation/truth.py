@@ -97,8 +97,8 @@ def require_instances(source: Path, tracks: Iterable[tuple[bool, bool]]) -> None
         if is_seen and not is_crowd:
             return
         crowds, unseen = crowds + is_crowd, unseen + (not is_crowd)
-    kinds = [f"{crowds} crowds"] * bool(crowds) + [f"{unseen} without a mask that has a pixel"] * bool(unseen)
-    found = f"{crowds + unseen} annotations: {', '.join(kinds)}" if kinds else "there are no annotations"
+    numbers = f"annotations: {crowds + unseen}, crowds: {crowds}, others without a pixel: {unseen}"
+    found = numbers if crowds + unseen else "there are no annotations"
     problem = f"has no annotated instance, so AP is undefined ({found})"
     fix = "evaluate on a split with labels; public validation sets have none"
     raise DataError(problem, file=source, key="annotations", fix=fix)

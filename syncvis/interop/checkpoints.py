@@ -10,9 +10,8 @@ from torch import Tensor
 
 from syncvis.errors import StorageError
 from syncvis.interop.backbones import describe, infer_backbone
-from syncvis.interop.stored import spell
 from syncvis.interop.translate import Translation, translate
-from syncvis.training.checkpoint import sources
+from syncvis.training.checkpoint import CLASS_HEAD, EXCHANGE, sources, spell
 
 SHOWN = 20
 """Names of each kind that an error message spells out; a listing has all of them."""
@@ -22,7 +21,7 @@ SHOWN_OF_ANOTHER_BACKBONE = 3
 COMPUTED = (".relative_position_index", ".num_batches_tracked")
 """Endings of buffers that are no weights: they keep the value that the model has."""
 
-OUTPUT_NORMS, EXCHANGE, CLASS_HEAD, QUERIES = "backbone.norms.", "decoder.sync.", ".class_embed.", "decoder.query_sets."
+OUTPUT_NORMS, QUERIES = "backbone.norms.", "decoder.query_sets."
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def convert(
     """Turn published weights into weights for the model whose state dict is ``model_state``.
 
     Args:
-        stored: by published name, see :func:`syncvis.interop.stored.read_stored`.
+        stored: by published name, as in :class:`syncvis.interop.stored.Stored`.
         file: for messages.
 
     Raises:
@@ -142,7 +141,6 @@ def _absent(name: str, own: Tensor, found: Translation, account: _Account) -> No
 
 def _leftover(found: Translation, account: _Account) -> None:
     """Keys of the file that no tensor of the model took."""
-    account.unknown += found.doubled
     for name, key in found.official.items():
         if key in account.mentioned:
             continue
@@ -162,6 +160,8 @@ def _misfit(
     }
     theirs, ours = infer_backbone(found.tensors), infer_backbone(model_state)
     words, shown, fix = "", SHOWN, "use a config of the sizes in the file"
+    if not account.shapes and not account.unknown:
+        fix += ", or a file that is whole"
     if theirs != ours:
         words = f"the file holds {describe(theirs)}, the config says {describe(ours)}: "
         shown, fix = SHOWN_OF_ANOTHER_BACKBONE, "set model.backbone to what the file holds"

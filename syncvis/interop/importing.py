@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-
-from torch import Tensor
 
 from syncvis.config import RunConfig
 from syncvis.errors import StorageError
 from syncvis.files import write_text
 from syncvis.interop.checkpoints import Converted, Misfit, convert
-from syncvis.interop.stored import read_stored, spell
+from syncvis.interop.stored import read_stored
 from syncvis.interop.translate import translate
 from syncvis.methods import build
-from syncvis.training.checkpoint import save_tensors
+from syncvis.training.checkpoint import save_tensors, spell
+from syncvis.training.start import class_names
+
+_HEAD = "decoder.stacks.0.heads.class_embed.weight"
 
 
-def import_file(file: Path, config: RunConfig, out: Path) -> list[str]:
+def import_file(file: Path, config: RunConfig, out: Path, prefix: str | None = None) -> list[str]:
     """Convert ``file`` for the model of ``config``, write ``out`` and ``<out>.report.txt``.
 
     The class head keeps the classes of the file; ``train.init`` starts it fresh for data of another number of classes.
+
+    Args:
+        prefix: which weights to take, where the file holds more than one set of them.
 
     Returns:
         Lines that sum up what was done, one per part.
@@ -29,18 +34,32 @@ def import_file(file: Path, config: RunConfig, out: Path) -> list[str]:
     Raises:
         StorageError: The file cannot be read or does not fit; then the report lists every name concerned.
     """
-    stored = read_stored(file)
-    model = build(config, _num_classes(stored, file))
+    stored = read_stored(file, prefix)
+    head = translate(stored.tensors, file).tensors.get(_HEAD)
+    classes = None if head is None else max(head.shape[0] - 1, 1)
+    model = build(config, classes or 1)  # without a head in the file none is written
     report = out.with_name(f"{out.name}.report.txt")
     try:
-        converted = convert(stored, model.state_dict(), file)
+        converted = convert(stored.tensors, model.state_dict(), file)
     except Misfit as error:
         write_text(report, error.listing + "\n")
         raise StorageError(error.problem, file=file, fix=f"{error.fix}; all names are in {report}") from None
-    metadata = {"source": file.name, "sha256": _sha256(file), "kind": converted.kind}
-    save_tensors(out, converted.tensors, metadata)
-    write_text(report, "\n".join(_report(converted)) + "\n")
-    return [*summary(converted), f"weights: {out}   all names: {report}"]
+    notes = (*stored.notes, *converted.notes)
+    converted = replace(converted, notes=notes, skipped={**stored.passed, **converted.skipped})
+    save_tensors(out, converted.tensors, {"source": file.name, "sha256": _sha256(file), "kind": converted.kind})
+    head_line = [] if classes is None else [_class_head(classes, class_names(config))]
+    write_text(report, "\n".join([*_report(converted), *head_line]) + "\n")
+    return [*summary(converted), *head_line, f"weights: {out}   all names: {report}"]
+
+
+def _class_head(theirs: int, names: tuple[str, ...] | None) -> str:
+    """What becomes of the class head in a run of the config."""
+    begin = f"class head: {theirs} classes in the file"
+    if names is None:
+        return f"{begin}, those of the config are not there to compare: starts fresh on data of another number"
+    if len(names) != theirs:
+        return f"{begin}, {len(names)} in the config: starts fresh"
+    return f"{begin} and in the config: taken over; the classes of the file are unknown"
 
 
 def summary(converted: Converted) -> list[str]:
@@ -72,12 +91,6 @@ def _report(converted: Converted) -> list[str]:
         *(f"left out: {key}: {reason}" for key, reason in converted.skipped.items()),
         *(f"not used: {key}: {part}" for key, part in converted.unused.items()),
     ]
-
-
-def _num_classes(stored: Mapping[str, Tensor], file: Path) -> int:
-    """K of the class head in the file; 1 where there is none, for then none is written."""
-    head = translate(stored, file).tensors.get("decoder.stacks.0.heads.class_embed.weight")
-    return 1 if head is None else max(head.shape[0] - 1, 1)
 
 
 def _sha256(file: Path) -> str:

@@ -10,6 +10,7 @@ modeling/transformer_decoder/), VITA (vita_model.py).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 Rules = tuple[tuple[str, str], ...]
@@ -193,3 +194,8 @@ PACKED = {"in_proj_weight": "weight", "in_proj_bias": "bias"}
 """torch's packed attention: the rows of query, key and value one after another."""
 
 PACKED_ORDER = ("query", "key", "value")
+
+
+def reason_for(name: str, table: Rules) -> str | None:
+    """What a table says of a name; None if nothing."""
+    return next((reason for pattern, reason in table if re.search(pattern, name)), None)

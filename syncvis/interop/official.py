@@ -9,11 +9,12 @@ from syncvis.config import RunConfig, resolve, set_dotted
 from syncvis.errors import StorageError
 from syncvis.interop.backbones import describe, infer_backbone
 from syncvis.interop.checkpoints import convert
-from syncvis.interop.stored import as_tensors, spell
+from syncvis.interop.stored import as_stored
 from syncvis.interop.translate import Translation, translate
 from syncvis.methods.mask2former_vis import Mask2FormerVIS, build
 from syncvis.models.pixel_decoder import NUM_LEVELS
 from syncvis.structures import Level
+from syncvis.training.checkpoint import spell
 
 STRUCTURES: dict[Level, str] = {"frame": "frame_only", "video": "video_only"}
 
@@ -45,7 +46,7 @@ def from_official(
     Raises:
         StorageError: The file is no such model, or holds parts that the model does not have.
     """
-    tensors = as_tensors(state)
+    tensors = as_stored(state).tensors
     found = translate(tensors)
     config = official_config(found, level, heads, points, changes or {})
     model = build(config, _size(found, f"{_DECODER}.heads.class_embed.weight") - 1)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from syncvis.errors import StorageError
-from syncvis.interop.names import BACKBONES, CAFFE2_RESNET, MASK2FORMER, PACKED, PACKED_ORDER, Naming, Rules
+from syncvis.interop.names import BACKBONES, CAFFE2_RESNET, MASK2FORMER, PACKED, PACKED_ORDER, Naming, Rules, reason_for
+from syncvis.interop.prefixes import same, two_names
 from syncvis.methods.mask2former_vis import PIXEL_STD
 
 STRIDE_NOTE = (
@@ -30,7 +31,7 @@ class Translation:
         tensors: by our name.
         official: our name -> the key in the file.
         skipped, unused: key -> why it is not taken.
-        doubled: keys that mean the same as another key of the file.
+        differ: two keys that mean the same and hold other numbers.
         notes: what a user must know.
     """
 
@@ -40,28 +41,30 @@ class Translation:
     official: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     unused: dict[str, str] = field(default_factory=dict)
-    doubled: list[str] = field(default_factory=list)
+    differ: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def add(self, key: str, tensor: Tensor, naming: Naming) -> None:
         """Take in one key of the file; ``naming`` knows it without the prefix ``backbone.``."""
         name = key.removeprefix(naming.prefix)
         for table, reasons in ((naming.skipped, self.skipped), (naming.unused, self.unused)):
-            if reason := _reason(name, table):
+            if reason := reason_for(name, table):
                 reasons[key] = reason
                 return
         for own, part in _unpacked(naming.prefix + rename(name, naming.rules), tensor):
-            if own in self.tensors:
-                self.doubled.append(key)
-            else:
+            if own not in self.tensors:
                 self.tensors[own], self.official[own] = part, key
+            elif same(self.tensors[own], part):
+                self.skipped[key] = f"the same numbers as {self.official[own]}"
+            elif (pair := (self.official[own], key)) not in self.differ:
+                self.differ.append(pair)
 
 
 def translate(stored: Mapping[str, Tensor], file: str | Path | None = None) -> Translation:
     """Give every tensor of a published file our name.
 
     Raises:
-        StorageError: The names are of no known kind of file.
+        StorageError: The names are of no known kind of file, or two that mean the same tensor hold other numbers.
     """
     whole = _has_marker(MASK2FORMER, stored)
     bare = [name.removeprefix("backbone.") for name in stored]
@@ -76,6 +79,8 @@ def translate(stored: Mapping[str, Tensor], file: str | Path | None = None) -> T
     found = Translation(f"Mask2Former with {backbone.title}" if whole else backbone.title, whole)
     for key, tensor in stored.items():
         found.add(key, tensor, MASK2FORMER if whole and not key.startswith("backbone.") else backbone)
+    if found.differ:
+        raise two_names(found.differ, file)
     _start_video_queries(found)
     if backbone is CAFFE2_RESNET:
         _to_rgb(found)
@@ -92,10 +97,6 @@ def rename(name: str, rules: Rules) -> str:
 
 def _has_marker(naming: Naming, names: Iterable[str]) -> bool:
     return any(re.search(naming.marker, name) for name in names)
-
-
-def _reason(name: str, table: Rules) -> str | None:
-    return next((reason for pattern, reason in table if re.search(pattern, name)), None)
 
 
 def _unpacked(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:

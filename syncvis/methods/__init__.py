@@ -1,4 +1,4 @@
-"""Methods by name; a new method is one file and one line here."""
+"""Methods by name; a new method is a file, its line here and its name in ``config.schema.MethodConfig.name``."""
 
 from __future__ import annotations
 

@@ -6,5 +6,6 @@ Whoever trains or plans asks here: ``train``, its ``--dry-run``, ``sweep plan`` 
 from syncvis.preflight.findings import Findings, Problem
 from syncvis.preflight.look import Look, look, look_at_runs
 from syncvis.preflight.watch import on_terminal, unwatched
+from syncvis.preflight.weights import INITIAL_WEIGHTS
 
-__all__ = ["Findings", "Look", "Problem", "look", "look_at_runs", "on_terminal", "unwatched"]
+__all__ = ["INITIAL_WEIGHTS", "Findings", "Look", "Problem", "look", "look_at_runs", "on_terminal", "unwatched"]

@@ -1,7 +1,11 @@
 """Aggregation strategies: which queries of one level the other level reads (paper Table 7).
 
 A strategy is one pure function ``score(source, reader) -> (B, T, Q)``: how much query q of the source level matters to
-the reader level in frame t. The Nk best per frame are read. A new strategy is one function and one line in STRATEGIES.
+the reader level in frame t. The Nk best per frame are read. Both levels offer what they predict as ``..._by_frame``:
+``embeddings``, ``class_logits``, ``mask_embeddings``, ``guide_logits`` (see :class:`~syncvis.structures.LevelOutput`).
+
+A new strategy is a function here, its line in STRATEGIES and its name in ``config.schema.Aggregation``, which is below
+this package and knows names only. The tests that hold for all strategies take their names from there.
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from syncvis.errors import StorageError
 from syncvis.files import write_atomically
+from syncvis.weights import ABOUT, IMPORT, Shape, unreadable
 
 ALIASES = (
     ("decoder.frames.", "decoder."),
@@ -25,22 +28,25 @@ ALIASES = (
 """Where parts start from that a file lacks: those of a cascade or an unshared decoder in a file of the shared
 synchronous decoder, frame queries in a file of Mask2Former-VIS."""
 
-OPTIONAL_PARTS = ("decoder.sync.", ".class_embed.")
+EXCHANGE, CLASS_HEAD = "decoder.sync.", ".class_embed."
+
+OPTIONAL_PARTS = (EXCHANGE, CLASS_HEAD)
 """Parts that may start fresh: the exchange, and class heads of another number of classes."""
 
 
-def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> None:
+def save_weights(path: Path, model: nn.Module, about: Mapping[str, Any]) -> None:
     """Write a state dict as safetensors."""
-    save_tensors(path, model.state_dict(), metadata)
+    save_tensors(path, model.state_dict(), about)
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors by name as safetensors, whole or not at all."""
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write tensors by name as safetensors, whole or not at all; ``about`` goes into the header as JSON."""
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    metadata = {ABOUT: json.dumps(about, sort_keys=True)} if about else None
 
     def write(temporary: Path) -> None:
         try:
-            save_file(contiguous, temporary, metadata=dict(metadata))
+            save_file(contiguous, temporary, metadata=metadata)
         except SafetensorError as error:  # it hides what the disk said, but for the number
             number = re.search(r"os error (\d+)", str(error))
             raise OSError(int(number[1]), os.strerror(int(number[1]))) if number else error from None
@@ -57,9 +63,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise StorageError(
-            f"cannot be read as safetensors ({error})", file=path, fix="give the path of a whole weights file"
-        ) from None
+        raise unreadable(Path(path), error) from None
 
 
 def initialise(model: nn.Module, path: str | Path) -> list[str]:
@@ -70,23 +74,41 @@ def initialise(model: nn.Module, path: str | Path) -> list[str]:
     Raises:
         StorageError: A part that must not start fresh has no tensor of its shape in the file.
     """
-    stored = read_weights(path)
-    state = model.state_dict()
-    brought = {_part(name) for name in stored} & {_part(name) for name in state}
-    found = {name: _find(name, tensor, stored) for name, tensor in state.items()}
-    fresh = [name for name, tensor in found.items() if tensor is None]
-    may_be_fresh = {name for name in fresh if any(part in name for part in OPTIONAL_PARTS)}
-    wrong = [name for name in fresh if name not in may_be_fresh and (_part(name) in brought or not brought)]
-    if wrong:
-        names = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+    stored, state = read_weights(path), model.state_dict()
+    found = match(_shapes(state), _shapes(stored), path)
+    tensors = {name: state[name] if source is None else stored[source] for name, source in found.items()}
+    model.load_state_dict(tensors)
+    return [name for name, source in found.items() if source is None]
+
+
+def match(state: Mapping[str, Shape], stored: Mapping[str, Shape], path: str | Path) -> dict[str, str | None]:
+    """For every tensor of a model the name of the one in a file that it starts from; None if it starts fresh.
+
+    Raises:
+        StorageError: A part that must not start fresh has no tensor of its shape in the file.
+    """
+    brought = {part(name) for name in stored}
+    if not any(source in stored for name in state for source in sources(name)):
         raise StorageError(
-            f"has no tensor of the right shape for {names}",
+            f"has no tensor with a name of the model; its first names are {spell(stored)}",
+            file=path,
+            key="train.init",
+            fix=IMPORT,
+        )
+    found = {name: next((s for s in sources(name) if stored.get(s) == shape), None) for name, shape in state.items()}
+    wrong = [
+        name
+        for name, source in found.items()
+        if source is None and part(name) in brought and not any(optional in name for optional in OPTIONAL_PARTS)
+    ]
+    if wrong:
+        raise StorageError(
+            f"has no tensor of the right shape for {spell(wrong)}",
             file=path,
             key="train.init",
             fix="use weights of a model of the same size, or set train.init to null",
         )
-    model.load_state_dict({name: state[name] if tensor is None else tensor for name, tensor in found.items()})
-    return fresh
+    return found
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -103,7 +125,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     )
     if wrong:
         raise StorageError(
-            f"does not fit the model at {', '.join(wrong[:3])}" + (f" and {len(wrong) - 3} more" * (len(wrong) > 3)),
+            f"does not fit the model at {spell(wrong)}",
             file=path,
             fix="use the config.yaml that lies beside the weights",
         )
@@ -115,10 +137,16 @@ def sources(name: str) -> list[str]:
     return [name, *(old + name.removeprefix(new) for new, old in ALIASES if name.startswith(new))]
 
 
-def _find(name: str, tensor: Tensor, stored: Mapping[str, Tensor]) -> Tensor | None:
-    return next((stored[s] for s in sources(name) if s in stored and stored[s].shape == tensor.shape), None)
-
-
-def _part(name: str) -> str:
+def part(name: str) -> str:
     """``backbone.stem.weight`` -> ``backbone``."""
     return name.split(".")[0]
+
+
+def spell(names: Iterable[str], shown: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    first = list(names)
+    return ", ".join(first[:shown]) + (f" and {len(first) - shown} more" if len(first) > shown else "")
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}

@@ -8,14 +8,14 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
-_NAMES = "key|token|passw|secret|credential|auth|dsn|cookie|private"
-SECRET = re.compile(_NAMES, re.IGNORECASE)
+from syncvis.privacy import NAMES, SECRET
+
 HIDDEN = "***"
 
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*)://[^\s'\"]+", re.IGNORECASE)
 _PATH = re.compile(r"(?<![\w./*-])(?:~[\w.-]*|\.\.)?(?:/[^/\s,;:=\[\](){}'\"]+)+/?")
 _ASSIGNED = re.compile(r"^(-{0,2}[\w.-]+)=(.*)$", re.DOTALL)
-_INNER = re.compile(rf"([\w.-]*(?:{_NAMES})[\w.-]*\s*[=:]\s*)[^\s,;&]+", re.IGNORECASE)
+_INNER = re.compile(rf"([\w.-]*(?:{NAMES})[\w.-]*\s*[=:]\s*)[^\s,;&]+", re.IGNORECASE)
 _SHORTEST = 6
 """Characters of a name or secret that are looked for everywhere: shorter ones are parts of words."""
 

@@ -13,8 +13,9 @@ from syncvis.config import RunConfig, read_layers
 from syncvis.data.annotations import Category
 from syncvis.data.loader import padded_size
 from syncvis.data.transforms import resized
-from syncvis.errors import ConfigError
-from syncvis.preflight import Problem, look, on_terminal
+from syncvis.errors import ConfigError, StorageError
+from syncvis.methods.base import Method
+from syncvis.preflight import INITIAL_WEIGHTS, Look, Problem, look, on_terminal
 from syncvis.training.cost import (
     BACKWARD,
     Memory,
@@ -26,6 +27,7 @@ from syncvis.training.cost import (
     shape_model,
 )
 from syncvis.training.meter import ForwardCost
+from syncvis.training.start import start_from
 from syncvis.training.validation import SIZE_DIVISOR
 
 CLASSES = {"ytvis_2019": 40, "ytvis_2021": 40, "ytvis_2022": 40, "ovis": 25}
@@ -60,6 +62,7 @@ class DryRun:
         parameters: by part.
         forward: cost of one forward pass of ``clips`` clips on one GPU.
         memory: of one GPU.
+        initial_weights: what starts fresh or with the class head of other classes; empty if nothing does.
         differs: where the recipe cannot be followed, as its files say.
         notes: what is good to know of the data.
         exit_code: that of what is wrong with data or weights; 0 where they are only missing.
@@ -74,6 +77,7 @@ class DryRun:
     parameters: dict[str, Parameters]
     forward: ForwardCost
     memory: Memory
+    initial_weights: str
     differs: list[str]
     notes: list[str]
     missing: list[Missing]
@@ -109,7 +113,8 @@ def dry_run(config: RunConfig, source: str | Path, gpus: int | None = None, devi
     size = training_size(config)
     forward = fake_forward_cost(config, num_classes, clips, size, counting_device())
     needed = memory(model, forward)
-    missing = [*map(_missing, found.problems), *(_missing_gpus(gpus, needed) if on_gpus else ())]
+    start, unfit = _start(config, model, found)
+    missing = [*map(_missing, [*found.problems, *unfit]), *(_missing_gpus(gpus, needed) if on_gpus else ())]
     return DryRun(
         config,
         num_classes,
@@ -120,10 +125,11 @@ def dry_run(config: RunConfig, source: str | Path, gpus: int | None = None, devi
         count_parameters(model),
         forward,
         needed,
+        start,
         _differences(source),
         list(found.notes),
         missing,
-        next((problem.error.exit_code for problem in found.wrong.problems), 0),
+        next((problem.error.exit_code for problem in [*found.wrong.problems, *unfit]), 0),
     )
 
 
@@ -155,6 +161,18 @@ def _classes(config: RunConfig, source: str | Path, categories: Sequence[Categor
 def _missing(problem: Problem) -> Missing:
     error = problem.error
     return Missing(problem.what, error.what, error.fix or "")
+
+
+def _start(config: RunConfig, model: Method, found: Look) -> tuple[str, list[Problem]]:
+    """What the initial weights leave open, and a problem if they are whole but do not fit the model."""
+    init = config.train.init
+    if init is None or any(problem.what == INITIAL_WEIGHTS for problem in found.problems):
+        return "", []
+    classes = None if found.categories is None else [category.name for category in found.categories]
+    try:
+        return start_from(model, init, classes).words, []
+    except StorageError as error:
+        return "", [Problem(INITIAL_WEIGHTS, error)]
 
 
 def _missing_gpus(gpus: int, needed: Memory) -> list[Missing]:

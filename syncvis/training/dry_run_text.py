@@ -9,10 +9,11 @@ from syncvis.training.cost import Memory, Parameters, counting_device
 from syncvis.training.dry_run import DryRun, Missing, gib
 
 NOT_COUNTED = """\
-Counted on shapes, with the kernels of a {} device: matrix products, attention and convolutions; a multiplication and
-an addition are two, and backward is twice forward (less where parts are frozen). Half precision is estimated: autocast
-around the whole forward pass. Not counted: sampling of deformable attention, elementwise work, matching and losses
-(also the passes of subclips.placement=decode); of the memory also work space, fragmentation and the CUDA context."""
+Counted on shapes, with the kernels of a {} device: matrix products, attention and convolutions. A multiply-add is two
+FLOPs, and the backward pass costs twice the forward pass (less where parts are frozen). Half precision is estimated:
+autocast around the whole forward pass. Not counted: sampling of deformable attention, elementwise work, matching and
+losses (also the passes of subclips.placement=decode); of the memory also work space, fragmentation and the CUDA
+context."""
 
 
 def render(run: DryRun) -> str:
@@ -35,11 +36,13 @@ def _run_rows(run: DryRun) -> list[tuple[str, ...]]:
     milestones = ", ".join(f"{m:,.0f}" if m > 1 else f"{m:.0%}" for m in train.milestones)
     height, width = run.size
     method = f"{config.method.name}, {config.method.structure}, {config.model.backbone.name}, scale {config.scale}"
+    start = [("weights", f"{train.init}: {run.initial_weights}")] if run.initial_weights else []
     return [
         ("model", f"{method}, K = {run.num_classes} ({run.classes_from})"),
         ("steps", f"{train.steps:,}, lr {train.lr:g} x {train.gamma:g} at {milestones}, {train.precision}"),
         ("batch", f"{train.batch_size} clips = {run.gpus} (GPUs) x {train.accumulate} (passes) x {run.clips}"),
         ("clip", f"{data.frames} frames of {height} x {width}: the largest short side at 16:9, padded"),
+        *start,
     ]
 
 

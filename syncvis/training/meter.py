@@ -22,7 +22,7 @@ class ForwardCost:
     """One forward pass.
 
     Attributes:
-        flops: by child of the model; a multiplication and an addition are two. Matrix products, attention and
+        flops: by child of the model; a multiply-add is two. Matrix products, attention and
             convolutions; not the sampling of deformable attention, not the losses.
         saved: bytes kept for the backward pass, by child, without parameters and buffers.
     """

@@ -29,9 +29,14 @@ class RunResult:
         environment: versions and hardware, equal for runs that were made alike.
         commit: of the source tree; None if it is not in a repository.
         dirty: whether the tree differs from it.
-        diff: SHA-256 of what differs, see :func:`syncvis.training.provenance.source_state`.
+        diff: SHA-256 of what differs, see :class:`syncvis.source.Source`; None where nothing does.
+        source: fingerprint of the code alone, whatever the commit; None in records of older versions.
+        changed: files of the code that differ from the commit.
+        left_out: what of the difference is not kept, each with the reason.
         command: words of the command line, without secrets and folders.
         init_fingerprint: of the file ``train.init``, see :func:`syncvis.files.fingerprint`; None without one.
+        fresh_parameters: names of the tensors that this file did not bring; none without a file.
+        initial_weights: the same by part, and whose classes the class head is of, see :mod:`syncvis.training.start`.
     """
 
     cell_hash: str
@@ -51,11 +56,15 @@ class RunResult:
     dirty: bool
     data_fingerprint: str
     diff: str | None = None
+    source: str | None = None
+    changed: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
     tracking: dict[str, float] = field(default_factory=dict)
     per_video_tracking: dict[str, dict[str, float]] = field(default_factory=dict)
     init_fingerprint: str | None = None
     fresh_parameters: list[str] = field(default_factory=list)
+    initial_weights: str = ""
     config: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from syncvis.files import fingerprint, require_space, require_writable, write_te
 from syncvis.methods import build
 from syncvis.methods.base import Method
 from syncvis.preflight import Look, look, on_terminal, unwatched
+from syncvis.source import snapshot
 from syncvis.structures import ClipBatch
 from syncvis.training.activations import checkpoint_activations
 from syncvis.training.bar import progress_bar
@@ -32,6 +33,7 @@ from syncvis.training.provenance import provenance
 from syncvis.training.result import RunResult, load_result
 from syncvis.training.resume import COPIES, estimated_size, previous
 from syncvis.training.runtime import Runtime
+from syncvis.training.start import Start, start_from
 from syncvis.training.validation import SIZE_DIVISOR, Validation
 
 __all__ = ["RunResult", "Runtime", "count_parameters", "run"]
@@ -72,10 +74,13 @@ def _carry_out(
     if rank() == 0:
         write_text(out / "config.yaml", _as_yaml(config))
     origin = provenance(runtime, device)
+    if runtime.keep_source and rank() == 0:
+        snapshot().save(out)
     reset_peak_memory(device)
     train_set, valid_set, mixed = splits.train, splits.valid, splits.mixed
-    model, fresh = _model(config, out, runtime, len(train_set.categories))
-    start = fingerprint(Path(config.train.init)) if config.train.init else None
+    classes = [category.name for category in train_set.categories]
+    model, start = _model(config, out, runtime, classes)
+    init_fingerprint = fingerprint(Path(config.train.init)) if config.train.init else None
     clips = TrainClips(train_set, config.data, config.train.batch_size, config.seed, SIZE_DIVISOR, mixed)
     validation = Validation(model, valid_set, config, device, signalled)
     with progress_bar(config.train.steps, runtime.progress and rank() == 0) as show:
@@ -106,29 +111,34 @@ def _carry_out(
         parameters=count_parameters(model),
         **origin,
         data_fingerprint="-".join(dataset.fingerprint for dataset in (train_set, valid_set, *mixed)),
-        init_fingerprint=start,
-        fresh_parameters=fresh,
+        init_fingerprint=init_fingerprint,
+        fresh_parameters=list(start.fresh),
+        initial_weights=start.words,
         config=config.model_dump(mode="json"),
     )
     if rank() == 0:
         write_overlays(out / "overlays", valid_set, predictions)
-        save_weights(out / "model.safetensors", model, {"cell_hash": config.cell_hash})
+        save_weights(out / "model.safetensors", model, {"cell_hash": config.cell_hash, "classes": classes})
         result.save(out)
         previous(out / "checkpoint.pt").unlink(missing_ok=True)  # nobody will need it
     return result
 
 
-def _model(config: RunConfig, out: Path, runtime: Runtime, num_classes: int) -> tuple[Method, list[str]]:
-    """The model on its device, and the names of what starts fresh; its checkpoints fit on the disk."""
+def _model(config: RunConfig, out: Path, runtime: Runtime, classes: Sequence[str]) -> tuple[Method, Start]:
+    """The model on its device, and what it starts with, which is said; its checkpoints fit on the disk."""
     torch.manual_seed(config.seed)
-    model = build(config, num_classes)
+    model, start = build(config, len(classes)), Start()
     there = len(list(out.glob("checkpoint*.pt")))
     require_space(out, max(COPIES - there, 1) * estimated_size(model), "the checkpoints of this run")
-    fresh = initialise(model, config.train.init) if config.train.init else []
+    if config.train.init:
+        start = start_from(model, config.train.init, classes)
+        initialise(model, config.train.init)
+        if start.words and rank() == 0:
+            _log.warning("initial weights %s: %s", config.train.init, start.words)
     model.to(runtime.device)
     if runtime.checkpoint_activations:
         checkpoint_activations(model)
-    return model, fresh
+    return model, start
 
 
 class _Clock:

@@ -19,6 +19,7 @@ class Runtime:
         progress: show a progress bar.
         checkpoint_activations: less memory for more time, see :mod:`syncvis.training.activations`.
         deterministic: the same bits every time also on a GPU, or an error.
+        keep_source: write what is not committed of the source into the run folder; a sweep keeps it in its ledger.
         should_stop: asked after each step; True ends the run with a checkpoint.
         on_row: told every row of metrics.jsonl with the number of its line, from 0, in the first process. When a run is
             continued or was finished before, the rows that are there come again first, so that one who missed some
@@ -31,5 +32,6 @@ class Runtime:
     progress: bool = False
     checkpoint_activations: bool = False
     deterministic: bool = False
+    keep_source: bool = False
     should_stop: Callable[[], bool] | None = None
     on_row: Listener | None = None

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from itertools import cycle, product
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from helpers import NUM_CLASSES, STRUCTURES, named_tensors, predict, random_batch, tiny_config, tiny_model
 
+from syncvis.config import Aggregation, MethodConfig
 from syncvis.methods import METHODS
 from syncvis.structures import ClipBatch, ClipOutput
+from syncvis.sync.aggregation import STRATEGIES
 
 QUERIES = {"frame": 5, "video": 4}
 LAYERS = 3
 
 SYNCS: dict[str, dict[str, Any]] = {
     "no_sync": {"sync": None},
-    "class_prediction": {"sync.aggregation": "class_prediction"},
-    "query_similarity": {"sync.aggregation": "query_similarity"},
-    "mask_similarity": {"sync.aggregation": "mask_similarity"},
+    **{name: {"sync.aggregation": name} for name in STRATEGIES},
     "frame_first": {"sync.order": "frame_first"},
     "video_first": {"sync.order": "video_first"},
     "frame_to_video": {"sync.order": "frame_to_video"},
@@ -157,6 +157,11 @@ def test_the_padding_is_never_read() -> None:
     painted[..., 24:, :] = 7
     outputs = [named_tensors(predict(model, ClipBatch(x, valid))) for x in (images, painted)]
     assert all(torch.equal(x, outputs[1][key]) for key, x in outputs[0].items())
+
+
+def test_every_name_of_the_config_has_its_function() -> None:
+    assert set(STRATEGIES) == set(get_args(Aggregation))
+    assert set(METHODS) == set(get_args(MethodConfig.model_fields["name"].annotation))
 
 
 def test_settings_cover_the_config() -> None:

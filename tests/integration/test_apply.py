@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,6 +17,7 @@ from syncvis.data.contact_sheet import write_contact_sheet
 from syncvis.data.single import open_video
 from syncvis.data.ytvis import Category, VideoDataset
 from syncvis.errors import DataError, StorageError
+from syncvis.evaluation.files import evaluate_files
 from syncvis.evaluation.results import read_results
 from syncvis.ops.masks import decode
 from syncvis.training.apply import evaluate_run, infer_video
@@ -58,13 +61,69 @@ def test_evaluation_of_a_run_repeats_its_own_metrics(finished: Path, tmp_path: P
     assert len(read_results(results, [1, 2, 3, 4, 5, 6])) == 2
 
 
-def test_other_categories_are_refused(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
-    tree = json.loads((tiny_data / "valid.json").read_text())
-    tree["categories"] = [{**c, "name": c["name"] + "!"} for c in tree["categories"]]
-    (tmp_path / "JPEGImages").symlink_to(tiny_data / "JPEGImages")
-    (tmp_path / "valid.json").write_text(json.dumps(tree))
-    with pytest.raises(DataError, match=r"valid\.json: categories: .* not those of the run"):
-        evaluate_run(finished, "valid.json", str(tmp_path), None, "cpu", 1)
+def _changed(root: Path, source: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A data root with a changed valid.json."""
+    tree = json.loads((source / "valid.json").read_text())
+    change(tree)
+    (root / "JPEGImages").symlink_to(source / "JPEGImages")
+    (root / "valid.json").write_text(json.dumps(tree))
+    return root
+
+
+def _renumber(tree: dict[str, Any]) -> None:
+    """The same classes with other ids, in another order."""
+    tree["categories"] = [c | {"id": 100 * c["id"]} for c in reversed(tree["categories"])]
+    for entry in tree["annotations"]:
+        entry["category_id"] *= 100
+
+
+def test_categories_of_the_same_names_are_matched(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
+    root, results, own = _changed(tmp_path, tiny_data, _renumber), tmp_path / "a.json", tmp_path / "b.json"
+    remarks: list[str] = []
+    found = evaluate_run(finished, "valid.json", str(root), results, "cpu", 1, remarks)
+    expected = evaluate_run(finished, "valid.json", None, own, "cpu", 1, remarks)
+    assert (found.metrics, found.per_category) == (expected.metrics, expected.per_category)
+    (remark,) = remarks
+    assert remark.startswith("categories of valid.json matched by name: the same 6 names with other ids in the run and")
+    pairs = zip(json.loads(results.read_text()), json.loads(own.read_text()), strict=True)
+    assert all(a == b | {"category_id": 100 * b["category_id"]} for a, b in pairs)
+    matched, _ = evaluate_files(root / "valid.json", results)
+    assert matched.official == found.official
+
+
+def test_what_differs_of_the_categories_is_said(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
+    def rename(tree: dict[str, Any]) -> None:
+        tree["categories"][0]["name"] = "dog"
+
+    name = json.loads((tiny_data / "valid.json").read_text())["categories"][0]["name"]
+    root = _changed(tmp_path, tiny_data, rename)
+    with pytest.raises(DataError) as caught:
+        evaluate_run(finished, "valid.json", str(root), None, "cpu", 1)
+    said = f"are not those of the run: only in the run: {name!r}; only in the data: 'dog'; 5 alike. Fix: evaluate on"
+    assert f"valid.json: categories: {said}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda tree: tree.update(annotations=[]), "there are no annotations"),
+        (
+            lambda tree: [entry.update(iscrowd=1) for entry in tree["annotations"]],
+            r"annotations: (\d+), crowds: \1, others without a pixel: 0",
+        ),
+        (
+            lambda tree: [e.update(segmentations=[[] for _ in e["segmentations"]]) for e in tree["annotations"]],
+            r"annotations: (\d+), crowds: 0, others without a pixel: \1",
+        ),
+    ],
+)
+def test_a_split_in_which_nothing_can_be_found_is_refused(
+    finished: Path, tiny_data: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object], found: str
+) -> None:
+    root = _changed(tmp_path, tiny_data, change)
+    problem = rf"valid\.json: annotations: has no annotated instance, so AP is undefined \({found}\)\. Fix: evaluate on"
+    with pytest.raises(DataError, match=problem):
+        evaluate_run(finished, "valid.json", str(root), None, "cpu", 1)
 
 
 def test_weights_of_another_model_are_refused(finished: Path, tmp_path: Path) -> None:

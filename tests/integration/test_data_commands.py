@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import REAL
@@ -142,11 +143,47 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_predictions_of_another_split_are_refused(data: Run, root: Path, tmp_path: Path) -> None:
-    stills = _results(root, tmp_path / "results.json", "stills.json")
-    code, _, err = data("view", root, "--split", "train.json", "--predictions", stills)
+def _edited(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> Path:
+    rows = json.loads(path.read_text())
+    change(rows)
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def _swap(rows: list[dict[str, Any]]) -> None:
+    for mask in filter(None, rows[0]["segmentations"]):
+        mask["size"].reverse()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[0].update(category_id=77), "row 0: category_id: is 77, not one of the ids 1, 2, 3, 4, 5, 6"),
+        (lambda rows: rows[0]["segmentations"].pop(), "row 0: segmentations: has 3 frames, video 1 has 4"),
+        (
+            _swap,
+            "row 0: segmentations: the masks are 48 x 32 pixels, video 1 32 x 48 (height x width): height and width",
+        ),
+    ],
+)
+def test_predictions_that_do_not_fit_the_split_are_refused(
+    data: Run, root: Path, tmp_path: Path, change: Callable[[list[dict[str, Any]]], object], message: str
+) -> None:
+    results = _edited(_results(root, tmp_path / "results.json"), change)
+    code, _, err = data("view", root, "--split", "valid.json", "--predictions", results, "--ids", 2)
+    assert (code, message in err) == (DATA_ERROR, True), err
+
+
+def test_predicted_videos_that_are_not_in_the_split_are_said(data: Run, root: Path, tmp_path: Path) -> None:
+    results = _results(root, tmp_path / "results.json")
+    words = ("view", root, "--split", "valid.json", "--predictions", results)
+    _edited(results, lambda rows: rows.append(rows[0] | {"video_id": 99}))
+    left_out = "1 of 3 videos of results.json left out, as they are not in valid.json"
+    assert data(*words, "--ids", 2)[::2] == (0, f"note: {left_out}: 99\n")
+    _edited(results, lambda rows: [row.update(video_id=row["video_id"] + 90) for row in rows])
+    code, _, err = data(*words)
     assert code == DATA_ERROR
-    assert "results.json: prediction for video 1: 1 masks for 4 frames" in err
+    assert "results.json: video_id: no video of it is in valid.json: it has 91, 92, 189, the split 1, 2. Fix: " in err
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real videos (shared/data/real-vis-mini) are not here")

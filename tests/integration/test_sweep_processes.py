@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -116,6 +117,10 @@ def test_a_sweep_mirrors_everything_and_a_second_one_does_nothing(place):
     assert "4 of 4 cells done" in output
     assert "[4/4] nk: Nk=" in output
     assert "warning" not in output
+    out = place.folder / "outputs"
+    assert f"Optuna  nk-smoke: syncvis sweep dashboard --out {out}\n" in output
+    curves, upload = f"wandb leet {out}/wandb (curves in the terminal, no account)", f"syncvis sweep sync --out {out}"
+    assert f"W&B     {curves}; {upload} uploads them\n" in output
     place.assert_all_done()
     study = optuna.load_study(study_name="nk-smoke", storage=f"sqlite:///{place.folder}/outputs/optuna.db")
     assert {t.user_attrs["cell_hash"] for t in study.get_trials()} == {cell.hash for cell in place.cells}
@@ -210,7 +215,20 @@ def test_a_killed_worker_is_replaced_within_the_sweep(place):
     place.set("kill-1", "")
     place.sweep(workers=1)
     place.assert_all_done()
-    assert place.view.cell(1)["deaths"] == 1
+    cell = place.view.cell(1)
+    assert cell["deaths"] + cell["losses"] == 1  # its worker saw it die, or a look for dead processes came first
+    assert [row["outcome"] for row in place.view.attempts(number=1)] == ["died", "done"]
+
+
+@pytest.mark.parametrize("fault", ["def run(:", "undefined", "import no_such_module"])
+def test_code_that_cannot_be_imported_ends_each_cell_once_with_its_reason(place, monkeypatch, fault):
+    place.set("broken.py", fault)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([PATH, str(place.folder)]))
+    output = place.sweep(5, run="broken:run")
+    assert "0 of 4 cells done, 4 given up" in output
+    assert len(re.findall(r"  trial \d, .*: broken: cannot be imported: \w+Error: .* Fix: mend the code", output)) == 4
+    assert [row["outcome"] for row in place.view.attempts()] == ["failed"] * 4
+    assert "Traceback" in next((place.folder / "outputs" / "runs").glob("*/error.log")).read_text()
 
 
 def test_given_up_cells_are_listed_and_tried_again_on_request(place):

@@ -14,13 +14,17 @@ import pytest
 import sqlalchemy as sa
 from click.testing import Result
 from helpers import tiny_config
+from repositories import make_repository
+from sweeping import FAKES, Place, ends
 from typer.testing import CliRunner
 
 from sweeps.cli import app
 from sweeps.data_guard import changed_data
 from sweeps.experiment import Cell
 from sweeps.ledger import Ledger
+from sweeps.sources import sources_of
 from sweeps.view import StudyKey
+from syncvis.source import PACKAGES, snapshot, take
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,6 +97,32 @@ def test_show_has_versions_hardware_and_source(sweep: Callable[..., Result]) -> 
     output = sweep("show", 1).output
     for name in ("torch: ", "cpu: ", "cores: ", "threads: 1", "data_fingerprint: ", "peak_memory_mb: ", "commit: "):
         assert name in output
+
+
+def test_the_source_that_trained_is_kept(folder: Path) -> None:
+    view = Ledger(folder / "outputs" / "ledger.db").view
+    assert sources_of(view, _hash(folder)) == {1: snapshot()}
+    result = view.results()[_hash(folder)]
+    assert (result["source"], result["diff"]) == (snapshot().code, snapshot().diff)
+
+
+def test_trials_have_the_source_that_their_worker_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is done to the files while it works: what it forks has the modules that it has."""
+    monkeypatch.setenv("FAKE_FOLDER", str(tmp_path))
+    clone = tmp_path / "clone"
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, clone / package, ignore=shutil.ignore_patterns("__pycache__"))
+    make_repository(clone, {"README.md": "a copy\n"})
+    place = Place(tmp_path / "place", values=2, seeds=1)
+    place.add()
+    (tmp_path / "seconds").write_text("0.5")
+    worker = place.worker(PYTHONPATH=os.pathsep.join([str(FAKES), str(clone)]))
+    place.pid_of_trial(1)  # waits until it has begun
+    before = take(clone)
+    (clone / "syncvis" / "new.py").write_text("too_late = True\n")
+    ends(worker)
+    assert [sources_of(place.view, cell.hash) for cell in place.cells] == [{1: before}, {1: before}]
+    assert take(clone).code != before.code
 
 
 def _hash(folder: Path) -> str:

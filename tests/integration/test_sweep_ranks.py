@@ -11,6 +11,7 @@ from helpers import tiny_config
 from sweeping import PATH, Place, ends
 
 from sweeps.ranks import together
+from sweeps.trial import CodeError
 from syncvis.errors import DataError, Interrupted, WorkbenchError
 
 
@@ -66,6 +67,7 @@ def test_a_stop_reaches_both_before_the_next_step_and_waits_for_the_checkpoint(f
     ("fault", "kind", "reason"),
     [
         ("boom", DataError, "train.json: no videos"),
+        ("bug", CodeError, "process 1: KeyError: 'masks'"),
         ("killed", WorkbenchError, "process 1: its process was killed (signal 9); out of memory?"),
     ],
 )

@@ -17,11 +17,13 @@ import pytest
 import torch
 import yaml
 from helpers import STRUCTURES, logged_rows, tiny_config
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from syncvis.config import RunConfig
 from syncvis.errors import ConfigError, DataError, Interrupted, NonFiniteLossError, StorageError
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
+from syncvis.source import Source, read_patch
+from syncvis.training import provenance as provenance_module
 from syncvis.training import run as run_module
 from syncvis.training import validation as validation_module
 from syncvis.training.checkpoint import save_weights
@@ -230,11 +232,25 @@ def test_starting_from_weights(config: RunConfig, whole: Path, tiny_data: Path, 
     init = str(whole / "model.safetensors")
     started = tiny_config({"train.init": init, "train.steps": 0}, tiny_data)
     result = run(started, tmp_path / "run")
-    assert result.fresh_parameters == []
+    assert (result.fresh_parameters, result.initial_weights) == ([], "")
     assert result.init_fingerprint == hashlib.sha256(Path(init).read_bytes()).hexdigest()[:16]
     assert json.loads((whole / "result.json").read_text())["init_fingerprint"] is None
     tensors = load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(x, tensors[name]) for name, x in load_file(init).items())
+
+
+def test_what_starts_fresh_is_said_and_recorded(
+    whole: Path, tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tensors = load_file(whole / "model.safetensors")
+    cut = {name: tensor for name, tensor in tensors.items() if not name.startswith("decoder.sync.")}
+    head = {name: torch.cat([x, x]) if ".class_embed." in name else x for name, x in cut.items()}
+    save_file(head, tmp_path / "init.safetensors")
+    result = run(tiny_config({"train.init": str(tmp_path / "init.safetensors"), "train.steps": 0}, tiny_data), tmp_path)
+    words = "fresh: class head (13 classes in the file, 6 here), exchange (decoder.sync)"
+    assert result.initial_weights == words
+    assert json.loads((tmp_path / "result.json").read_text())["initial_weights"] == words
+    assert caplog.messages == [f"initial weights {tmp_path / 'init.safetensors'}: {words}"]
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -355,3 +371,22 @@ def test_what_is_good_to_know_is_logged_before_the_first_step(
         ["note", str(tmp_path / "new" / "valid.json")]
     ]
     assert metrics[0] == metrics[1]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_is_not_committed_stays_with_a_run_that_is_asked_to_keep_it(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    source = Source("c" * 40, "a" * 16, ("syncvis/a.py",), b"the patch\n", ("big.bin: binary",))
+    for module in (run_module, provenance_module):
+        monkeypatch.setattr(module, "snapshot", lambda: source)
+    run(config, tmp_path, Runtime(keep_source=kept))
+    stored = json.loads((tmp_path / "result.json").read_text())
+    assert (stored["commit"], stored["dirty"], stored["diff"], stored["source"]) == (
+        "c" * 40,
+        True,
+        source.diff,
+        "a" * 16,
+    )
+    assert (stored["changed"], stored["left_out"]) == (["syncvis/a.py"], ["big.bin: binary"])
+    assert read_patch(tmp_path, stored["diff"]) == (b"the patch\n" if kept else b"")

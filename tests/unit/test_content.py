@@ -10,8 +10,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save
 
-from syncvis.content import EMPTY, HTML, LFS_POINTER, content_of, content_of_file
+from syncvis.content import EMPTY, HTML, LFS_POINTER, SAFETENSORS, TORCH, content_of, content_of_file
 
 
 def _zip() -> bytes:
@@ -28,6 +30,12 @@ def _tar() -> bytes:
     return buffer.getvalue()
 
 
+def _torch(zipped: bool = True) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"a": torch.zeros(2)}, buffer, _use_new_zipfile_serialization=zipped)
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "name"),
     [
@@ -39,6 +47,13 @@ def _tar() -> bytes:
         (b'<?xml version="1.0"?><annotations><track/></annotations>', "an XML file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n", LFS_POINTER.name),
         (b"", EMPTY.name),
+        (b"<!-- moved -->\n<html><head>", HTML.name),
+        (b"<track>1</track>", None),
+        (_torch(), TORCH.name),
+        (_torch(zipped=False), TORCH.name),
+        (save({"a": torch.zeros(2)}), SAFETENSORS.name),
+        (b"\x08\x07\x12\x07pytorch\x1a\x032.0", "an ONNX model"),
+        (b"\x1c\x00\x00\x00TFL3", "a TensorFlow Lite model"),
     ],
 )
 def test_known_kinds(content: bytes, name: str, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def check_file(source: Path, settings: Settings) -> Report:
         raw = parse(source)
     except DataError as error:
         key = f"{error.key}: " if error.key else ""
-        return Report(source, (Finding("json", "", f"{key}{error.problem}"),), {})
+        return Report(source, (Finding("json", "", f"{key}{error.problem}: {error.fix}"),), {})
     looker = FrameLooker(frames_folder(source, settings.frames, raw), settings.deep)
     return check_tree(raw, source, looker, settings.watch)
 

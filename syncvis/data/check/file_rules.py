@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 
-from syncvis.data.check.entries import Entry, by_id, identifier, listed, show
+from syncvis.data.check.entries import Entry, by_id, identifier, listed, show, video_size
 from syncvis.data.check.findings import Finding, Mend
+from syncvis.data.check.masks import read_mask
 from syncvis.data.check.views import Tree
 from syncvis.data.coco_names import plain
 
@@ -153,6 +154,18 @@ def annotated_videos(tree: Tree) -> Iterator[Finding]:
 
 def instances(tree: Tree) -> Iterator[Finding]:
     """COCO's file shows an instance that is no crowd: only images that do are read."""
-    shown = (entry.raw["segmentations"][0] and not entry.raw.get("iscrowd") for entry in tree.annotations)
-    if tree.form.is_still and tree.annotations and not any(shown):
+    if not tree.form.is_still or not tree.annotations:
+        return
+    images = by_id(tree.videos)
+    if not any(_maybe_shown(annotation, images) for annotation in tree.annotations):
         yield Finding("no-instances", "annotations", "each is a crowd or without a mask")
+
+
+def _maybe_shown(annotation: Entry, images: Mapping[int, Entry]) -> bool:
+    """Whether an annotation is no crowd and has a mask with a pixel, or one that is damaged."""
+    (segmentation,), image = annotation.raw["segmentations"], identifier(annotation.raw.get("video_id"))
+    if not segmentation or annotation.raw.get("iscrowd"):
+        return False
+    owner = None if image is None else images.get(image)
+    mask, _ = read_mask(segmentation, video_size(owner) if owner else None)
+    return mask is None or mask.area > 0

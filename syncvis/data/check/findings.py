@@ -75,6 +75,7 @@ _WARNINGS = {
     "category-duplicate-name": "two categories share a name",
     "file-name-duplicate": "a video shows a file twice",
     "shared-frames": "two videos show the same files",
+    "video-cut": "a video file ends before its header says",
     "annotation-size": "height, width or length of an annotation differ from its video",
     "iscrowd": "iscrowd is not 0 or 1",
     "polygon-outside": "a polygon leaves the frame by up to a pixel",
@@ -98,6 +99,10 @@ _NOTES = {
     "category-gap": "the ids of the categories have gaps",
     "no-annotations": "the file has no annotations",
     "video-without-annotations": "a video has no annotation",
+    "frames-turned": "frames are turned when they are shown",
+    "video-part": "only the first frames of a video file are read",
+    "video-tracks": "a video file has other pictures, which are not read",
+    "several-pictures": "an image file holds several pictures, of which the first is read",
     "frame-order": "frames are not in the order of their names",
     "overlap": "two annotations cover nearly the same pixels",
 }

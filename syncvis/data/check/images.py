@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -13,20 +13,32 @@ from PIL import Image, UnidentifiedImageError
 
 from syncvis.data.check.entries import Size, show
 from syncvis.data.check.findings import Problem
-from syncvis.data.entries import FRAMES_FOLDER, check_file_name
-from syncvis.data.frames import FORMATS, check_file, to_rgb, upright_size
-from syncvis.data.video_file import VideoFiles, split_name
+from syncvis.data.entries import FRAMES_FOLDER, check_file_name, is_of_windows
+from syncvis.data.frames import FORMATS, check_file, header, to_rgb
+from syncvis.data.turns import UPRIGHT, Turn
+from syncvis.data.video_file import VideoFile, VideoFiles, split_name
 from syncvis.errors import DataError
 from syncvis.ops.masks import MAX_FRAME_PIXELS
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is known of one frame: its size if it can be read, what is wrong, and a name under which it exists."""
+    """What is known of one frame.
+
+    Attributes:
+        size: as shown, if it can be read.
+        problem: what is wrong.
+        better_name: a name under which it exists.
+        turn, turned_by: how it is turned to be shown, and by what.
+        remarks: what is good to know of its file.
+    """
 
     size: Size | None = None
     problem: Problem | None = None
     better_name: str | None = None
+    turn: Turn = UPRIGHT
+    turned_by: str = ""
+    remarks: tuple[Problem, ...] = ()
 
 
 class FrameLooker:
@@ -52,12 +64,10 @@ class FrameLooker:
 
     def _look(self, name: str) -> Look:
         problem = name_problem(name)
-        if problem is None and self.root is not None:
-            size, problem = self._read(name, self.root)
-            if problem is None:
-                return Look(size)
-        movable = problem is not None and problem.code in ("file-name-outside", "missing-frame")
-        return Look(problem=problem, better_name=self._better_name(name) if movable else None)
+        look = Look(problem=problem) if problem or self.root is None else self._read(name, self.root)
+        if look.problem is not None and look.problem.code in ("file-name-outside", "missing-frame"):
+            return replace(look, better_name=self._better_name(name))
+        return look
 
     def _better_name(self, name: str) -> str | None:
         if self.root is None:
@@ -65,27 +75,33 @@ class FrameLooker:
         usable = (other for other in _other_names(name, self.root) if other != name and name_problem(other) is None)
         return next((other for other in usable if os.path.isfile(self.root / split_name(other)[0])), None)
 
-    def _read(self, name: str, root: Path) -> tuple[Size | None, Problem | None]:
+    def _read(self, name: str, root: Path) -> Look:
         file, number = split_name(name)
         path = root / file
-        if (problem := _file_problem(path, root)) or number is None:
-            return (None, problem) if problem else _read_file(path, self.deep)
+        if problem := _file_problem(path, root):
+            return Look(problem=problem)
+        if number is None:
+            return _read_file(path, self.deep)
         try:
-            video = self._videos[path]
-            if number >= len(video):
-                return None, Problem("missing-frame", f"{_show_path(path)} has {len(video)} frames")
-            if self.deep:
-                video.read(number, *video.size)
-            return video.size, None
+            return self._read_frame(self._videos[path], number)
         except DataError as error:
-            return None, Problem("unreadable-image", f"{_show_path(path)} {error.problem}")
+            return Look(problem=Problem("unreadable-image", f"{_show_path(path)} {error.problem}"))
+
+    def _read_frame(self, video: VideoFile, number: int) -> Look:
+        if number >= len(video):
+            return Look(problem=Problem("missing-frame", f"{_show_path(video.path)} has {len(video)} frames"))
+        if self.deep:
+            video.read(number, *video.size)
+        remarks = tuple(Problem(code, f"{_show_path(video.path)} {text}") for code, text in video.remarks)
+        return Look(video.size, turn=video.turn, turned_by="the display matrix", remarks=remarks)
 
 
 def name_problem(name: str) -> Problem | None:
     """What is wrong with a file name by itself."""
     path = PureWindowsPath(name)  # knows both kinds of separators and drive letters
     if name.isprintable() and (path.anchor or ".." in path.parts):
-        return Problem("file-name-outside", f"{show(name)} leaves the folder of the frames")
+        how = ": it is written on Windows" if is_of_windows(name) else ""
+        return Problem("file-name-outside", f"{show(name)} leaves the folder of the frames{how}")
     try:
         check_file_name(name, Path(), "")
     except DataError:
@@ -114,7 +130,7 @@ def _file_problem(path: Path, root: Path) -> Problem | None:
     return None
 
 
-def _read_file(path: Path, deep: bool) -> tuple[Size | None, Problem | None]:
+def _read_file(path: Path, deep: bool) -> Look:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -122,24 +138,25 @@ def _read_file(path: Path, deep: bool) -> tuple[Size | None, Problem | None]:
     except UnidentifiedImageError:
         reason = "not an image"
     except Image.DecompressionBombError:
-        return None, Problem("image-bomb", f"{_show_path(path)} has more than {MAX_FRAME_PIXELS} pixels")
+        return Look(problem=Problem("image-bomb", f"{_show_path(path)} has more than {MAX_FRAME_PIXELS} pixels"))
     except Exception as error:  # decoders of damaged images raise whatever they stumble over
         reason = show(str(error))
-    return None, Problem("unreadable-image", f"{_show_path(path)} cannot be read ({reason})")
+    return Look(problem=Problem("unreadable-image", f"{_show_path(path)} cannot be read ({reason})"))
 
 
 def _show_path(path: Path) -> str:
     return show(str(path), most=300)
 
 
-def _read_image(path: Path, deep: bool) -> tuple[Size | None, Problem | None]:
+def _read_image(path: Path, deep: bool) -> Look:
     with Image.open(path, formats=FORMATS) as image:
-        height, width = upright_size(image)
-        if height * width > MAX_FRAME_PIXELS:
-            text = f"{_show_path(path)} is {height} x {width}, over {MAX_FRAME_PIXELS} pixels"
-            return None, Problem("image-bomb", text)
+        size, turn, has_more = header(image)
+        if size[0] * size[1] > MAX_FRAME_PIXELS:
+            text = f"{_show_path(path)} is {size[0]} x {size[1]}, over {MAX_FRAME_PIXELS} pixels"
+            return Look(problem=Problem("image-bomb", text))
         if deep:
             to_rgb(image)
         elif image.mode == "F":
             raise ValueError("its pixels are floating-point numbers")
-    return (height, width), None
+    more = Problem("several-pictures", f"{_show_path(path)} holds several pictures, of which the first is read")
+    return Look(size, turn=turn, turned_by="EXIF", remarks=(more,) if has_more else ())

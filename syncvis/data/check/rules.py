@@ -26,6 +26,8 @@ VIDEO_RULES: dict[str, Callable[[Clip], Iterator[Finding]]] = {
     "frame_list": video_rules.frame_list,
     "limits": video_rules.limits,
     "frames": video_rules.frames,
+    "turned": video_rules.turned,
+    "file_remarks": video_rules.file_remarks,
     "frame_order": video_rules.frame_order,
     "repeated_frames": video_rules.repeated_frames,
     "identical_tracks": video_rules.identical_tracks,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise, zip_longest
@@ -11,14 +10,15 @@ import numpy as np
 from pycocotools import mask as coco
 
 from syncvis.data.check.entries import Entry, Size, listed, show
-from syncvis.data.check.findings import Finding, Mend
+from syncvis.data.check.findings import Finding, Mend, Problem
+from syncvis.data.check.images import Look
 from syncvis.data.check.masks import Mask
 from syncvis.data.check.views import Clip
 from syncvis.data.entries import MAX_TRACKS
+from syncvis.data.file_names import natural
+from syncvis.data.turns import UPRIGHT, size_problem
 from syncvis.data.ytvis import MAX_FRAMES, is_one_file
 from syncvis.ops.masks import MAX_FRAME_PIXELS
-
-_NUMBER = re.compile(r"([0-9]{1,18})")
 
 HEAVY_OVERLAP = 0.8
 """IoU of two masks of one frame from which they are reported."""
@@ -50,12 +50,20 @@ def image_sizes(clip: Clip) -> Iterator[Finding]:
     sizes = clip.image_sizes
     if len(sizes) == 1 and clip.size not in sizes and len(clip.frames) > 1:
         text = f"all images are {_by(next(iter(sizes)))}, the video {_by(clip.size)} (height x width)"
+        text += _because(clip.frames[0], clip.size)
         yield clip.video.finding("video-image-size", text, mend=_resize(clip))
         return
     for t, look in enumerate(clip.frames):
         if look.size not in (None, clip.size):
             text = f"the image is {_by(look.size)}, the JSON says {_by(clip.size)} (height x width)"
+            text += _because(look, clip.size)
             yield clip.video.finding("image-size", text, *clip.place(t), frame=t)
+
+
+def _because(look: Look, size: Size) -> str:
+    """What a turn has to do with another size."""
+    why, fix = size_problem(look.size or size, size, look.turn, look.turned_by)
+    return f"{why}; {fix}" if why else ""
 
 
 def _by(sides: Size | None) -> str:
@@ -66,7 +74,7 @@ def frame_list(clip: Clip) -> Iterator[Finding]:
     """file_names is a list of at least one frame, and as long as length says; or there is a video file."""
     if is_one_file(clip.video.raw):
         if clip.problem:
-            yield clip.video.finding(clip.problem.code, clip.problem.text, "file_name")
+            yield _of_video_file(clip, clip.problem)
         return
     names, length = clip.video.raw.get("file_names"), clip.video.raw.get("length")
     if not isinstance(names, list) or not names:
@@ -78,6 +86,15 @@ def frame_list(clip: Clip) -> Iterator[Finding]:
         agreed = all(track.has_all_masks for track in clip.tracks)  # else names may be missing
         mend = clip.video.put(len(names), "length") if agreed else None
         yield clip.video.finding("video-length", text, "length", mend=mend)
+
+
+def _of_video_file(clip: Clip, problem: Problem) -> Finding:
+    """Its length is put right where every annotation has as many masks as the video frames."""
+    if problem.code == "video-file":
+        return clip.video.finding(problem.code, problem.text, "file_name")
+    agreed = all(len(track.masks) == len(clip.frames) for track in clip.tracks)
+    mend = clip.video.put(len(clip.frames), "length") if agreed and problem.code == "video-length" else None
+    return clip.video.finding(problem.code, problem.text, "length", mend=mend)
 
 
 def limits(clip: Clip) -> Iterator[Finding]:
@@ -98,20 +115,35 @@ def frames(clip: Clip) -> Iterator[Finding]:
             yield clip.video.finding(look.problem.code, look.problem.text, *clip.place(t), frame=t, mend=mend)
 
 
+def turned(clip: Clip) -> Iterator[Finding]:
+    """A note on frames that are turned to be shown: masks of the stored pixels cannot always be told by their size."""
+    for what in sorted({look.turned_by for look in clip.frames if look.turn != UPRIGHT}):
+        places = [t for t, look in enumerate(clip.frames) if look.turn != UPRIGHT and look.turned_by == what]
+        whole = clip.video.form.is_still or is_one_file(clip.video.raw)
+        who = f"the {clip.video.form.video} is" if whole else f"{len(places)} of {len(clip.frames)} frames are"
+        text = f"{who} turned by {what}: height, width and masks have to be as shown, not as stored"
+        yield clip.video.finding("frames-turned", text, *clip.place(places[0]), frame=None if whole else places[0])
+
+
+def file_remarks(clip: Clip) -> Iterator[Finding]:
+    """What is good to know of the files that hold the frames, once for each."""
+    first: dict[Problem, int] = {}
+    for t, look in enumerate(clip.frames):
+        for remark in look.remarks:
+            first.setdefault(remark, t)
+    for remark, t in first.items():
+        yield clip.video.finding(remark.code, remark.text, *clip.place(t))
+
+
 def frame_order(clip: Clip) -> Iterator[Finding]:
     """The numbers in the names grow; a note on the first that does not, for names may be meant so."""
     listed_names = listed(clip.video, "file_names")
     names = [(t, listed_names[t]) for t, look in enumerate(clip.frames) if listed_names and not look.problem]
     for (_, before), (t, name) in pairwise(names):
-        if _natural(name) < _natural(before):
+        if natural(name) < natural(before):
             text = f"{show(name)} comes behind {show(before)}"
             yield clip.video.finding("frame-order", text, "file_names", t, frame=t)
             return
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts 9.jpg before 10.jpg."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBER.split(name)]
 
 
 def repeated_frames(clip: Clip) -> Iterator[Finding]:

@@ -9,12 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from syncvis.data.check.entries import Entry, Json, Size, by_id, entries, identifier, listed, video_size
+from syncvis.data.check.entries import Entry, Json, Size, by_id, entries, identifier, listed, show, video_size
 from syncvis.data.check.findings import Problem
 from syncvis.data.check.forms import Form
 from syncvis.data.check.images import FrameLooker, Look
 from syncvis.data.check.masks import Mask, read_mask
-from syncvis.data.ytvis import is_one_file, read_video_file
+from syncvis.data.video_file import frame_names
+from syncvis.data.ytvis import find_video_file, is_one_file
 from syncvis.errors import DataError
 
 
@@ -57,7 +58,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Clip:
-    """A video with what was seen of its frames, and its tracks; ``problem`` is that of its video file."""
+    """A video with what was seen of its frames, and its tracks; ``problem`` is that of its video file or its length."""
 
     video: Entry
     size: Size | None
@@ -109,24 +110,38 @@ class Tree:
             members[identifier(annotation.raw.get("video_id"))].append(annotation)
         for video in self.videos:
             own = members[video.id] if video.id is not None and owners[video.id] is video else []
-            names, problem = _names(video, looker, source)
+            names, length, problem = _names(video, looker, source)
             frames = tuple(map(looker.look, names))
             size = video_size(video)
-            tracks = tuple(_track(annotation, size, len(frames)) for annotation in own)
+            tracks = tuple(_track(annotation, size, {len(frames), length}) for annotation in own)
             yield Clip(video, size, frames, tracks, problem)
 
 
-def _names(video: Entry, looker: FrameLooker, source: Path) -> tuple[list[Any], Problem | None]:
-    """The names of the frames, and what is wrong with a video file that stands for them."""
+def _names(video: Entry, looker: FrameLooker, source: Path) -> tuple[list[Any], int, Problem | None]:
+    """The names of the frames that are there, how many should be, and what is wrong with a video file or its length."""
+    names = listed(video, "file_names")
     if not is_one_file(video.raw) or looker.root is None:
-        return listed(video, "file_names"), None
+        return names, len(names), None
     try:
-        return list(read_video_file(video.raw, source, video.key(), looker.root)), None
+        named = find_video_file(video.raw, source, video.key(), looker.root)
     except DataError as error:
-        return [], Problem("video-file", f"{error.problem} ({error.key or error.file})")
+        return [], 0, Problem("video-file", f"{error.problem} ({error.key or error.file})")
+    if named.there is None:
+        return (
+            [],
+            named.length,
+            Problem("video-file", f"there is no file {show(str(looker.root / named.name), most=300)}"),
+        )
+    names = frame_names(named.name, min(named.length, named.there))
+    if named.length > named.there:
+        return names, named.length, Problem("video-length", named.too_long)
+    part = Problem("video-part", f"length is {named.length}, the video has {named.there} frames: the rest is not read")
+    return names, named.length, part if named.length < named.there else None
 
 
-def _track(annotation: Entry, size: Size | None, num_frames: int) -> Track:
-    num_frames = num_frames or len(listed(annotation, "segmentations"))  # a video without frames is its own finding
-    read = [read_mask(segmentation, size) for segmentation in listed(annotation, "segmentations")]
+def _track(annotation: Entry, size: Size | None, lengths: set[int]) -> Track:
+    """Of a video whose frames can be counted in two ways, which is a finding of its own, either number is right."""
+    masks = listed(annotation, "segmentations")
+    num_frames = len(masks) if len(masks) in lengths else min(lengths - {0}, default=len(masks))
+    read = [read_mask(segmentation, size) for segmentation in masks]
     return Track(annotation, size, num_frames, tuple(mask for mask, _ in read), tuple(problem for _, problem in read))

@@ -22,7 +22,7 @@ from syncvis.data.check.checking import Settings, check_file
 from syncvis.data.check.findings import Report
 from syncvis.data.check.mending import fix_file
 from syncvis.data.coco import load_coco
-from syncvis.data.ytvis import Category
+from syncvis.data.ytvis import Category, VideoDataset
 from syncvis.errors import DataError
 from syncvis.ops import masks as rle
 
@@ -338,6 +338,36 @@ def test_what_is_free_of_errors_is_what_the_reader_takes(source: Path) -> None:
             _assert_reader_agrees(source, tree, report)
             taken += not [finding for finding in report.findings if finding.severity == "error"]
     assert ROUNDS / 20 < taken < ROUNDS * 0.9, "both happen"
+
+
+def _load(source: Path) -> VideoDataset:
+    names = [category["name"] for category in _tree()["categories"]]
+    classes = [Category(n, name) for n, name in enumerate(names)]
+    return load_coco(source.parents[1], f"annotations/{source.name}", classes, {name: name for name in names})
+
+
+@pytest.mark.parametrize(
+    "blank",
+    [
+        [[3, 3, 3, 3, 3, 3]],
+        {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]},
+        rle.encode(np.zeros((HEIGHT, WIDTH), bool)),
+        [LINE],
+    ],
+)
+def test_an_image_of_a_mask_without_a_pixel_shows_no_instance(source: Path, blank: Any) -> None:
+    tree = _tree()
+    for entry in tree["annotations"]:
+        if entry["image_id"] == 5:
+            entry["segmentation"] = blank
+    _write(source, tree)
+    assert [video.id for video in _load(source).videos] == [9]
+    for entry in tree["annotations"]:
+        entry["segmentation"] = blank
+    report = check_file(_write(source, tree), Settings())
+    assert {finding.code for finding in report.findings if finding.severity == "error"} == {"no-instances"}
+    with pytest.raises(DataError, match="no image shows an instance"):
+        _load(source)
 
 
 def _check(*words: object) -> Result:

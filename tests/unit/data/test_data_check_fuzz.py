@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from damage import Copy, clean_copy
-from mutations import mutate_tree
+from mutations import mutate_bytes, mutate_masks, mutate_tree
 from PIL import Image
 
 from syncvis.data.check.checking import Settings, check_file
@@ -23,26 +23,6 @@ from syncvis.errors import DataError
 
 ROUNDS = int(os.environ.get("SYNCVIS_FUZZ_ROUNDS", "120"))
 """Of each kind; more by hand, to look for new faults."""
-
-
-def _mutate_masks(tree: dict[str, Any], rng: random.Random) -> None:
-    masks = [m for entry in tree["annotations"] for m in entry["segmentations"] if m]
-    for mask in rng.sample(masks, rng.randint(1, 4)):
-        text = list(mask["counts"])
-        for _ in range(rng.randint(1, 3)):
-            place = rng.randrange(len(text))
-            text[place : place + rng.randint(0, 2)] = rng.choice(["", chr(rng.randint(0, 130)), "o" * 7, "0", "o"])
-            text = text or [""]
-        mask["counts"] = "".join(text)
-
-
-def _mutate_bytes(content: bytes, rng: random.Random) -> bytes:
-    data = bytearray(content)
-    for _ in range(rng.randint(1, 6)):
-        place = rng.randrange(len(data) + 1)
-        size = rng.choice([0, 1, 4, 50])
-        data[place : place + size] = rng.choice([b"", rng.randbytes(1), rng.randbytes(4), b'"', b"[", b"\xff" * 4])
-    return bytes(data[: rng.randrange(len(data) + 1)] if rng.random() < 0.2 else data)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +61,7 @@ def _assert_handled(data: Copy) -> None:
     assert check_file(out, Settings(deep=True)).findings == fixed.remains.findings
 
 
-@pytest.mark.parametrize("mutate", [mutate_tree, _mutate_masks], ids=["tree", "masks"])
+@pytest.mark.parametrize("mutate", [mutate_tree, mutate_masks], ids=["tree", "masks"])
 def test_damaged_trees(data: Copy, mutate: Any) -> None:
     clean = json.dumps(data.tree)
     for seed in range(ROUNDS):
@@ -94,7 +74,7 @@ def test_damaged_trees(data: Copy, mutate: Any) -> None:
 def test_damaged_json(data: Copy) -> None:
     clean = json.dumps(data.tree).encode()
     for seed in range(ROUNDS):
-        data.source.write_bytes(_mutate_bytes(clean, random.Random(seed)))
+        data.source.write_bytes(mutate_bytes(clean, random.Random(seed)))
         _assert_handled(data)
 
 
@@ -107,7 +87,7 @@ def test_damaged_images(data: Copy, format: str, tmp_path: Path) -> None:
         image.save(tmp_path / "clean", format)
     clean = (tmp_path / "clean").read_bytes()
     for seed in range(ROUNDS // 4):
-        path.write_bytes(_mutate_bytes(clean, random.Random(seed)))
+        path.write_bytes(mutate_bytes(clean, random.Random(seed)))
         report = check_file(data.source, Settings(deep=True))
         assert {finding.code for finding in report.findings} <= {"unreadable-image", "image-size", "image-bomb"}
         if not report.findings:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from syncvis.data.balance import Balance
-from syncvis.data.split import WrittenSplit, choose_valid, write_split
+from syncvis.data.split import WrittenSplit, choose_valid, video_groups, write_split
 from syncvis.data.ytvis import VideoDataset
 from syncvis.errors import ConfigError, DataError, StorageError
 
@@ -152,6 +152,79 @@ def test_impossible_shares(tmp_path: Path, share: float) -> None:
 def test_one_video_cannot_be_divided(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="one video cannot be divided"):
         choose_valid(_dataset(tmp_path, _tree([[0]])), 0.5, 0)
+
+
+def _with_files(files: Sequence[str], videos: Videos | None = None) -> dict[str, Any]:
+    """Videos of one frame each, or of a video file with two."""
+    tree = _tree(videos or [[n % 2] for n in range(len(files))])
+    for video, file in zip(tree["videos"], files, strict=True):
+        if file.endswith(".mp4"):
+            del video["file_names"]
+            video |= {"file_name": file, "length": 1}
+        else:
+            video["file_names"] = [file]
+    return tree
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["v1/0.jpg", "v1/0.jpg", "a/0.jpg", "b/0.jpg"],
+        ["v1/0.jpg", "./v1//0.jpg", "a/0.jpg", "b/0.jpg"],
+        ["v1/0.jpg", "V1/0.JPG", "a/0.jpg", "b/0.jpg"],
+        ["caf\u00e9/0.jpg", "cafe\u0301/0.jpg", "a/0.jpg", "b/0.jpg"],
+        ["clips/a.mp4", "clips/a.mp4", "clips/b.mp4", "clips/c.mp4"],
+        ["clips/a.mp4", "clips/A.mp4#7", "clips/b.mp4", "clips/c.mp4"],
+    ],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_videos_that_share_frames_stay_together(tmp_path: Path, files: list[str], seed: int) -> None:
+    for share in (0.25, 0.5, 0.75):
+        chosen = choose_valid(_dataset(tmp_path, _with_files(files)), share, seed)
+        assert (1 in chosen) == (2 in chosen)
+        assert 0 < len(chosen) < 4
+
+
+def test_groups_are_joined_through_others(tmp_path: Path) -> None:
+    """1 and 4 share nothing, but both share with 3."""
+    tree = _tree([[0], [0], [0], [0], [0, 1], [1]])
+    names = [["a"], ["x"], ["b", "a"], ["b"], ["y"], ["z", "y"]]
+    for video, frames in zip(tree["videos"], names, strict=True):
+        video["file_names"] = [f"{name}.png" for name in frames]
+    tree["annotations"] = [entry for entry in tree["annotations"] if entry["video_id"] in (1, 2)]
+    dataset = _dataset(tmp_path, tree)
+    assert [[video.id for video in group] for group in video_groups(dataset)] == [[1, 3, 4], [2], [5, 6]]
+    for seed in range(5):
+        assert choose_valid(dataset, 0.5, seed) in ({1, 3, 4}, {2, 5, 6})
+    done = _write(tmp_path, tree)
+    assert done.together == (3, 2)
+    assert done.remark() == "2 groups of videos (5 videos) share frames and stay together"
+
+
+def test_groups_count_as_many_videos(tmp_path: Path) -> None:
+    """Of 20 videos ten show the same: a fifth is four of the others."""
+    files = ["same/0.jpg"] * 10 + [f"{n}/0.jpg" for n in range(10)]
+    for seed in range(5):
+        chosen = choose_valid(_dataset(tmp_path, _with_files(files, [[0]] * 20)), 0.2, seed)
+        assert len(chosen) == 4
+        assert min(chosen) > 10
+
+
+def test_videos_that_all_share_frames_cannot_be_divided(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"videos: all 6 videos share frames, so none can be apart\. Fix: give a split"):
+        _write(tmp_path, _with_files(["v1/0.jpg"] * 6))
+    assert not (tmp_path / "train_split.json").exists()
+
+
+def test_a_split_without_shared_frames_has_no_remark(tmp_path: Path) -> None:
+    assert _write(tmp_path, _tree(_random_videos(12))).remark() is None
+
+
+def test_thousands_of_videos_of_the_same_frames_are_grouped_quickly(tmp_path: Path) -> None:
+    tree = _tree([[]] * 2000)
+    for index, video in enumerate(tree["videos"]):
+        video["file_names"] = [f"{index // 1000}/{t}.png" for t in range(20)]
+    assert [len(group) for group in video_groups(_dataset(tmp_path, tree))] == [1000, 1000]
 
 
 def test_the_number_of_videos_counts_as_much_as_all_categories_together() -> None:

@@ -75,6 +75,16 @@ def test_videos_tracks_and_labels(tmp_path: Path) -> None:
     assert not track.mask(1).any()
 
 
+def test_a_mask_without_a_pixel_is_read_as_absent(tmp_path: Path) -> None:
+    tree = _tree()
+    tree["annotations"][0]["segmentations"] = [rle.encode(BOX & ~BOX), rle.encode(BOX)]
+    tree["annotations"][1]["segmentations"] = [[[3, 3, 3, 3, 3, 3]], []]
+    seen, unseen = VideoDataset.load(_write(tmp_path, tree), "train.json").videos[0].tracks
+    assert [track.has_mask(t) for track in (seen, unseen) for t in (0, 1)] == [False, True, False, False]
+    assert [(track.is_seen, track.blank) for track in (seen, unseen)] == [(True, 1), (False, 2)]
+    assert (seen.segmentations[0], seen.mask(0).any(), seen.mask(1).sum()) == (None, False, BOX.sum())
+
+
 def test_a_test_set_has_no_tracks(tmp_path: Path) -> None:
     for empty in ({}, {"annotations": None}, {"annotations": []}):
         tree = {key: value for key, value in _tree().items() if key != "annotations"} | empty

@@ -55,12 +55,20 @@ def test_the_command_prints_the_official_numbers(tmp_path: Path) -> None:
     found = json.loads(CliRunner().invoke(app, ["eval-results", *paths, "--json"]).output)
     assert f"\nAP50  {found['official']['AP50']}\n" in text
     assert "\nAPm   -1.0\n" in text
-    assert "1 row(s) of categories that are not in the ground truth left out" in text
+    assert "1 row(s) of categories that are not in the ground truth left out: 5\n" in text
     assert found["official"]["AP"] == pytest.approx(0.5, abs=1e-15)
     assert found["official"]["APl"] == -1
     assert found["per_category"] == pytest.approx({"dog": 0.5})
     assert found["left_out"] == ["row 1: category_id 5"]
     assert "per_length" not in found
+
+
+def test_results_of_which_no_row_is_of_a_known_category_are_refused(tmp_path: Path) -> None:
+    paths = written(tmp_path, tree(), [row(category_id=0), row(category_id=1)])
+    with pytest.raises(DataError) as caught:
+        evaluate_files(*paths)
+    problem = "category_id: no row is of a category of gt.json: it has 0, 1, the annotations 9, 4. Fix: use the ids of"
+    assert f"{paths[1]}: {problem}" in str(caught.value)
 
 
 def test_areas_ids_and_polygons_of_the_file_are_read(tmp_path: Path) -> None:
@@ -189,14 +197,14 @@ def test_damaged_results_are_refused_by_row(tmp_path: Path, bad: dict[str, Any],
         (None, "there are no annotations"),
         ("absent", "there are no annotations"),
         ([], "there are no annotations"),
-        ([{"iscrowd": 1}], "1 annotations: 1 crowds"),
+        ([{"iscrowd": 1}], "annotations: 1, crowds: 1, others without a pixel: 0"),
         (
             [
                 {"segmentations": [None, None]},
                 {"segmentations": [[], {"size": [6, 8], "counts": [48]}]},
                 {"iscrowd": 1},
             ],
-            "3 annotations: 1 crowds, 2 without a mask that has a pixel",
+            "annotations: 3, crowds: 1, others without a pixel: 2",
         ),
     ],
 )

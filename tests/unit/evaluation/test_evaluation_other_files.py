@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 from syncvis.cli import app
 from syncvis.errors import DataError
 from syncvis.evaluation.annotations import read_truth
+from syncvis.evaluation.files import evaluate_files
 from syncvis.evaluation.results import read_results
 
 MASK = {"size": [4, 6], "counts": [5, 2, 2, 2, 13]}
@@ -83,6 +86,13 @@ def test_what_is_no_results_file_is_named(tmp_path: Path, content: Any, problem:
     assert "Fix: " in str(caught.value)
 
 
+def test_rows_per_image_of_other_categories_are_named_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "res.json"
+    path.write_text(json.dumps([OF_FRAME | {"image_id": 3, "category_id": 99}]))
+    with pytest.raises(DataError, match="row 0: is results per image or frame, not per track"):
+        read_results(path, [1], left_out=[])
+
+
 def test_swapped_files_are_named_as_swapped(tmp_path: Path) -> None:
     for name, content in (("gt.json", TRUTH), ("res.json", [ROW])):
         (tmp_path / name).write_text(json.dumps(content))
@@ -110,3 +120,18 @@ def test_what_is_no_ground_truth_is_named(tmp_path: Path, content: Any, problem:
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     with pytest.raises(DataError, match=f"gt.json: {problem}"):
         read_truth(path)
+
+
+def test_the_recipe_of_the_docs_puts_rows_per_frame_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "data.md").read_text()
+    recipe = text.rpartition("```python\n")[2].partition("```")[0]
+    rows = [
+        OF_FRAME | {"video_id": 1, "track_id": 7, "frame_id": t, "score": score} for t, score in ((0, 0.8), (1, 0.6))
+    ]
+    for name, content in (("valid.json", TRUTH), ("per_frame.json", rows)):
+        (tmp_path / name).write_text(json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([sys.executable, "-c", recipe], check=True)
+    (row,) = json.loads((tmp_path / "results.json").read_text())
+    assert row == ROW | {"score": pytest.approx(0.7)}
+    assert evaluate_files(tmp_path / "valid.json", tmp_path / "results.json")[0].official["AP"] == pytest.approx(1)

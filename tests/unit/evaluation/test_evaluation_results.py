@@ -177,4 +177,4 @@ def test_all_bad_rows_are_counted_and_the_first_are_named(tmp_path: Path) -> Non
     with pytest.raises(DataError) as caught:
         read_results(path, CATEGORY_IDS)
     text = "row 1: score: is text, not a finite number: '0.9'; row 2: score: is null, not a finite number"
-    assert str(caught.value) == f"{path}: 2 of 3 rows are wrong: {text}. Fix: write 0.9"
+    assert str(caught.value) == f"{path}: 2 of 3 rows are wrong: {text}. Fix: in row 1 write 0.9"

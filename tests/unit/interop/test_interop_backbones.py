@@ -127,7 +127,7 @@ def test_a_file_of_the_model_zoo(tmp_path: Path) -> None:
     arrays = {name: tensor.numpy() for name, tensor in stored.items()}
     path = tmp_path / "R-50.pkl"
     path.write_bytes(pickle.dumps({"model": arrays, "__author__": "torchvision", "matching_heuristics": True}, 2))
-    converted = convert(read_stored(path), _own(ResNet("resnet50", official.WIDTH)))
+    converted = convert(read_stored(path).tensors, _own(ResNet("resnet50", official.WIDTH)))
     assert torch.equal(converted.tensors["backbone.stages.1.0.downsample.weight"], stored["res3.0.shortcut.weight"])
 
 

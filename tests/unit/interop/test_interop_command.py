@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ import official_skeleton as official
 import pytest
 import torch
 from helpers import TINY, tiny_config
-from safetensors import safe_open
 
 from syncvis import cli
 from syncvis.config import set_dotted
 from syncvis.methods import build
 from syncvis.training.checkpoint import initialise, read_weights
+from syncvis.weights import read_header
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -80,9 +80,8 @@ def test_a_backbone_becomes_the_start_of_a_run(command: Run) -> None:
     assert code == 0
     assert "backbone: 265 loaded\n" in out
     assert "pixel_decoder: 0 loaded; fresh 53 (the file is a backbone alone)\n" in out
-    with safe_open("weights.safetensors", "pt") as file:
-        metadata = file.metadata()
-    assert (metadata["source"], metadata["kind"], len(metadata["sha256"])) == ("R-50.pkl", "detectron2 ResNet", 64)
+    about = read_header("weights.safetensors").about
+    assert (about["source"], about["kind"], len(about["sha256"])) == ("R-50.pkl", "detectron2 ResNet", 64)
     fresh, state = _start()
     assert fresh == {name for name in state if not name.startswith("backbone.")}
 
@@ -97,6 +96,79 @@ def test_a_swin_of_imagenet_is_whole_with_its_output_norms(command: Run) -> None
     fresh, _ = _start(**{"model.backbone": backbone})
     assert not any(name.startswith("backbone.") for name in fresh)
     assert torch.equal(read_weights("weights.safetensors")["backbone.norms.0.weight"], torch.ones(official.SWIN["dim"]))
+
+
+def _categories(names: Sequence[str]) -> None:
+    Path("unused").mkdir()
+    categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
+    Path("unused/train.json").write_text(json.dumps({"videos": [], "annotations": [], "categories": categories}))
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (
+            None,
+            "class head: 5 classes in the file, those of the config are not there to compare: starts fresh on data of",
+        ),
+        ("abc", "class head: 5 classes in the file, 3 in the config: starts fresh\n"),
+        (
+            "abcde",
+            "class head: 5 classes in the file and in the config: taken over; the classes of the file are unknown\n",
+        ),
+    ],
+)
+def test_the_class_head_is_said(command: Run, names: str | None, line: str) -> None:
+    if names is not None:
+        _categories(names)
+    torch.save(official.mask2former(classes=5), "model.pth")
+    code, out, _ = command("model.pth", "config.yaml")
+    assert (code, line in out) == (0, True)
+    assert line.strip() in Path("weights.safetensors.report.txt").read_text()
+
+
+def test_a_prefix_and_what_is_passed_over_are_said(command: Run) -> None:
+    stored = official.mask2former()
+    wrapped = {f"model.module.{name}": tensor for name, tensor in stored.items()} | {"extra_ema": torch.tensor(0.9)}
+    torch.save({"state_dict": wrapped, "pytorch-lightning_version": "2.0"}, "model.ckpt")
+    code, out, _ = command("model.ckpt", "config.yaml")
+    assert code == 0
+    assert f"note: prefix 'model.module.' cut from {len(stored)} names\n" in out
+    assert "left out 1 (one number, outside of the model): state_dict.extra_ema\n" in out
+    report = Path("weights.safetensors.report.txt").read_text()
+    assert "left out: state_dict.extra_ema: one number, outside of the model\n" in report
+
+
+def test_one_of_two_sets_is_chosen(command: Run) -> None:
+    stored = official.mask2former()
+    average = {f"ema_model.{name}": tensor * 2 for name, tensor in stored.items()}
+    torch.save(average | {f"model.{name}": tensor for name, tensor in stored.items()}, "model.pth")
+    code, _, err = command("model.pth", "config.yaml")
+    assert (code, "--prefix model. or --prefix ema_model." in err) == (4, True)
+    code, _, _ = command("model.pth", "config.yaml", "--prefix", "ema_model.")
+    assert code == 0
+    found = read_weights("weights.safetensors")["backbone.stem.weight"]
+    assert torch.equal(found, 2 * stored["backbone.stem.conv1.weight"])
+
+
+def test_arguments_in_the_wrong_order(command: Run) -> None:
+    torch.save(official.mask2former(), "model.pth")
+    Path("other.yaml").write_text("model:\n  hidden_dim: 32\n")
+    code, _, err = command("other.yaml", "model.pth")
+    assert (
+        code,
+        err.startswith("error: other.yaml: is a YAML file, a config perhaps. Fix: give the weights first"),
+    ) == (
+        4,
+        True,
+    )
+
+
+def test_the_same_file_gives_the_same_weights(command: Run) -> None:
+    torch.save(official.mask2former(), "model.pth")
+    for name in ("a", "b"):
+        assert command("model.pth", "config.yaml", "--out", name)[0] == 0
+    assert Path("a").read_bytes() == Path("b").read_bytes()
 
 
 def test_a_misfit_is_one_line_and_a_report(command: Run) -> None:

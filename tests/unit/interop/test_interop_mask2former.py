@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from syncvis.errors import StorageError
 from syncvis.interop.checkpoints import Misfit, convert
 from syncvis.interop.official import from_official
+from syncvis.interop.stored import as_stored
 from syncvis.methods import build
 from syncvis.models.attention import Attention
 from syncvis.models.swin import Swin
@@ -219,10 +220,6 @@ DAMAGE: dict[str, tuple[Callable[[State], object], list[str]]] = {
         lambda s: s.update({f"{PREDICTOR}transformer_ffn_layers.3.norm.bias": torch.zeros(official.DIM)}),
         [f"{PREDICTOR}transformer_ffn_layers.3.norm.bias"],
     ),
-    "twice": (
-        lambda s: s.update({f"{PREDICTOR}static_query.weight": torch.zeros(official.QUERIES, official.DIM)}),
-        [f"{PREDICTOR}static_query.weight"],
-    ),
     "shape": (
         lambda s: s.update({f"{PIXEL}adapter_1.norm.weight": torch.zeros(7)}),
         [f"tensors of another shape (1): {PIXEL}adapter_1.norm.weight (7,) for pixel_decoder.lateral.1.weight (32,)"],
@@ -249,6 +246,19 @@ def test_what_does_not_fit_is_named(stored: State, kind: str) -> None:
     assert text.startswith("model.pth: does not fit the model")
     assert "\n" not in text
     assert all(part in text for part in parts)
+
+
+def test_two_names_for_one_tensor(stored: State) -> None:
+    new, old = f"{PREDICTOR}query_feat.weight", f"{PREDICTOR}static_query.weight"
+    converted = convert(stored | {old: stored[new].clone()}, _state())
+    assert converted.skipped[old] == f"the same numbers as {new}"
+    packed = f"{PREDICTOR}transformer_self_attention_layers.0.self_attn.in_proj_weight"
+    with pytest.raises(StorageError, match=r"two names for one tensor that differ \(1\)") as error:
+        as_stored(stored | {packed.replace("self_attn.in", "module.self_attn.in"): stored[packed] * 2})
+    assert packed in str(error.value)
+    with pytest.raises(StorageError, match=r"m\.pth: has two names for one tensor that differ \(1\): ") as error:
+        convert(stored | {old: stored[new] + 1}, _state(), "m.pth")
+    assert f"{new} and {old}. Fix: " in str(error.value)
 
 
 def test_a_config_of_another_size(stored: State) -> None:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from syncvis.errors import StorageError
-from syncvis.interop.stored import as_tensors, read_stored
+from syncvis.interop.stored import as_stored, read_stored
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.tensor([1.5, -2.0])}
 ARRAYS = {name: tensor.numpy() for name, tensor in STATE.items()}
@@ -50,7 +50,7 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
 def test_every_kind_of_file(tmp_path: Path, kind: str) -> None:
     name, write = WRITERS[kind]
     write(tmp_path / name)
-    read = read_stored(tmp_path / name)
+    read = read_stored(tmp_path / name).tensors
     assert read.keys() == STATE.keys()
     assert all(torch.equal(read[name], tensor) for name, tensor in STATE.items())
     assert not any(tensor.requires_grad for tensor in read.values())
@@ -67,13 +67,13 @@ def test_a_pickle_of_python_2(tmp_path: Path) -> None:
     )
     assert max(parts) > 127
     (tmp_path / "x.pkl").write_bytes(pickled)
-    assert read_stored(tmp_path / "x.pkl")["conv1_w"].tolist() == data.tolist()
+    assert read_stored(tmp_path / "x.pkl").tensors["conv1_w"].tolist() == data.tolist()
 
 
 def test_numbers_of_other_types(tmp_path: Path) -> None:
     arrays = {"long": np.arange(3), "half": np.ones(2, np.float16), "flag": np.array([True]), "count": np.int64(7)}
     (tmp_path / "x.pkl").write_bytes(pickle.dumps(arrays, 2))
-    read = read_stored(tmp_path / "x.pkl")
+    read = read_stored(tmp_path / "x.pkl").tensors
     assert [read[k].dtype for k in arrays] == [torch.int64, torch.float16, torch.bool, torch.int64]
     assert read["long"].tolist() == [0, 1, 2]
     assert read["count"].item() == 7
@@ -160,16 +160,25 @@ def test_what_is_no_file_of_weights(tmp_path: Path, name: str, content: bytes | 
         read_stored(tmp_path / name)
 
 
-def test_an_ending_that_is_not_known(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"x\.onnx: has an unknown ending '\.onnx'"):
-        read_stored(tmp_path / "x.onnx")
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ({}, "no weights by name"),
+        ([1], "no weights by name"),
+        ({"model": {}}, "no tensor under model"),
+        ({"a": "text"}, "no tensor under a"),
+        ({"model": {"a": 1}}, "no tensor under model"),
+        ({"optimizer": {"state": {0: {"exp_avg": STATE["a.bias"]}}}, "epoch": 3}, "the state of an optimizer and no"),
+        ({"state": {0: {"exp_avg": STATE["a.bias"]}}, "param_groups": [1]}, "the state of an optimizer and no weights"),
+    ],
+    ids=str,
+)
+def test_content_without_tensors(content: object, problem: str) -> None:
+    with pytest.raises(StorageError, match=rf"x\.pth: holds {problem}"):
+        as_stored(content, "x.pth")
 
 
-@pytest.mark.parametrize("content", [{}, [1], {"model": {}}, {"a": "text"}, {"model": {"a": 1}}], ids=str)
-def test_content_without_tensors(content: object) -> None:
-    with pytest.raises(StorageError, match="holds no"):
-        as_tensors(content, "x.pth")
-
-
-def test_a_lone_prefix_module_is_part_of_the_name() -> None:
-    assert as_tensors({"module.a": STATE["a.bias"], "b": STATE["a.bias"]}).keys() == {"module.a", "b"}
+def test_a_dictionary_that_holds_itself() -> None:
+    content: dict[str, Any] = {"a.weight": STATE["a.weight"]}
+    content["model"] = content
+    assert as_stored(content).tensors.keys() == {"a.weight"}

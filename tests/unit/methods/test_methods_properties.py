@@ -15,6 +15,7 @@ from syncvis.methods import build
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.models.decoder import CascadeDecoder, QueryDecoder, QuerySet
 from syncvis.structures import ClipBatch, LayerOutput, Queries, Window
+from syncvis.sync.aggregation import STRATEGIES
 
 
 def _double(batch: ClipBatch) -> ClipBatch:
@@ -64,8 +65,7 @@ def test_a_new_model_differs_from_one_without_sync_in_the_sync_only() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"sync.aggregation": name} for name in ("class_prediction", "query_similarity", "mask_similarity")]
-    + [STRUCTURES["cascade"], STRUCTURES["video_only"]],
+    [{"sync.aggregation": name} for name in STRATEGIES] + [STRUCTURES["cascade"], STRUCTURES["video_only"]],
     ids=str,
 )
 def test_without_time_code_the_order_of_frames_does_not_matter(changes: dict[str, Any]) -> None:
@@ -107,8 +107,7 @@ def _query_sets(model: Mask2FormerVIS) -> dict[str, QuerySet]:
 @pytest.mark.parametrize("level", ["frame", "video"])
 @pytest.mark.parametrize(
     "changes",
-    [STRUCTURES["cascade"]]
-    + [{"sync.aggregation": name} for name in ("class_prediction", "query_similarity", "mask_similarity")],
+    [STRUCTURES["cascade"]] + [{"sync.aggregation": name} for name in STRATEGIES],
     ids=str,
 )
 def test_permuting_the_queries_permutes_the_outputs(changes: dict[str, Any], level: str) -> None:
@@ -158,12 +157,11 @@ def _matches(model: Mask2FormerVIS, batch: ClipBatch) -> set[tuple[Any, ...]]:
 
 
 def test_the_score_is_irrelevant_when_all_queries_are_selected() -> None:
-    names = ("class_prediction", "query_similarity", "mask_similarity")
     model = tiny_model({"sync.num_selected": 5})
     batch = random_batch(3, (1, 1))
     outputs = [
         named_tensors(predict(_like(model, {"sync.num_selected": n, "sync.aggregation": name}), batch))
-        for name in names
+        for name in STRATEGIES
         for n in (5, 50)
     ]
     assert all(_equal(outputs[0], other) for other in outputs[1:])

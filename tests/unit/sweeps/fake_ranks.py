@@ -1,7 +1,7 @@
 """A run function for several processes that trains nothing: they only agree, at every tick, whether to go on.
 
 Files in ``FAKE_FOLDER`` steer it: ``ticks`` holds how many there are, ``fault-<rank>`` what happens to that process
-at its third one: "boom" raises, "killed" ends it.
+at its third one: "boom" raises, "bug" raises as wrong code does, "killed" ends it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ def run(config: RunConfig, out: Path, runtime: Runtime) -> Result:
         if tick == 3 and fault.exists():
             if fault.read_text() == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if fault.read_text() == "bug":
+                raise KeyError("masks")
             raise DataError("no videos", file="train.json")
         if runtime.on_row and tick < 2:
             runtime.on_row(tick, {"step": tick + 1, "rank": rank()})

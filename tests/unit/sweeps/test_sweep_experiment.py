@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sweeps.experiment import find_experiments, load_experiment, plan_cells, study_at
+from sweeps.experiment import Experiment, find_experiments, load_experiment, plan_cells, study_at
 from sweeps.search import next_cell
 from sweeps.trials import SearchRow
 from syncvis.errors import ConfigError
@@ -169,3 +170,23 @@ def test_the_smoke_scale_of_all_shipped_experiments_stays_small():
     plans = {path.stem: plan(path) for path in find_experiments([], EXPERIMENTS)}
     assert set(plans) == {"components", "nk", "ts", "momentum", "aggregation", "structure", "frames"}
     assert 30 <= len({cell.hash for cells in plans.values() for cell in cells}) <= 40
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "experiments.md"
+
+
+def test_the_page_about_experiment_files_has_every_key():
+    rows = [line.split("|")[1] for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(Experiment.model_fields)
+
+
+def test_its_example_is_an_experiment_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(PAGE.parents[1])
+    example = PAGE.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "ffn.yaml").write_text(
+        example.replace("base/{scale}", f"{Path('experiments').absolute()}/base/{{scale}}")
+    )
+    experiment = load_experiment(tmp_path / "ffn.yaml", "small")
+    assert experiment.paper_ref == ""
+    assert len(study_at(experiment, "small").cells()) == 20
+    assert len(study_at(experiment, "smoke").cells()) == 4

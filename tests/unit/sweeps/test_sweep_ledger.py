@@ -9,11 +9,15 @@ import sys
 import threading
 
 import pytest
+import sqlalchemy as sa
 
+from sweeps.database import sources
 from sweeps.identity import died_here, kill_here, this_process
 from sweeps.ledger import MAX_DEATHS, MAX_LOSSES, Fenced, Ledger
+from sweeps.sources import as_row, sources_of
 from sweeps.view import StudyKey
 from syncvis.errors import ConfigError, StorageError
+from syncvis.source import Source
 
 RESULT = {"metrics": {"AP": 1.0}}
 NK = StudyKey("nk", "smoke")
@@ -58,6 +62,20 @@ def test_claims_stay_in_the_asked_studies(ledger, plan_values, add):
     assert ledger.claim(worker(2), 60, [other]) is None
     assert ledger.view.counts([other])["running"] == 1
     assert ledger.view.counts([NK])["planned"] == 1
+
+
+def test_a_source_is_stored_once_for_all_attempts_that_ran_it(ledger, plan_values, add):
+    add(ledger, plan_values([5, 2]))
+    dirty = Source("c0ffee", "a" * 16, ("syncvis/a.py",), b"\0patch", ("big.bin: binary",))
+    first, second = (ledger.claim(worker(n), 60) for n in range(2))
+    for claim in (first, second, first):  # again, as after a lost answer
+        ledger.keep_source(claim, as_row(dirty))
+    ledger.fail(first, "boom")
+    again = ledger.claim(worker(3), 60)
+    ledger.keep_source(again, as_row(Source("c0ffee", "b" * 16)))
+    assert len(ledger.view.read(sa.select(sources.c.digest))) == 2
+    assert sources_of(ledger.view, second.cell_hash) == {1: dirty}
+    assert sources_of(ledger.view, first.cell_hash) == {1: dirty, 2: Source("c0ffee", "b" * 16)}
 
 
 def test_two_threads_never_get_the_same_cell(ledger, plan_values, add):

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cells import finish
+from cells import finish, take
 
 from syncvis.files import write_text
 
@@ -37,6 +37,38 @@ def test_show_prints_all_that_a_result_holds(sweep, outputs):
         assert text in output, text
     assert any(line.startswith("attempt 1: 20") and line.endswith("done") for line in output.splitlines())
     assert outputs.view.cell(5)["variant_hash"] in output
+
+
+def test_long_parts_of_a_record_are_grouped_or_cut(sweep, outputs):
+    fresh = [f"decoder.sync.{layer}.query.{kind}" for layer in range(9) for kind in ("weight", "bias")]
+    fresh += ["decoder.class_embed.weight", "decoder.class_embed.bias", "scale"]
+    command = ["worker.py", *(f"--option-{number}" for number in range(50))]
+    finish(outputs, fresh_parameters=fresh, command=command)
+    output = sweep("show", 5).output
+    assert "fresh_parameters: 21 (decoder.sync 18, decoder.class_embed 2, model 1)\n" in output
+    (line,) = [line for line in output.splitlines() if line.startswith("command: worker.py --option-0 ")]
+    assert line.endswith("... (all of it with --json)")
+    assert len(line) < 150
+    assert json.loads(sweep("show", 5, "--json").stdout)["result"]["fresh_parameters"] == fresh
+
+
+def test_show_counts_the_tries_of_the_whole_life_and_of_the_last_round(sweep, outputs):
+    assert "tries  1: 1 failed\n" in sweep("show", 2).output
+    assert "tries  1: 1 not ended\n" in sweep("show", 4).output
+    assert "tries  0\n" in sweep("show", 5).output
+    outputs.retry(numbers=[2])
+    again = "since the last retry 0 of 3 failures, 0 of 10 deaths, 0 of 100 losses"
+    assert f"tries  1: 1 failed; {again}\n" in sweep("show", 2).output
+    outputs.fail(take(outputs), "RuntimeError: boom")
+    claim = take(outputs)
+    outputs.died(claim, "its process died of signal 9")
+    counts = "1 of 3 failures, 1 of 10 deaths, 0 of 100 losses"
+    for words in (["show", 2], ["log", 2]):
+        assert f"tries  3: 2 failed, 1 died; since the last retry {counts}\n" in sweep(*words).output
+    finish(outputs)
+    output = sweep("show", 2).output
+    assert "trial 2: done" in output
+    assert "tries  4: 2 failed, 1 died, 1 done; since the last retry" in output
 
 
 def test_show_as_json_is_the_whole_record(sweep, outputs):

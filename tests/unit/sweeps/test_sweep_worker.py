@@ -9,8 +9,15 @@ import time
 import pytest
 
 from sweeps.identity import this_process
-from sweeps.trial import carry_out, check_run, load_run
-from syncvis.errors import ConfigError, DataError, Interrupted, NonFiniteLossError
+from sweeps.trial import CodeError, carry_out, check_run, load_run
+from syncvis.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    MissingDependencyError,
+    NonFiniteLossError,
+    StorageError,
+)
 
 RESULT = {"metrics": {"AP": 1.0}}
 
@@ -65,6 +72,22 @@ def test_rows_reach_the_ledger_within_a_second_or_so(ledger, plan_values, add):
     ("error", "final", "reason"),
     [
         (RuntimeError("out of\nmemory"), False, "RuntimeError: out of memory"),
+        (MemoryError("no memory"), False, "MemoryError: no memory"),
+        (OSError("Input/output error"), False, "OSError: Input/output error"),
+        (TimeoutError("the server is slow"), False, "TimeoutError: the server is slow"),
+        (StorageError("is away", file="x.db"), False, "x.db: is away"),
+        (AttributeError("'Sync' has no 'query'"), True, "AttributeError: 'Sync' has no 'query'"),
+        (TypeError("takes 2 arguments"), True, "TypeError: takes 2 arguments"),
+        (UnboundLocalError("x"), True, "UnboundLocalError: x"),
+        (ModuleNotFoundError("No module named 'x'"), True, "ModuleNotFoundError: No module named 'x'"),
+        (KeyError("masks"), True, "KeyError: 'masks'"),
+        (IndexError("out of range"), True, "IndexError: out of range"),
+        (AssertionError("shape"), True, "AssertionError: shape"),
+        (NotImplementedError("no"), True, "NotImplementedError: no"),
+        (ZeroDivisionError("division by zero"), True, "ZeroDivisionError: division by zero"),
+        (ValueError("too many values"), True, "ValueError: too many values"),
+        (SyntaxError("invalid syntax"), True, "SyntaxError: invalid syntax"),
+        (MissingDependencyError("x is missing", fix="pip"), True, "x is missing. Fix: pip"),
         (DataError("no videos", file="train.json"), True, "train.json: no videos"),
         (NonFiniteLossError("loss is nan", key="step 7"), True, "step 7: loss is nan"),
         (ConfigError("wrong"), True, "wrong"),
@@ -153,6 +176,13 @@ def test_a_lost_lease_becomes_a_stop_signal(ledger, plan_values, add, tmp_path):
 def test_an_unknown_run_function_is_a_config_error(name):
     with pytest.raises(ConfigError, match="module:function"):
         load_run(name, "cpu")
+
+
+def test_a_module_at_fault_is_no_unknown_one(tmp_path, monkeypatch):
+    (tmp_path / "faulty.py").write_text("from json import no_such_name")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CodeError, match="faulty: cannot be imported: ImportError: cannot import name 'no_such_name'"):
+        load_run("faulty:run", "cpu")
 
 
 @pytest.mark.parametrize("name", ["no.such.module:run", "json", ":run"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from syncvis.training.checkpoint import (
     read_weights,
     save_weights,
 )
+from syncvis.weights import read_header
 
 
 def test_weights_round_trip(tmp_path: Path) -> None:
@@ -29,13 +32,22 @@ def test_weights_round_trip(tmp_path: Path) -> None:
     assert not any(name.startswith("pixel_mean") for name in read_weights(path))
 
 
-@pytest.mark.parametrize("length", [0, 5, -10])
-def test_damaged_weights(tmp_path: Path, length: int) -> None:
+@pytest.mark.parametrize(
+    ("length", "problem"),
+    [
+        (0, "is an empty file"),
+        (5, "ends early: 5 bytes"),
+        (100, "ends early: 100 bytes, and its header alone has [0-9,]+"),
+        (-10, "ends early: [0-9]+,[0-9]+ of [0-9]+,[0-9]+ bytes"),
+    ],
+)
+def test_weights_cut_short(tmp_path: Path, length: int, problem: str) -> None:
     path = tmp_path / "model.safetensors"
     save_weights(path, tiny_model(), {})
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(StorageError, match=r"model\.safetensors: cannot be read as safetensors"):
-        read_weights(path)
+    for read in (read_weights, read_header):
+        with pytest.raises(StorageError, match=rf"model\.safetensors: {problem}\. Fix: copy or download"):
+            read(path)
     with pytest.raises(StorageError, match="cannot be read"):
         read_weights(tmp_path / "missing.safetensors")
 
@@ -145,9 +157,47 @@ def test_a_part_with_a_hole_is_refused(stored: Path, tmp_path: Path, part: str) 
 
 def test_a_file_without_any_part_of_the_model(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
-    save_file({"head.weight": torch.zeros(2)}, path)
-    with pytest.raises(StorageError, match=r"no tensor of the right shape for .* and \d+ more"):
+    save_file({"backbone.res2.0.conv1.weight": torch.zeros(2)}, path)
+    with pytest.raises(
+        StorageError, match=r"no tensor with a name of the model; its first names are backbone\.res2.* Fix: .*import"
+    ):
         initialise(tiny_model(), path)
+
+
+FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "torch": (
+        lambda path: torch.save({"a": torch.zeros(2)}, path),
+        r"is a torch file, not safetensors\. Fix: .*import",
+    ),
+    "pickle": (lambda path: path.write_bytes(pickle.dumps({})), r"is a Python pickle, not safetensors\. Fix: .*import"),
+    "pointer": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"),
+        "is a Git LFS pointer, .*git lfs pull",
+    ),
+    "page": (lambda path: path.write_text("<html>Quota exceeded</html>"), "is an HTML page"),
+    "error": (lambda path: path.write_text("<?xml version='1.0'?><Error/>"), "is an XML file.*text editor"),
+    "folder": (lambda path: path.mkdir(), "is a folder.*model.safetensors of a run"),
+    "text": (lambda path: path.write_text("something else"), "cannot be read as safetensors"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_is_no_safetensors_is_named(tmp_path: Path, kind: str) -> None:
+    write, problem = FOREIGN[kind]
+    path = tmp_path / "init.safetensors"
+    write(path)
+    with pytest.raises(StorageError, match=rf"init\.safetensors: {problem}"):
+        initialise(tiny_model(), path)
+
+
+def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save_weights(tmp_path / name, tiny_model(), {"cell_hash": "x", "classes": ["dog", "cat"]})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    header = read_header(tmp_path / "a")
+    assert header.about == {"cell_hash": "x", "classes": ["dog", "cat"]}
+    assert header.classes == ("dog", "cat")
+    assert header.shapes.keys() == read_weights(tmp_path / "a").keys()
 
 
 def test_a_file_of_another_size_names_the_first_few(stored: Path) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import TINY
+from helpers import TINY, tiny_config
 
 from syncvis.config import load_config, set_dotted
-from syncvis.errors import DataError
+from syncvis.errors import DataError, StorageError
+from syncvis.methods import build
 from syncvis.training import dry_run as module
+from syncvis.training.checkpoint import save_weights
 from syncvis.training.dry_run import dry_run, training_size
 from syncvis.training.dry_run_text import render
 
@@ -51,6 +53,21 @@ def test_a_recipe_without_data(syncvis: Run, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     assert "GPUs: " not in syncvis("train", recipe, "--dry-run")[1], "the default device is the CPU"
     assert "GPUs: 0 of 2" in syncvis("train", recipe, "--dry-run", "--gpus", 2)[1]
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_what_initial_weights_leave_open(syncvis: Run, tmp_path: Path) -> None:
+    config, init = _config(tmp_path / "no data", tmp_path), tmp_path / "init.safetensors"
+    save_weights(init, build(tiny_config({"sync": None}), 3), {})
+    code, out, _ = syncvis("train", config, f"train.init={init}", "--dry-run")
+    words = "fresh: class head (3 classes in the file, 40 here), exchange (decoder.sync)"
+    assert (code, f"weights  {init}: {words}\n" in out) == (0, True)
+    _, out, _ = syncvis("train", config, f"train.init={init}", "--dry-run", "--json")
+    assert json.loads(out)["initial_weights"] == words
+    init.write_bytes(init.read_bytes()[:-10])
+    code, out, _ = syncvis("train", config, f"train.init={init}", "--dry-run")
+    assert code == StorageError.exit_code
+    assert f"initial weights: {init}: train.init: ends early" in out
 
 
 @pytest.mark.usefixtures("no_gpu")

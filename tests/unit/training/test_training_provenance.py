@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from syncvis.source import code_fingerprint
 from syncvis.training import provenance as module
 from syncvis.training.command import public_command
-from syncvis.training.provenance import MAX_CONTENT, provenance, source_state
+from syncvis.training.provenance import provenance
 from syncvis.training.runtime import Runtime
 
 CANARY = "c4n4ry"
@@ -72,8 +71,10 @@ def test_no_canary_of_environment_and_command_is_in_it(monkeypatch: pytest.Monke
 
 def test_what_it_holds() -> None:
     found = provenance(Runtime(threads=3, deterministic=True), torch.device("cpu"))
-    assert set(found) == {"commit", "dirty", "diff", "command", "environment"}
+    state = {"commit", "dirty", "diff", "source", "changed", "left_out"}
+    assert set(found) == {*state, "command", "environment"}
     assert found["dirty"] == (found["diff"] is not None)
+    assert found["source"] == code_fingerprint(Path(module.__file__).parents[2])
     environment = found["environment"]
     assert environment["torch"] == torch.__version__ or environment["torch"] in torch.__version__
     assert (environment["threads"], environment["processes"], environment["deterministic"]) == ("3", "1", "true")
@@ -97,64 +98,3 @@ def test_of_a_gpu_its_name_and_driver(monkeypatch: pytest.MonkeyPatch, tmp_path:
     found = module._accelerator(torch.device("cuda"))
     assert (found["device"], found["driver"]) == ("a GPU", "550.54.15")
     assert set(found) == {"device", "driver", "cuda", "cudnn"}
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """With source.py committed, and a file that is ignored."""
-    (tmp_path / "package").mkdir()
-    (tmp_path / "package" / "source.py").write_text("one\n")
-    (tmp_path / ".gitignore").write_text("outputs/\n")
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
-    try:
-        for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "first"]):
-            subprocess.run(["git", "-C", str(tmp_path), *words], check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("git is not installed")
-    (tmp_path / "outputs").mkdir()
-    (tmp_path / "outputs" / "big").write_text("ignored")
-    return tmp_path
-
-
-def _state(repository: Path) -> tuple[str | None, str | None]:
-    return source_state(repository / "package" / "source.py")
-
-
-CHANGES: dict[str, Callable[[Path], object]] = {
-    "tracked": lambda r: (r / "package" / "source.py").write_text("two\n"),
-    "tracked, elsewhere": lambda r: (r / ".gitignore").write_text("outputs/\nmore\n"),
-    "untracked": lambda r: (r / "package" / "new.py").write_text("new"),
-    "untracked, elsewhere": lambda r: (r / "new name.py").write_text("new"),
-    "untracked, other content": lambda r: (r / "new name.py").write_text("newer"),
-    "link": lambda r: (r / "link").symlink_to("nowhere"),
-    "large": lambda r: (r / "large").write_bytes(bytes(MAX_CONTENT + 1)),
-    "larger": lambda r: (r / "large").write_bytes(bytes(MAX_CONTENT + 2)),
-}
-
-
-def test_a_clean_tree_has_a_commit_and_no_diff(repository: Path) -> None:
-    commit, diff = _state(repository)
-    assert commit is not None
-    assert (len(commit), diff) == (40, None)
-
-
-def test_every_change_has_a_sum_of_its_own(repository: Path) -> None:
-    sums = []
-    for change in CHANGES.values():
-        change(repository)
-        sums.append(_state(repository)[1])
-    assert None not in sums
-    assert len(set(sums)) == len(CHANGES)
-    assert _state(repository)[1] == sums[-1]
-
-
-def test_a_repository_around_an_installed_package_is_not_its_source(repository: Path, tmp_path: Path) -> None:
-    installed = repository / "outputs" / "site-packages"
-    installed.mkdir()
-    (installed / "source.py").touch()
-    assert source_state(installed / "source.py") == (None, None)
-
-
-def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    assert source_state(Path(module.__file__)) == (None, None)
