@@ -34,14 +34,17 @@ from sweeps.commands.show import log, show
 from sweeps.commands.status import status
 from sweeps.commands.steer import resume, retry, stop
 from sweeps.commands.work import work
-from sweeps.data_guard import refuse_changed_data, refuse_missing_data
+from sweeps.data_guard import refuse_changed_data
 from sweeps.enrolment import Change, enrol
 from sweeps.ledger import Ledger
 from sweeps.placement.ray import RaySettings
 from sweeps.placement.slurm import SlurmSettings
+from sweeps.printing import say
+from sweeps.readiness import left, look_at, require_disk
 from sweeps.runner import Sweep, SweepOptions
 from sweeps.tracking.commands import sync
 from sweeps.tracking.environment import Mode
+from syncvis.config import RunConfig
 from syncvis.errors import ConfigError
 
 PlacementName = Literal["local", "slurm", "ray"]
@@ -97,10 +100,9 @@ def run(
     ledger = Ledger(options.ledger, PATIENCE_SECONDS)
     change: Change = "replace" if replace else "extend" if extend else "none"
     studies = studies_of(experiments, scale, sampler, trials)
+    _refuse_unready(left(studies, ledger.view, retry), options)
     keys = [enrol(ledger, study, _run_root(out, storage), change) for study in studies]
     refuse_changed_data(ledger.view, keys)
-    if placed is None:
-        refuse_missing_data(ledger.view, keys)
     if retry:
         ledger.retry(keys)
     raise typer.Exit(Sweep(ledger, keys, options, Console()).run())
@@ -109,6 +111,17 @@ def run(
 for command in (work, status, dashboard, sync, stop, resume, retry, log, show, rerun, export, gc):
     app.command()(command)
 app.command("restore")(restore_source)
+
+
+def _refuse_unready(configs: list[RunConfig], options: SweepOptions) -> None:
+    """One error before the first cell; what is not on this machine may be where the workers of others run."""
+    if not configs:
+        return
+    found = look_at(configs)
+    (found if options.placement is None else found.wrong).refuse()
+    for note in found.notes:
+        say(Console(), f"note: {note}")
+    require_disk(_run_root(options.out, options.storage), configs, options.size)
 
 
 def _run_root(out: Path, storage: str | None) -> Path:

@@ -34,16 +34,6 @@ def changed_data(view: View, keys: Keys = None) -> list[str]:
     return [line for path, counts in seen.items() if (line := _difference(path, counts))]
 
 
-def refuse_missing_data(view: View, keys: Keys = None) -> None:
-    """Raises DataError if annotation files of cells that are left are not on this machine."""
-    query = sa.select(view.json_at(cells.c.config, "data").label("data")).distinct()
-    for row in view.read(query.where(cells.c.state.in_(("planned", "running")), among(keys))):
-        for path in _paths(json.loads(row["data"])):
-            if not path.is_file():
-                fix = "correct data.root and the file's name, or make the data set first: syncvis data synth FOLDER"
-                raise DataError("there is no such file", file=path, key="data", fix=fix)
-
-
 def refuse_changed_data(view: View, keys: Keys = None) -> None:
     """Raises DataError at the first of :func:`changed_data`."""
     lines = changed_data(view, keys)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from pydantic import Field, ValidationError
 
 from sweeps.space import Dimension, Label, Labels, SamplerName, Search, describe
-from syncvis.config import Natural, RunConfig, Section, resolve, set_dotted, validation_error
+from syncvis.config import Natural, RunConfig, Section, resolve, set_dotted, start_anew, validation_error
 from syncvis.errors import ConfigError, StorageError
+
+MAX_PROBES = 500
+"""Points up to which each is tried before the first cell."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,9 @@ class Study(Section):
         run config are one cell, under the first label.
 
         Raises:
-            ConfigError: An axis is a range, or a point gives an invalid config.
+            ConfigError: An axis is a range without an end, or a point gives an invalid config.
         """
-        self.refuse_ranges()
+        self.refuse_endless_grid()
         cells: dict[str, Cell] = {}
         for seed in self.seeds:
             for point in self.points():
@@ -78,8 +82,11 @@ class Study(Section):
             ConfigError: The study has no such point, or its config is invalid.
         """
         labels = {axis.name: point[axis.name] for axis in self.axes if axis.name in point}
-        tree = {**self.base, "seed": seed}
-        for key, value in self._changes(point):
+        changes, above = list(self._changes(point)), dict[str, Any]()
+        for key, value in changes:
+            above = set_dotted(above, key, value)
+        tree = start_anew({**self.base, "seed": seed}, above)
+        for key, value in changes:
             tree = set_dotted(tree, key, value)
         config = resolve(tree, f"{self.source}: {describe(labels)}")
         return Cell(self.experiment, self.scale, labels, seed, config, config.cell_hash, position)
@@ -105,13 +112,45 @@ class Study(Section):
         """
         return resolve({**self.base, "seed": self.seeds[0]}, f"{self.source}: base")
 
-    def refuse_ranges(self) -> None:
-        """Raises ConfigError where an axis is a range, of which there is no grid."""
+    def refuse_endless_grid(self) -> None:
+        """Raises ConfigError where an axis is a range without an end, of which there is no grid."""
         for axis in self.axes:
-            if axis.range:
-                key, problem = f"axes.{axis.name}.range", "a range has no grid"
-                fix = "list 'values', or choose cells with a `search:` section (sampler: tpe or random)"
+            if axis.choices() is None:
+                key, problem = f"axes.{axis.name}.range", "a range without a step has no grid"
+                fix = (
+                    "give it a 'step', list 'values', or choose cells with a `search:` section (sampler: tpe or random)"
+                )
                 raise ConfigError(problem, file=self.source, key=key, fix=fix)
+
+    def check(self) -> None:
+        """Refuse now what a worker could not run later.
+
+        Raises:
+            ConfigError: A grid is asked for that has no end, or a value of an axis gives an invalid config.
+        """
+        if self.search is None:
+            self.cells()
+            return
+        if self.search.sampler == "grid":
+            self.refuse_endless_grid()
+        for point in self.probes():
+            self.cell(point, self.seeds[0], 0)
+
+    def probes(self) -> list[dict[str, Label]]:
+        """All points if they are few; else some in which every value of every axis occurs, of a range its ends and some
+        between."""
+        if self.finite:
+            found = list(islice(self.points(), MAX_PROBES + 1))
+            if len(found) <= MAX_PROBES:
+                return found
+        return [self._reach(axis, label) for axis in self.axes for label in axis.probes()]
+
+    def size(self) -> int | None:
+        """How many cells there can be, None if there is no end of them; of very many, equal ones are not found out."""
+        if not self.finite:
+            return None
+        points = sum(1 for _ in self.points())
+        return len(self.cells()) if points <= MAX_PROBES else points * len(self.seeds)
 
     def searched(self, sampler: SamplerName | None, trials: int | None) -> Study:
         """With another sampler or number of cells; one that had no search is searched from now on.
@@ -123,14 +162,26 @@ class Study(Section):
             return self
         if sampler == "grid" and trials is None:
             return self.model_copy(update={"search": None})
-        known = self.search or Search(trials=trials or self._size())
+        known = self.search or Search(trials=trials or self._all())
         wanted = {"sampler": sampler or known.sampler, "trials": trials or known.trials}
         return self.model_copy(update={"search": known.model_copy(update=wanted)})
 
-    def _size(self) -> int:
+    def _all(self) -> int:
         if not self.finite:
             raise ConfigError("has a range without an end", file=self.source, key="axes", fix="give --trials")
         return sum(1 for _ in self.points()) * len(self.seeds)
+
+    def _reach(self, axis: Dimension, label: Label) -> dict[str, Label]:
+        """A point at which an axis has this label."""
+        wanted = {axis.name: label}
+        for above in reversed(self.axes):
+            if above.name in wanted:
+                wanted |= {name: labels[0] for name, labels in above.when.items() if name not in wanted}
+        point: dict[str, Label] = {}
+        for one in self.axes:
+            if one.exists(point):
+                point[one.name] = wanted.get(one.name, one.probes()[0])
+        return point
 
     def _changes(self, point: Labels) -> Iterator[tuple[str, Any]]:
         problem = self._problem(point)

@@ -56,7 +56,7 @@ class Axis(Section):
 
     Each may be given once, or per scale: ``{smoke: ..., small: ...}``. A value replaces whatever stood at
     its key: ``sync: {momentum: 0.1}`` leaves the other keys of that section at their defaults, and
-    ``sync: null`` removes the section. A range is for a search only.
+    ``sync: null`` removes the section. A range with no end of numbers is for a search only.
 
     ``when`` (axis above -> label or labels) leaves the axis out at all other points: there is no Nk without sync.
     """

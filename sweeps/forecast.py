@@ -90,7 +90,8 @@ def plan_of(study: Study, view: View | None) -> Plan:
         steps = study.base_config().train.steps
     except ConfigError:  # the base needs what only the axes give
         steps = None
-    return Plan(key, cells, max(study.search.trials - len(cells), 0), steps)
+    most = min(filter(None, (study.search.trials, study.size())))
+    return Plan(key, cells, max(most - len(cells), 0), steps)
 
 
 def _known(view: View) -> _Known:

@@ -29,13 +29,13 @@ def next_cell(study: Study, rows: Sequence[SearchRow]) -> Cell | None:
     they are repetitions.
 
     Raises:
-        ConfigError: There is nothing to search by, the grid of a range is asked for, or a point's config is invalid.
+        ConfigError: There is nothing to search by, a range without an end is to be a grid, or a config is invalid.
     """
     search = search_of(study)
     if len(rows) >= search.trials:
         return None
     if search.sampler == "grid":
-        study.refuse_ranges()
+        study.refuse_endless_grid()
         return _first_open(study, rows)
     taken = _Taken(study, rows)
     with quiet():

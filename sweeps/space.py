@@ -15,6 +15,8 @@ Labels = Mapping[str, Label]
 SamplerName = Literal["tpe", "random", "grid"]
 # AP does not tell values apart that agree in so many digits, and a label should be readable.
 DIGITS = 4
+MAX_PROBES = 50
+"""Numbers of a range up to which each is tried before the first cell."""
 
 
 class Range(Section):
@@ -52,6 +54,14 @@ class Range(Section):
     def choices(self) -> list[int | float] | None:
         """Every number in order, or None where there is no end of them."""
         return None if self.count is None else [self._number(place) for place in range(self.count)]
+
+    def probes(self) -> list[int | float]:
+        """Every number if they are few, else some at both ends and one between, where it can be a fraction."""
+        count = self.count
+        if count is None:
+            return [self.low, self.nearest(self.low + (self.high - self.low) * 0.382), self.high]
+        places = range(count) if count <= MAX_PROBES else (0, 1, count // 2, count - 2, count - 1)
+        return [self._number(place) for place in places]
 
     @property
     def last(self) -> int | float:
@@ -103,6 +113,10 @@ class Dimension(Section):
     def choices(self) -> Sequence[Label] | None:
         """Its labels in order, or None where there is no end of them."""
         return self.range.choices() if self.range else [point.label for point in self.points]
+
+    def probes(self) -> Sequence[Label]:
+        """Labels that stand for all: every one, of a long range some."""
+        return self.range.probes() if self.range else [point.label for point in self.points]
 
     def changes(self, label: Label) -> Sequence[tuple[str, Any]] | None:
         """What a label sets; None for a label that the axis does not have."""

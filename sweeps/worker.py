@@ -28,6 +28,8 @@ POLL_SECONDS = 1.0
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 STORAGE_VARIABLE = "SYNCVIS_STORAGE"
 """Where a worker looks for the ledger's URL if it is not an argument, which everybody on the machine can read."""
+ERROR = "error: "
+"""Before the last line of a worker that could not work."""
 # Of a process whose forking server is gone; it may live, and its lease decides.
 UNKNOWN_CODE = 255
 
@@ -177,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trial_timeout=options.trial_timeout,
         ).work()
     except WorkbenchError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"{ERROR}{error}", file=sys.stderr, flush=True)
         return error.exit_code
     return 0
 

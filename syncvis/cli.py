@@ -10,7 +10,7 @@ import sys
 from importlib.metadata import entry_points
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -62,8 +62,7 @@ def train(
 
     resolved = load_config(config, overrides or [])
     if dry_run:
-        _dry_run(resolved, config, gpus, as_json)
-        return
+        _dry_run(resolved, config, gpus, device, as_json)
     if gpus is not None or as_json:
         raise ConfigError("--gpus and --json belong to --dry-run", file="command line", fix="add --dry-run")
     out = out or Path("outputs/train") / resolved.cell_hash
@@ -86,12 +85,13 @@ def train(
             typer.echo(f"run folder: {out}   pictures: {out / 'overlays'}   seconds: {result.seconds['total']:.0f}")
 
 
-def _dry_run(config: RunConfig, source: Path, gpus: int | None, as_json: bool) -> None:
+def _dry_run(config: RunConfig, source: Path, gpus: int | None, device: str, as_json: bool) -> NoReturn:
     from syncvis.training.dry_run import dry_run
     from syncvis.training.dry_run_text import render
 
-    found = dry_run(config, source, gpus)
+    found = dry_run(config, source, gpus, device)
     typer.echo(json.dumps(found.to_json(), indent=1) if as_json else render(found))
+    raise typer.Exit(found.exit_code)
 
 
 @app.command("eval")

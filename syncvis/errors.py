@@ -13,14 +13,17 @@ class WorkbenchError(Exception):
         file: The file (or data source) it was found in.
         key: The key, id or frame inside that file.
         fix: What the user can do about it.
+
+    Attributes:
+        what: The place and what is wrong, without what to do.
     """
 
     exit_code = 1
 
     def __init__(self, problem: str, *, file: str | Path | None = None, key: str | None = None, fix: str | None = None):
         place = ": ".join(str(part) for part in (file, key) if part not in (None, ""))
-        text = f"{place}: {problem}" if place else problem
-        super().__init__(one_line(f"{text.rstrip('.')}. Fix: {fix}" if fix else text))
+        self.what = f"{place}: {problem}" if place else problem
+        super().__init__(one_line(f"{self.what.rstrip('.')}. Fix: {fix}" if fix else self.what))
         self.problem, self.file, self.key, self.fix = problem, file, key, fix
 
 

@@ -15,6 +15,15 @@ from syncvis.data.synthetic import SyntheticConfig, write_synthetic
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where tests and the processes that they start remember looks: not in the user's own folder."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of a read-only synthetic data set: 4 train, 2 valid, 1 test video of 4 frames of 32 x 48, 2 stills."""

@@ -59,10 +59,13 @@ def studies_of(
     """The studies that experiments, ``--sampler`` and ``--trials`` mean.
 
     Raises:
-        ConfigError: There is no such experiment, or it is wrong.
+        ConfigError: There is no such experiment, or it is wrong, or has a value that no run can have.
     """
     files = find_experiments(names or [])
-    return [study_at(load_experiment(file, scale), scale).searched(sampler, trials) for file in files]
+    studies = [study_at(load_experiment(file, scale), scale).searched(sampler, trials) for file in files]
+    for study in studies:
+        study.check()
+    return studies
 
 
 def find_ledger(out: Path, storage: str | None) -> Ledger | None:

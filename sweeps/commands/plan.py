@@ -22,9 +22,10 @@ from sweeps.commands.options import (
     studies_of,
 )
 from sweeps.cost import Left, Rate, spent
-from sweeps.definition import Cell
+from sweeps.definition import Cell, Study
 from sweeps.forecast import Forecast, Plan, plan_of
 from sweeps.printing import plain, say
+from sweeps.readiness import left, look_at
 from sweeps.runner import SweepOptions
 from sweeps.view import StudyKey, View
 
@@ -62,6 +63,21 @@ def plan(
         say(console, _hours_left(left, workers or SweepOptions().size))
     if view is not None:
         say(console, _hours_spent(view, keys, price))
+    _refuse_unready(studies, view, console)
+
+
+def _refuse_unready(studies: Sequence[Study], view: View | None, console: Console) -> None:
+    """What ``run`` would refuse, as an error; what is only not on this machine is said."""
+    configs = left(studies, view)
+    if not configs:
+        return
+    found = look_at(configs)
+    for note in found.notes:
+        say(console, f"note: {note}")
+    for problem in found.problems:
+        if problem.is_absent:
+            say(console, f"not on this machine: {problem.error}")
+    found.wrong.refuse()
 
 
 def _table(plans: Sequence[Plan], forecast: Forecast, price: float | None) -> tuple[Table, Left]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from typing import IO
 
 from sweeps.trial import LEASE_SECONDS, RUN
 from sweeps.view import StudyKey
-from sweeps.worker import ONE_THREAD, POLL_SECONDS, STORAGE_VARIABLE
-from syncvis.errors import ConfigError, StorageError, WorkbenchError
+from sweeps.worker import ERROR, ONE_THREAD, POLL_SECONDS, STORAGE_VARIABLE
+from syncvis.errors import ConfigError, DataError, StorageError, WorkbenchError
 
 # Workers that die so often in a row before they take a cell will not do better next time.
 MAX_IDLE_DEATHS = 3
@@ -128,10 +129,19 @@ class Deaths:
         self._claims, self._seen, self._idle = claims, claims(), 0
 
     def count(self, reason: str, log: Path, code: int = 1) -> None:
-        """Raises WorkbenchError (StorageError for its exit code) when it was one too many."""
+        """Raises the worker's own error, or a WorkbenchError that names its log, when it was one too many."""
         claims = self._claims()
         self._idle = self._idle + 1 if claims == self._seen else 1
         self._seen = claims
         if self._idle > MAX_IDLE_DEATHS:
-            kind = StorageError if code == StorageError.exit_code else WorkbenchError
+            kinds = (kind for kind in (ConfigError, DataError, StorageError) if kind.exit_code == code)
+            kind, said = next(kinds, WorkbenchError), _last_line(log)
+            if kind is not WorkbenchError and said.startswith(ERROR):
+                raise kind(said.removeprefix(ERROR))
             raise kind(f"{reason} before they take a cell", file=log, fix="read the end of that file")
+
+
+def _last_line(log: Path) -> str:
+    with contextlib.suppress(OSError):
+        return (log.read_text(encoding="utf-8", errors="replace").splitlines() or [""])[-1]
+    return ""

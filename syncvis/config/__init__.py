@@ -11,6 +11,7 @@ from syncvis.config.files import (
     read_yaml,
     resolve,
     set_dotted,
+    start_anew,
     validation_error,
 )
 from syncvis.config.schema import (
@@ -77,5 +78,6 @@ __all__ = [
     "read_yaml",
     "resolve",
     "set_dotted",
+    "start_anew",
     "validation_error",
 ]

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from syncvis.config.schema import RunConfig
+from syncvis.config.schema import RunConfig, backbone_family
 from syncvis.errors import ConfigError
 
 
@@ -68,9 +68,33 @@ def parse_yaml(text: str, source: str | Path) -> dict[str, Any]:
 
 
 def merge(*trees: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge mappings, later ones win key by key; a null removes the whole section below it."""
-    merged = OmegaConf.merge(*(OmegaConf.create(dict(tree)) for tree in trees))
+    """Merge mappings, later ones win key by key; a null removes the whole section below it.
+
+    Where a later one names a backbone of another kind, nothing of the earlier one's section is carried over.
+    """
+    merged: Any = OmegaConf.create({})
+    for tree in trees:
+        below: Any = start_anew(OmegaConf.to_container(merged, resolve=False), tree)
+        merged = OmegaConf.merge(OmegaConf.create(below), OmegaConf.create(dict(tree)))
     return OmegaConf.to_container(merged, resolve=True)  # type: ignore[return-value]
+
+
+def start_anew(tree: Any, above: Mapping[str, Any]) -> dict[str, Any]:
+    """``tree`` without its backbone where ``above``, which is to win over it, names one of another kind.
+
+    Settings mean something else there, even those of one name (``width``), and each kind has defaults of its own.
+    """
+    given, changed = _backbone(tree), _backbone(above)
+    if given is None or changed is None or "name" not in changed or backbone_family(given) == backbone_family(changed):
+        return dict(tree)
+    model = {key: value for key, value in tree["model"].items() if key != "backbone"}
+    return {**tree, "model": model}
+
+
+def _backbone(tree: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    model = tree.get("model")
+    backbone = model.get("backbone") if isinstance(model, Mapping) else None
+    return backbone if isinstance(backbone, Mapping) else None
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
@@ -176,6 +200,8 @@ def _describe(detail: Any, model: type[BaseModel]) -> str:
     key = ".".join(parts) or "(whole config)"
     if unknown:
         near = difflib.get_close_matches(parts[-1], _known_keys(model, parts[:-1]), n=1)
+        if near == parts[-1:]:  # another of the sections that may stand there has it
+            return f"{key} is not a key of this kind of {parts[-2]}"
         return f"{key} is not a known key" + (f" (did you mean {near[0]!r}?)" if near else "")
     given = f", got {detail['input']!r}" if not isinstance(detail["input"], Mapping | BaseModel) else ""
     return f"{key}: {detail['msg'].removeprefix('Value error, ')}{given}"

@@ -153,7 +153,8 @@ class SwinConfig(Section):
     drop_path: Fraction = Field(0.3, description="stochastic depth of the last block, rising linearly from 0")
 
 
-def _backbone_family(value: Any) -> str:
+def backbone_family(value: Any) -> str:
+    """The kind of backbone that a section, or a tree of one, names: ``tiny``, ``resnet`` or ``swin``."""
     name = value.get("name", "tiny") if isinstance(value, Mapping) else getattr(value, "name", value)
     return str(name).rstrip("0123456789").split("_")[0]
 
@@ -163,7 +164,7 @@ BackboneConfig = Annotated[
     | Annotated[ResNetConfig, Tag("resnet")]
     | Annotated[SwinConfig, Tag("swin")],
     Discriminator(
-        _backbone_family,
+        backbone_family,
         custom_error_type="backbone_name",
         custom_error_message="name must be tiny, resnet18, resnet34, resnet50, resnet101 or swin_t, _s, _b, _l",
     ),

@@ -101,10 +101,11 @@ def load_mix(config: DataConfig, categories: Sequence[Category]) -> list[VideoDa
     Raises:
         DataError: One cannot be read, or shares no class with the data set that is trained on.
     """
-    return [_load(mixed, tuple(categories)) for mixed in config.mix]
+    return [load_mixed(mixed, tuple(categories)) for mixed in config.mix]
 
 
-def _load(mixed: MixConfig, categories: tuple[Category, ...]) -> VideoDataset:
+def load_mixed(mixed: MixConfig, categories: tuple[Category, ...]) -> VideoDataset:
+    """One of them; see :func:`load_mix`."""
     if mixed.format == "coco":
         return load_coco(Path(mixed.root), mixed.train, categories)
     return relabelled(VideoDataset.load(mixed.root, mixed.train), categories)

@@ -15,7 +15,8 @@ import torch
 from syncvis.content import HEAD, PICKLE, SAFETENSORS, TORCH, ZIP, content_of
 from syncvis.errors import StorageError
 from syncvis.interop.pickles import RefusedGlobal, load_arrays
-from syncvis.training.checkpoint import AGAIN, PUBLISHED, no_weights, read_weights, spell
+from syncvis.training.checkpoint import read_weights, spell
+from syncvis.weights import AGAIN, PUBLISHED, no_weights
 
 TORCH_ENDINGS = (".pth", ".pt", ".bin", ".pyth", ".ckpt")
 PICKLE_ENDINGS = (".pkl", ".pickle")

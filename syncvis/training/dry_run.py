@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import torch
 
 from syncvis.config import RunConfig, read_layers
+from syncvis.data.annotations import Category
 from syncvis.data.loader import padded_size
 from syncvis.data.transforms import resized
-from syncvis.errors import ConfigError, DataError, StorageError
+from syncvis.errors import ConfigError, StorageError
 from syncvis.methods.base import Method
+from syncvis.preflight import INITIAL_WEIGHTS, Look, Problem, look, on_terminal
 from syncvis.training.cost import (
     BACKWARD,
     Memory,
@@ -24,8 +27,7 @@ from syncvis.training.cost import (
     shape_model,
 )
 from syncvis.training.meter import ForwardCost
-from syncvis.training.run import load_splits
-from syncvis.training.start import class_names, start_from
+from syncvis.training.start import start_from
 from syncvis.training.validation import SIZE_DIVISOR
 
 CLASSES = {"ytvis_2019": 40, "ytvis_2021": 40, "ytvis_2022": 40, "ovis": 25}
@@ -42,7 +44,7 @@ DIFFERS = "# Differs: "
 
 @dataclass(frozen=True)
 class Missing:
-    """Something that this machine lacks for the run."""
+    """Something that this machine lacks for the run, or that is wrong."""
 
     what: str
     problem: str
@@ -62,6 +64,8 @@ class DryRun:
         memory: of one GPU.
         initial_weights: what starts fresh or with the class head of other classes; empty if nothing does.
         differs: where the recipe cannot be followed, as its files say.
+        notes: what is good to know of the data.
+        exit_code: that of what is wrong with data or weights; 0 where they are only missing.
     """
 
     config: RunConfig
@@ -75,7 +79,9 @@ class DryRun:
     memory: Memory
     initial_weights: str
     differs: list[str]
+    notes: list[str]
     missing: list[Missing]
+    exit_code: int
 
     @property
     def step_flops(self) -> dict[str, int]:
@@ -88,25 +94,27 @@ class DryRun:
         return {**asdict(self), **totals, "config": self.config.model_dump(mode="json")}
 
 
-def dry_run(config: RunConfig, source: str | Path, gpus: int | None = None) -> DryRun:
+def dry_run(config: RunConfig, source: str | Path, gpus: int | None = None, device: str = "cpu") -> DryRun:
     """Look at a run without starting it.
 
     Args:
         source: the config's file, which may say where its recipe cannot be followed.
         gpus: processes that would train together, one per GPU; None: eight at scale paper, else one.
+        device: where it would train; GPUs are looked for if it is no CPU, or if ``gpus`` are asked for.
 
     Raises:
         ConfigError: The batch cannot be shared out.
     """
+    on_gpus = device != "cpu" or gpus is not None
     gpus = gpus or (PAPER_GPUS if config.scale == "paper" else 1)
-    clips = _clips(config, gpus)
-    num_classes, classes_from, missing = _classes(config, source)
+    clips, found = _clips(config, gpus), look(config, on_terminal)
+    num_classes, classes_from = _classes(config, source, found.categories)
     model = shape_model(config, num_classes)
     size = training_size(config)
     forward = fake_forward_cost(config, num_classes, clips, size, counting_device())
     needed = memory(model, forward)
-    start, unfit = _start(config, source, model)
-    missing += [*_missing_mix(config), *unfit, *_missing_gpus(gpus, needed)]
+    start, unfit = _start(config, model, found)
+    missing = [*map(_missing, [*found.problems, *unfit]), *(_missing_gpus(gpus, needed) if on_gpus else ())]
     return DryRun(
         config,
         num_classes,
@@ -119,7 +127,9 @@ def dry_run(config: RunConfig, source: str | Path, gpus: int | None = None) -> D
         needed,
         start,
         _differences(source),
+        list(found.notes),
         missing,
+        next((problem.error.exit_code for problem in [*found.wrong.problems, *unfit]), 0),
     )
 
 
@@ -139,45 +149,30 @@ def _clips(config: RunConfig, gpus: int) -> int:
     return batch // (gpus * passes)
 
 
-def _classes(config: RunConfig, source: str | Path) -> tuple[int, str, list[Missing]]:
-    """K, where it was found, and what is missing of the data set that would say it."""
+def _classes(config: RunConfig, source: str | Path, categories: Sequence[Category] | None) -> tuple[int, str]:
+    """K and where it was found: in the training split if that can be read."""
     root = Path(config.data.root)
-    files = [root / name for name in (config.data.train, config.data.valid)]
-    absent = [path for path in (root, *files) if not path.exists()]
-    if not absent:
-        try:
-            return len(load_splits(config)[0].categories), f"categories of {files[0]}", []
-        except DataError as error:
-            missing = [Missing("data set", f"{error.file}: {error.problem}", error.fix or "")]
-    elif absent[0] == root:
-        missing = [Missing("data set", f"there is no folder {root}", "put the data set there, or set data.root=FOLDER")]
-    else:
-        fix = "cut the labelled videos in two files, or set data.train=FILE data.valid=FILE"
-        missing = [Missing("data set", f"there is no file {path}", fix) for path in absent]
+    if categories is not None:
+        return len(categories), f"categories of {root / config.data.train}"
     known = [name for name in CLASSES if name in root.parts or name in Path(source).stem]
-    if known:
-        return CLASSES[known[0]], f"{known[0]}, by its name", missing
-    return 40, "assumed: no data set tells", missing
+    return (CLASSES[known[0]], f"{known[0]}, by its name") if known else (40, "assumed: no data set tells")
 
 
-def _missing_mix(config: RunConfig) -> list[Missing]:
-    files = [Path(mixed.root) / mixed.train for mixed in config.data.mix]
-    fix = "put the data set there, or leave it out with data.mix=[]"
-    return [Missing("data set to mix in", f"there is no file {file}", fix) for file in files if not file.exists()]
+def _missing(problem: Problem) -> Missing:
+    error = problem.error
+    return Missing(problem.what, error.what, error.fix or "")
 
 
-def _start(config: RunConfig, source: str | Path, model: Method) -> tuple[str, list[Missing]]:
-    """What the initial weights leave open, and what is wrong with them."""
+def _start(config: RunConfig, model: Method, found: Look) -> tuple[str, list[Problem]]:
+    """What the initial weights leave open, and a problem if they are whole but do not fit the model."""
     init = config.train.init
-    if init is None:
+    if init is None or any(problem.what == INITIAL_WEIGHTS for problem in found.problems):
         return "", []
-    if not Path(init).exists():
-        fix = f"syncvis weights import FILE {source} --out {init}, FILE as a recipe's part names it, or train.init=null"
-        return "", [Missing("initial weights", f"there is no file {init}", fix)]
+    classes = None if found.categories is None else [category.name for category in found.categories]
     try:
-        return start_from(model, init, class_names(config)).words, []
+        return start_from(model, init, classes).words, []
     except StorageError as error:
-        return "", [Missing("initial weights", f"{init}: {error.problem}", error.fix or "")]
+        return "", [Problem(INITIAL_WEIGHTS, error)]
 
 
 def _missing_gpus(gpus: int, needed: Memory) -> list[Missing]:

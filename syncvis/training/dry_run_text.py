@@ -25,6 +25,7 @@ def render(run: DryRun) -> str:
         NOT_COUNTED.format(counting_device().upper()),
         _table([("MEMORY PER GPU", ""), *_memory_rows(run.memory)], right=True),
         "\n".join(["DIFFERS FROM THE PUBLISHED RECIPE", *(f"  {line}" for line in run.differs)]) if run.differs else "",
+        "\n".join(["GOOD TO KNOW", *(f"  {line}" for line in run.notes)]) if run.notes else "",
         _missing_text(run.missing),
     ]
     return "\n\n".join(section for section in sections if section)

@@ -14,13 +14,12 @@ from torch import nn
 
 from syncvis.config import RunConfig, TrainConfig
 from syncvis.data.loader import Share, TrainClips
-from syncvis.data.mixing import load_mix
-from syncvis.data.ytvis import VideoDataset
-from syncvis.distributed import gather, rank, world_size
-from syncvis.errors import ConfigError, DataError, StorageError
+from syncvis.distributed import gather, rank, wait_for_all, world_size
+from syncvis.errors import ConfigError, StorageError
 from syncvis.files import fingerprint, require_space, require_writable, write_text
 from syncvis.methods import build
 from syncvis.methods.base import Method
+from syncvis.preflight import Look, look, on_terminal, unwatched
 from syncvis.source import snapshot
 from syncvis.structures import ClipBatch
 from syncvis.training.activations import checkpoint_activations
@@ -37,7 +36,7 @@ from syncvis.training.runtime import Runtime
 from syncvis.training.start import Start, start_from
 from syncvis.training.validation import SIZE_DIVISOR, Validation
 
-__all__ = ["RunResult", "Runtime", "count_parameters", "load_splits", "run"]
+__all__ = ["RunResult", "Runtime", "count_parameters", "run"]
 
 _log = logging.getLogger(__name__)
 
@@ -70,16 +69,18 @@ def _carry_out(
 ) -> RunResult:
     clock, device = _Clock(), torch.device(runtime.device)
     torch.set_num_threads(runtime.threads)
-    _write_config(config, out)
+    _refuse_other_config(config, out)
+    splits = _looked_at(config, runtime).splits
+    if rank() == 0:
+        write_text(out / "config.yaml", _as_yaml(config))
     origin = provenance(runtime, device)
     if runtime.keep_source and rank() == 0:
         snapshot().save(out)
     reset_peak_memory(device)
-    train_set, valid_set = load_splits(config)
+    train_set, valid_set, mixed = splits.train, splits.valid, splits.mixed
     classes = [category.name for category in train_set.categories]
     model, start = _model(config, out, runtime, classes)
     init_fingerprint = fingerprint(Path(config.train.init)) if config.train.init else None
-    mixed = load_mix(config.data, train_set.categories)
     clips = TrainClips(train_set, config.data, config.train.batch_size, config.seed, SIZE_DIVISOR, mixed)
     validation = Validation(model, valid_set, config, device, signalled)
     with progress_bar(config.train.steps, runtime.progress and rank() == 0) as show:
@@ -194,25 +195,28 @@ def _require_one_folder(out: Path) -> None:
         )
 
 
-def load_splits(config: RunConfig) -> tuple[VideoDataset, VideoDataset]:
-    """Train and validation split, with one list of categories and something to find in the latter."""
-    root, videos = Path(config.data.root), config.data.videos
-    splits = [VideoDataset.load(root, name) for name in (config.data.train, config.data.valid)]
-    train_set, valid_set = splits if videos is None else [split.only(videos) for split in splits]
-    if train_set.categories != valid_set.categories:
-        problem, fix = f"differ from those of {config.data.train}", "give both files the same list, in the same order"
-        raise DataError(problem, file=valid_set.source, key="categories", fix=fix)
-    if not any(video.tracks for video in valid_set.videos):
-        fix = "evaluate on a split with labels; public validation sets have none"
-        raise DataError("has no annotated instance, so AP is undefined", file=valid_set.source, fix=fix)
-    return train_set, valid_set
+def _looked_at(config: RunConfig, runtime: Runtime) -> Look:
+    """What the look before the first step found, its notes logged; raises if anything is wrong.
 
-
-def _write_config(config: RunConfig, out: Path) -> None:
-    """config.yaml, after a check that the folder is not another run's."""
-    path = out / "config.yaml"
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
-        raise StorageError("the folder holds a run with another config", file=path, fix="choose another --out")
+    The first process looks alone; the others then find what it remembered, on its machine.
+    """
+    if rank() > 0:
+        wait_for_all()
+    found = look(config, on_terminal if runtime.progress and rank() == 0 else unwatched)
     if rank() == 0:
-        write_text(path, text)
+        wait_for_all()
+        for note in found.notes:
+            _log.warning("note: %s", note)
+    found.refuse()
+    return found
+
+
+def _refuse_other_config(config: RunConfig, out: Path) -> None:
+    """Raises StorageError if the folder is another run's."""
+    path = out / "config.yaml"
+    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != _as_yaml(config):
+        raise StorageError("the folder holds a run with another config", file=path, fix="choose another --out")
+
+
+def _as_yaml(config: RunConfig) -> str:
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

@@ -13,7 +13,8 @@ from syncvis.config import RunConfig
 from syncvis.data.entries import read_categories
 from syncvis.data.jsonfile import JsonFile
 from syncvis.errors import DataError
-from syncvis.training.checkpoint import CLASS_HEAD, EXCHANGE, Header, Shape, match, part, read_header, spell
+from syncvis.training.checkpoint import CLASS_HEAD, EXCHANGE, match, part, spell
+from syncvis.weights import Header, Shape, read_header
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 # Lowest first: a part of syncvis imports only what stands before it.
 ORDER = (
-    "errors", "privacy", "content", "predictions", "structures", "config", "files", "source", "distributed",
-    "visualization", "ops", "models", "losses", "data", "evaluation", "sync", "methods", "training", "interop",
-    "data_cli", "cli", "__main__",
+    "errors", "privacy", "content", "predictions", "structures", "config", "files", "weights", "source", "distributed",
+    "visualization", "ops", "models", "losses", "data", "preflight", "evaluation", "sync", "methods", "training",
+    "interop", "data_cli", "cli", "__main__",
 )  # fmt: skip
 
 MAX_LINES = 400
@@ -95,8 +95,9 @@ def test_packages_keep_apart(path: Path) -> None:
     if package != "syncvis" and _module(path) not in TRAINING:
         light = ["syncvis.config", "syncvis.errors", "syncvis.files", "syncvis.source"]
         light += ["syncvis.distributed"] * (_module(path) == "sweeps.ranks")  # in the processes that train
+        light += ["syncvis.preflight"] * (_module(path) == "sweeps.readiness")
         assert not _within(imports, "syncvis") - _within(imports, *light) - {"syncvis"}
-        assert not _within(_imports(path, top_level=True), "torch", "torchvision")
+        assert not _within(_imports(path, top_level=True), "torch", "torchvision", "syncvis.preflight")
 
 
 def test_only_workers_and_reruns_of_a_sweep_train() -> None:
@@ -120,6 +121,12 @@ def test_planning_and_reporting_start_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_look_before_a_run_needs_no_torch() -> None:
+    code = "import sys, syncvis.preflight as p; print(p.look.__name__, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["look", "False"]
 
 
 def test_results_are_evaluated_without_torch() -> None:

@@ -120,12 +120,12 @@ def _without_frames(tree: dict[str, Any]) -> None:
 
 
 DAMAGE: dict[str, tuple[Damage, list[str]]] = {
-    "no folder": (shutil.rmtree, ["videos/train.json"]),
+    "no folder": (shutil.rmtree, ["videos: data.root: there is no such folder"]),
     "no JSON": (lambda root: (root / "train.json").unlink(), ["videos/train.json"]),
     "broken JSON": (lambda root: (root / "train.json").write_text('{"videos": ['), ["train.json", "not valid JSON"]),
     "no validation": (lambda root: (root / "valid.json").unlink(), ["videos/valid.json"]),
     "no frames folder": (lambda root: shutil.rmtree(root / "JPEGImages"), ["JPEGImages"]),
-    "frame missing": (_frames(Path.unlink), [".png", "missing"]),
+    "frames missing": (_frames(Path.unlink), ["train.json", "videos 1, 2: all 4 frames missing"]),
     "frame cut off": (_frames(lambda p: p.write_bytes(p.read_bytes()[:300])), [".png", "damaged"]),
     "frame empty": (_frames(lambda p: p.write_bytes(b"")), [".png", "not an image"]),
     "mask size": (
@@ -156,15 +156,20 @@ def test_bad_data(syncvis: Run, config: Path, data: Path, kind: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_bad_data_in_a_loader_process(syncvis: Run, config: Path, data: Path) -> None:
-    DAMAGE["frame empty"][0](data)
-    _assert_error(syncvis("train", config, "--out", "run", "--workers", 1), DATA_ERROR, ".png", "not an image")
+    DAMAGE["frame cut off"][0](data)  # its header is whole, so only the loader finds it
+    _assert_error(syncvis("train", config, "--out", "run", "--workers", 1), DATA_ERROR, ".png", "damaged")
 
 
 def test_training_without_instances(syncvis: Run, config: Path, data: Path) -> None:
-    """Training videos without annotations are no fault; a validation split without any is (AP is undefined)."""
+    """Refused before the folder of the run holds anything, so that the mended data can go there."""
+    whole = (data / "train.json").read_text()
     tree = json.loads((data / "train.json").read_text())
     (data / "train.json").write_text(json.dumps(tree | {"annotations": []}))
-    code, out, err = syncvis("train", config, "train.steps=1", "--out", "run")
+    done = syncvis("train", config, "train.steps=1", "--out", "run")
+    _assert_error(done, DATA_ERROR, "train.json: annotations: ", " 0 annotations; nothing to train on")
+    assert _files(Path("run")) == {}
+    (data / "train.json").write_text(whole)
+    code, out, err = syncvis("train", config, "train.steps=2", "--out", "run")
     assert (code, err) == (0, "")
     assert out.count("\n") == 2
 

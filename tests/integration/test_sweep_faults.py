@@ -9,12 +9,15 @@ import subprocess
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers import TINY
 from postgres_proxy import Proxy
 from sweeping import NK, PATH, Place, ends
 
 from sweeps.ledger import Ledger
+from syncvis.config import set_dotted
 from syncvis.errors import StorageError
 
 OUTAGE = float(os.environ.get("SYNCVIS_OUTAGE", "12"))
@@ -33,8 +36,8 @@ def make(folder):
     """Places in the folder, closed afterwards."""
     made: list[Place] = []
 
-    def place(values: int, seeds: int, storage: str | None = None) -> Place:
-        made.append(Place(folder, values, seeds, storage))
+    def place(values: int, seeds: int, storage: str | None = None, base: dict[str, Any] | None = None) -> Place:
+        made.append(Place(folder, values, seeds, storage, base))
         return made[-1]
 
     yield place
@@ -98,11 +101,8 @@ def test_a_wrong_password_is_refused_at_once_and_not_shown(postgres):
     assert "canary" not in str(error.value)
 
 
-def test_passwords_are_in_no_file_and_no_argument(make, postgres):
-    place = make(2, 1, postgres.database("quiet"))
-    (place.folder / "data").mkdir()
-    for name in ("data/train.json", "data/valid.json"):
-        place.set(name, "{}")
+def test_passwords_are_in_no_file_and_no_argument(make, postgres, tiny_data):
+    place = make(2, 1, postgres.database("quiet"), set_dotted(TINY, "data.root", str(tiny_data)))
     words = ["run", "nk", "--scale", "smoke", "--workers", "1"]
     sweep = place.start("-c", f"from sweeps.cli import app; app({words})", SYNCVIS_STORAGE=place.storage)
     place.add()

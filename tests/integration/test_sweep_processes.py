@@ -19,7 +19,7 @@ from sweeps.identity import died_here
 from sweeps.space import MedianSettings, Search
 from sweeps.tracking.notes import number_waiting
 from sweeps.view import StudyKey
-from syncvis.errors import ConfigError, WorkbenchError
+from syncvis.errors import ConfigError
 
 
 @pytest.mark.parametrize("place", [(20, 2)], indirect=True)
@@ -248,8 +248,8 @@ def test_given_up_cells_are_listed_and_tried_again_on_request(place):
     place.assert_all_done()
 
 
-def test_workers_that_cannot_start_end_the_sweep_with_their_log(place):
-    with pytest.raises(WorkbenchError, match=r"worker-0\.log: workers end with code 2 before they take a cell"):
+def test_workers_that_cannot_start_end_the_sweep_with_their_own_error(place):
+    with pytest.raises(ConfigError, match=r"^no run function 'no_such_module:run'. Fix: give it as module:function$"):
         place.sweep(run="no_such_module:run", workers=1)
     assert "no_such_module" in (place.folder / "outputs" / "logs" / "worker-0.log").read_text()
 

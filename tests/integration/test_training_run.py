@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from syncvis.training import run as run_module
 from syncvis.training import validation as validation_module
 from syncvis.training.checkpoint import save_weights
 from syncvis.training.log import MetricsLog
+from syncvis.training.result import load_result
 from syncvis.training.run import RunResult, Runtime, run
 
 Outcome = tuple[dict[str, torch.Tensor], list[dict[str, float]], dict[str, float], list[dict[str, float]]]
@@ -316,15 +318,19 @@ def test_the_log_drops_what_lies_beyond_the_resume_point(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"annotations": []}, r"valid\.json: has no annotated instance"),
-        ({"categories": None}, r"valid\.json: categories: differ from those of train\.json"),
+        ({"annotations": []}, r"valid\.json: annotations: has no annotated instance"),
+        (
+            {"categories": None},
+            r"valid\.json: categories: differ from those of train\.json: only in valid\.json: 'moon'",
+        ),
     ],
 )
 def test_a_validation_split_that_cannot_be_scored_is_refused_before_training(
     tiny_data: Path, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     tree = json.loads((tiny_data / "valid.json").read_text())
-    change = {key: value if value is not None else list(reversed(tree[key])) for key, value in change.items()}
+    more = [*tree["categories"], {"id": 99, "name": "moon"}]
+    change = {key: more if value is None else value for key, value in change.items()}
     (tmp_path / "JPEGImages").symlink_to(tiny_data / "JPEGImages")
     (tmp_path / "train.json").write_bytes((tiny_data / "train.json").read_bytes())
     (tmp_path / "valid.json").write_text(json.dumps({**tree, **change}))
@@ -338,6 +344,33 @@ def test_peak_memory_is_that_of_the_run_not_of_what_the_process_did_before(confi
     gigabytes = b"x" * (2 * 2**30)
     del gigabytes
     assert run(config, tmp_path / "run").peak_memory_mb < resident + 1024
+
+
+def test_a_finished_run_is_not_looked_at_again(
+    whole: Path, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "look", lambda *_: pytest.fail("the data were looked at"))
+    shutil.copytree(whole, tmp_path / "run")
+    assert run(config, tmp_path / "run").metrics == load_result(whole, config.cell_hash).metrics  # type: ignore[union-attr]
+
+
+def test_what_is_good_to_know_is_logged_before_the_first_step(
+    tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Classes in another order are found by their names: the result is that of the old order."""
+    tree = json.loads((tiny_data / "valid.json").read_text())
+    metrics = []
+    for name, categories in (("old", tree["categories"]), ("new", tree["categories"][::-1])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "JPEGImages").symlink_to(tiny_data / "JPEGImages")
+        (tmp_path / name / "train.json").write_bytes((tiny_data / "train.json").read_bytes())
+        (tmp_path / name / "valid.json").write_text(json.dumps({**tree, "categories": categories}))
+        done = run(tiny_config({"train.steps": 1}, tmp_path / name), tmp_path / name / "run")
+        metrics.append((done.metrics, done.per_category))
+    assert [record.message.split(": ")[:2] for record in caplog.records] == [
+        ["note", str(tmp_path / "new" / "valid.json")]
+    ]
+    assert metrics[0] == metrics[1]
 
 
 @pytest.mark.parametrize("kept", [True, False])

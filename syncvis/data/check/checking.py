@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from syncvis.data.check.box_convention import BoxConvention
-from syncvis.data.check.entries import entries, show
+from syncvis.data.check.entries import entries, listed, show
 from syncvis.data.check.findings import Finding, Report
 from syncvis.data.check.images import FrameLooker
 from syncvis.data.check.numbers import respelt
 from syncvis.data.check.rules import FILE_RULES, TRACK_RULES, VIDEO_RULES
 from syncvis.data.check.views import Clip, Tree
 from syncvis.data.entries import FRAMES_FOLDER, find_frames
+from syncvis.data.faulty_frames import Faulty
 from syncvis.data.formats import recognise, recognise_folder
 from syncvis.data.json_text import loads
 from syncvis.data.ytvis import first_file
@@ -92,7 +93,8 @@ def parse(file: Path) -> Any:
 
 
 def frames_folder(source: Path, frames: Path | None, raw: Any) -> Path | None:
-    """The folder of the frames: the given one, or where the reader finds it from the JSON's folder or the one above.
+    """The folder of the frames: the given one, or where the reader finds it if ``data.root`` is the JSON's folder, else
+    if it is the one above.
 
     Raises:
         DataError: The given one does not exist.
@@ -103,9 +105,9 @@ def frames_folder(source: Path, frames: Path | None, raw: Any) -> Path | None:
         return frames
     videos = entries(raw, "videos") if isinstance(raw, dict) else ()
     first = first_file(videos[0].raw) if videos else None
-    for root, name in ((source.parent, first), (source.absolute().parent.parent, None)):
+    for root in (source.parent, source.absolute().parent.parent):
         with contextlib.suppress(DataError):
-            return find_frames(root, source, name)
+            return find_frames(root, source, first)
     return None
 
 
@@ -133,12 +135,15 @@ def check_tree(raw: Any, source: Path, looker: FrameLooker, watch: Watch = unwat
         return Report(source, (Finding("json", "", f"the file is {show(raw)}, not an object"),), {})
     seen, found = respelt(raw)
     tree = Tree(seen)
-    sizes = _sizes(tree)
-    return Report(source, (*found, *_findings(tree, source, looker, watch, sizes)), sizes, tree.form)
+    sizes, missing = _sizes(tree), list[Faulty]()
+    findings = (*found, *_findings(tree, source, looker, watch, sizes, missing))
+    return Report(source, findings, sizes, tree.form, tuple(missing))
 
 
-def _findings(tree: Tree, source: Path, looker: FrameLooker, watch: Watch, sizes: dict[str, int]) -> Iterator[Finding]:
-    """What is found; the frames are counted in ``sizes``."""
+def _findings(
+    tree: Tree, source: Path, looker: FrameLooker, watch: Watch, sizes: dict[str, int], missing: list[Faulty]
+) -> Iterator[Finding]:
+    """What is found; the frames are counted in ``sizes``, those that are missing told in ``missing``."""
     for file_rule in FILE_RULES.values():
         yield from file_rule(tree)
     if looker.root is None:
@@ -148,11 +153,19 @@ def _findings(tree: Tree, source: Path, looker: FrameLooker, watch: Watch, sizes
     for clip in watch(tree.clips(looker, source), len(tree.videos)):
         if not tree.form.is_still:
             sizes["frames"] += len(clip.frames)
+        missing += filter(None, [_missing(clip)])
         yield from chain.from_iterable(video_rule(clip) for video_rule in VIDEO_RULES.values())
         for track in clip.tracks:
             yield from chain.from_iterable(track_rule(track) for track_rule in TRACK_RULES.values())
             convention.see(track)
     yield from convention.findings()
+
+
+def _missing(clip: Clip) -> Faulty | None:
+    names = dict(enumerate(listed(clip.video, "file_names")))
+    looks = [(t, look) for t, look in enumerate(clip.frames) if look.problem and look.problem.code == "missing-frame"]
+    frames = tuple(str(names.get(t, f"frame {t}")) for t, look in looks if look.better_name is None)
+    return Faulty(clip.video.id, len(clip.frames), frames) if frames else None
 
 
 def _sizes(tree: Tree) -> dict[str, int]:

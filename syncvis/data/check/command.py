@@ -59,7 +59,7 @@ def _text(report: Report, show_all: bool, verdict: str | None = None) -> str:
 
 def _fixed(fixed: Fixed, out: Path, show_all: bool, as_json: bool) -> tuple[str, int]:
     code = exit_code(fixed.remains.findings)
-    mended = replace(fixed.before, findings=fixed.mended)
+    mended = replace(fixed.before, findings=fixed.mended, missing=())
     if as_json:
         parts = {"before": fixed.before, "mended": mended, "remains": fixed.remains}
         named = {name: to_json(report) for name, report in parts.items()}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from syncvis.data.check.forms import YOUTUBE_VIS, Form
+from syncvis.data.faulty_frames import Faulty
 from syncvis.errors import DataError
 
 
@@ -179,12 +180,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings in one JSON file. ``sizes``: how many videos and frames, or images, annotations and categories."""
+    """All findings in one JSON file.
+
+    Attributes:
+        sizes: how many videos and frames, or images, annotations and categories.
+        missing: the frames that are not on the disk and that nothing can mend, by video.
+    """
 
     source: Path
     findings: tuple[Finding, ...]
     sizes: dict[str, int]
     form: Form = YOUTUBE_VIS
+    missing: tuple[Faulty, ...] = ()
 
     def count(self, severity: Severity) -> int:
         """How many findings are of a severity."""

@@ -7,26 +7,32 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from syncvis.data.check.findings import KINDS, Finding, Report, Severity, dropped_entries
+from syncvis.data.faulty_frames import grouped
 from syncvis.errors import one_line
 
 
 def render(report: Report, most: int | None) -> Iterator[str]:
-    """What was found: for every kind, worst first, how often and the first ``most`` findings (None: all)."""
+    """What was found: for every kind, worst first, how often and the first ``most`` findings (None: all).
+
+    Of frames that are missing all videos are told instead, in a few lines.
+    """
     sizes = ", ".join(f"{count} {name}" for name, count in report.sizes.items())
     yield f"{one_line(str(report.source))}: {sizes}" if sizes else one_line(str(report.source))
-    grouped = _grouped(report.findings)
-    for code, found in grouped.items():
+    for code, found in _by_code(report.findings).items():
         yield f"  {KINDS[code].severity} {code}: {report.form.title(KINDS[code].title)}: {len(found)}"
+        if code == "missing-frame" and most is not None:
+            yield from (f"    {one_line(group)}" for group in grouped(report.missing, "missing", report.form.video))
+            found = [finding for finding in found if finding.mend]
         yield from (f"    {line(finding)}" for finding in found[:most])
         if most is not None and len(found) > most:
             yield f"    ... and {len(found) - most} more (--all)"
 
 
-def _grouped(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
-    grouped = defaultdict(list)
+def _by_code(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    found = defaultdict(list)
     for finding in findings:
-        grouped[finding.code].append(finding)
-    return {code: grouped[code] for code in KINDS if code in grouped}
+        found[finding.code].append(finding)
+    return {code: found[code] for code in KINDS if code in found}
 
 
 def line(finding: Finding) -> str:
@@ -67,7 +73,7 @@ def _counted(count: int, name: str) -> str:
 
 def to_json(report: Report) -> dict[str, Any]:
     """A report for programs."""
-    counts = {code: len(found) for code, found in _grouped(report.findings).items()}
+    counts = {code: len(found) for code, found in _by_code(report.findings).items()}
     findings = [_finding_json(finding) for finding in report.findings]
     return {"file": str(report.source), "sizes": report.sizes, "counts": counts, "findings": findings}
 

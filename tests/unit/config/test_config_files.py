@@ -203,6 +203,41 @@ def test_bad_overrides(write: Write, override: str) -> None:
     assert "\n" not in str(error.value)
 
 
+TINY_BASE = {**TINY, "model": {"backbone": {"name": "tiny", "width": 16, "base_stride": 2}}}
+
+
+@pytest.mark.parametrize(
+    ("above", "backbone"),
+    [
+        ("{name: resnet50}", {"name": "resnet50", "width": 64, "norm": "frozen", "freeze_at": 0}),
+        ("{name: resnet18, width: 32}", {"name": "resnet18", "width": 32, "norm": "frozen", "freeze_at": 0}),
+        ("{width: 24}", {"name": "tiny", "width": 24, "base_stride": 2}),
+        ("{name: tiny}", {"name": "tiny", "width": 16, "base_stride": 2}),
+    ],
+)
+def test_another_kind_of_backbone_takes_nothing_over(write: Write, above: str, backbone: dict[str, Any]) -> None:
+    """In a file with a base as on the command line."""
+    base = write(yaml.safe_dump(TINY_BASE), "base.yaml")
+    changed = load_config(write(f"base: base.yaml\nmodel: {{backbone: {above}}}\n"))
+    assert changed.model.backbone.model_dump() == backbone
+    words = [f"model.backbone.{key}={value}" for key, value in yaml.safe_load(above).items()]
+    assert load_config(base, words) == load_config(base, words[::-1]) == changed
+
+
+def test_settings_of_a_kind_stay_from_one_of_its_backbones_to_the_next(write: Write) -> None:
+    write(yaml.safe_dump(TINY_BASE), "base.yaml")
+    write("base: base.yaml\nmodel: {backbone: {name: resnet50, freeze_at: 2}}\n", "middle.yaml")
+    config = load_config(write("base: middle.yaml\nmodel: {backbone: {name: resnet101}}\n"))
+    assert config.model.backbone.model_dump() == {"name": "resnet101", "width": 64, "norm": "frozen", "freeze_at": 2}
+
+
+def test_a_setting_of_another_kind_of_backbone_is_named_as_that(write: Write) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(write(yaml.safe_dump(TINY_BASE)), ["model.backbone.name=resnet18", "model.backbone.base_stride=2"])
+    assert "model.backbone.base_stride is not a key of this kind of backbone" in str(error.value)
+    assert "did you mean" not in str(error.value)
+
+
 def test_merge_changes_nothing_it_is_given() -> None:
     first = {"a": {"b": 1, "c": [1, 2]}}
     assert merge(first, {"a": {"b": 2, "c": [3]}}) == {"a": {"b": 2, "c": [3]}}

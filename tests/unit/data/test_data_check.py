@@ -80,7 +80,8 @@ def test_a_pipe_is_not_waited_for(data: Copy) -> None:
 
 
 def test_frames_elsewhere(data: Copy, tmp_path: Path) -> None:
-    frames = (data.root / "JPEGImages").rename(tmp_path / "elsewhere")
+    (tmp_path / "far").mkdir()
+    frames = (data.root / "JPEGImages").rename(tmp_path / "far" / "elsewhere")
     assert found(check_file(data.source, Settings())) == {("frames-folder", None, None, None)}
     assert check_file(data.source, Settings(frames=frames)).findings == ()
     with pytest.raises(DataError, match="there is no such folder"):

@@ -9,6 +9,7 @@ from damage import DAMAGES, Copy, clean_copy
 from typer.testing import CliRunner
 
 from syncvis.cli import app
+from syncvis.data.ytvis import VideoDataset
 from syncvis.errors import ConfigError, DataError, StorageError
 
 
@@ -53,13 +54,46 @@ def test_what_a_person_reads(data: Copy) -> None:
 
 def test_long_lists_are_cut_unless_asked_for(data: Copy) -> None:
     for video in data.tree["videos"]:
-        video["file_names"] = [f"gone/{name}" for name in video["file_names"]]
+        for name in video["file_names"]:
+            (data.root / "JPEGImages" / name).write_text("no picture")
     data.save()
     short, full = _check(data.source).stdout, _check(data.source, "--all").stdout
-    assert short.count("there is no file") == 5
+    assert short.count("not an image") == 5
     assert "... and 11 more (--all)" in short
-    assert full.count("there is no file") == 16
+    assert full.count("not an image") == 16
     assert "more (--all)" not in full
+
+
+def test_missing_frames_are_told_by_video_unless_all_are_asked_for(data: Copy) -> None:
+    first, second, third, fourth = data.tree["videos"]
+    for video in (first, second):
+        video["file_names"] = [f"gone/{name}" for name in video["file_names"]]
+    third["file_names"][2] = "gone/2.png"
+    fourth["file_names"][0] = f"JPEGImages/{fourth['file_names'][0]}"
+    data.save()
+    short, full = _check(data.source).stdout, _check(data.source, "--all").stdout
+    assert [line.strip() for line in short.splitlines()[1:5]] == [
+        "error missing-frame: a frame is not on the disk: 10",
+        f"videos {first['id']}, {second['id']}: all 4 frames missing",
+        f"video {third['id']}: 1 (gone/2.png)",
+        next(line.strip() for line in full.splitlines() if "--fix" in line),
+    ]
+    assert full.count("there is no file") == 10
+    found = json.loads(_check(data.source, "--json").stdout)["files"][0]["findings"]
+    assert len([finding for finding in found if finding["code"] == "missing-frame"]) == 10
+
+
+def test_frames_are_found_where_the_training_finds_them(data: Copy) -> None:
+    """The root of the data set may be the folder above, with the frames under another name of the split."""
+    data.save()
+    for folder in ("val", "valid"):
+        (data.root / folder).mkdir()
+    (data.root / "JPEGImages").rename(data.root / "val" / "JPEGImages")
+    (data.root / "train.json").rename(data.root / "valid" / "instances.json")
+    for path in (data.root / "valid" / "instances.json", data.root / "valid"):
+        done = _check(path)
+        assert (done.exit_code, "nothing wrong" in done.stdout) == (0, True), done.stdout
+    assert VideoDataset.load(data.root, "valid/instances.json").root == data.root / "val" / "JPEGImages"
 
 
 def test_what_a_program_reads(data: Copy) -> None:

@@ -17,7 +17,8 @@ from helpers import TINY, tiny_config
 from syncvis import cli
 from syncvis.config import set_dotted
 from syncvis.methods import build
-from syncvis.training.checkpoint import initialise, read_header, read_weights
+from syncvis.training.checkpoint import initialise, read_weights
+from syncvis.weights import read_header
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -107,7 +107,8 @@ def test_plan_takes_rates_of_cells_alike_but_not_of_others(sweep, two_experiment
 
 
 def test_plan_of_a_search_counts_what_it_will_still_choose(sweep, write_experiment, tmp_path):
-    path = write_experiment("nk", search={"sampler": "random", "trials": 7}, seeds=[0])
+    axes = {"Nk": {"key": "sync.num_selected", "range": {"low": 1, "high": 40}}}
+    path = write_experiment("nk", search={"sampler": "random", "trials": 7}, seeds=[0], axes=axes)
     study, ledger = study_at(load_experiment(path, "smoke"), "smoke"), Ledger(tmp_path / "outputs" / "ledger.db")
     before = next(line for line in lines_of(sweep("plan", "nk", "--scale", "smoke").output) if line[:1] == ["nk-smoke"])
     assert before[1:] == ["7", "7", "0", "0", "0", "7", "–", "–"]
@@ -123,10 +124,10 @@ def test_plan_of_a_search_counts_what_it_will_still_choose(sweep, write_experime
 @pytest.mark.parametrize(
     ("words", "size"),
     [
-        (("nk", "--sampler", "random", "--trials", "7"), "7"),
+        (("nk", "--sampler", "random", "--trials", "2"), "2"),
         (("nk", "--trials", "3"), "3"),
         (("nk", "--sampler", "tpe"), "4"),
-        (("find", "--trials", "5"), "5"),
+        (("find", "--trials", "1"), "1"),
         (("find", "--sampler", "grid"), "2"),
     ],
 )
@@ -139,7 +140,7 @@ def test_plan_is_of_what_run_does_with_the_same_options(sweep, write_experiment,
         return next((line[1], line[6]) for line in lines if line[:1] == [f"{words[0]}-smoke"])
 
     before = planned()
-    monkeypatch.setattr("sweeps.cli.refuse_missing_data", lambda *_: None)
+    monkeypatch.setattr("sweeps.cli.left", lambda *_: [])
     monkeypatch.setattr("sweeps.cli.Sweep.run", lambda sweep: 0)
     sweep("run", *words, "--scale", "smoke")
     (stored,) = Ledger("outputs/ledger.db").view.studies().values()
@@ -155,10 +156,60 @@ def test_a_range_without_an_end_cannot_be_counted(sweep, write_experiment):
     assert "5" in sweep("plan", "lr", "--sampler", "random", "--trials", "5", "--scale", "smoke").output
 
 
+def planned_cells(sweep, *words):
+    lines = lines_of(sweep("plan", *words, "--scale", "smoke").output)
+    return next(line[1:3] for line in lines if line[:1] and line[0].endswith("-smoke"))
+
+
+@pytest.mark.parametrize("search", [None, *({"sampler": name, "trials": 7} for name in ("grid", "random", "tpe"))])
+@pytest.mark.parametrize("step", [0.2, 0.3])
+def test_plan_counts_the_points_of_a_stepped_range(sweep, write_experiment, search, step):
+    axis = {"key": "sync.momentum", "range": {"low": 0.1, "high": 0.7, "step": step}}
+    write_experiment("m", axes={"m": axis}, seeds=[0], **({"search": search} if search else {}))
+    points = {0.2: 4, 0.3: 3}[step]
+    assert planned_cells(sweep, "m") == [str(points)] * 2
+    assert planned_cells(sweep, "m", "--sampler", "random", "--trials", "2") == ["2", "2"]
+
+
+WHOLE = {"key": "sync.num_selected"}
+
+
+@pytest.mark.parametrize(
+    ("axis", "sampler", "said"),
+    [
+        (
+            WHOLE | {"range": {"low": 1.5, "high": 4}},
+            "random",
+            "X=1.5: sync.num_selected: Input should be a valid integer",
+        ),
+        (WHOLE | {"range": {"low": 1.0, "high": 4.0}}, "tpe", "sync.num_selected: Input should be a valid integer"),
+        (WHOLE | {"range": {"low": 1, "high": 4, "step": 0.5}}, "random", "X=1.5: sync.num_selected"),
+        (WHOLE | {"range": {"low": 0, "high": 4}}, "random", "X=0: sync.num_selected"),
+        (WHOLE | {"range": {"low": 1, "high": 4, "step": 0.5}}, "grid", "X=1.5: sync.num_selected"),
+        ({"key": "sync.momentum", "range": {"low": 0.5, "high": 1.5}}, "random", "X=1.5: sync.momentum"),
+        ({"key": "sync.momentum", "range": {"low": 0.1, "high": 0.7}}, "grid", "a range without a step has no grid"),
+        ({"key": "sync.momentun", "values": [0.1]}, "random", "did you mean 'momentum'?"),
+        ({"key": "sync.order", "values": ["frame_first", "frame_last"]}, "tpe", "X=frame_last: sync.order"),
+    ],
+    ids=str,
+)
+def test_plan_refuses_what_run_could_not_run(sweep, write_experiment, tmp_path, axis, sampler, said):
+    write_experiment("x", axes={"X": axis}, seeds=[0], search={"sampler": sampler, "trials": 3})
+    texts = []
+    for command in ("plan", "run"):
+        with pytest.raises(ConfigError) as error:
+            sweep(command, "x", "--scale", "smoke")
+        texts.append(str(error.value))
+    assert texts[0] == texts[1]
+    assert said in texts[0]
+    ledger = tmp_path / "outputs" / "ledger.db"
+    assert not ledger.exists() or not Ledger(ledger).view.studies()
+
+
 @pytest.mark.parametrize(("command", "module"), [("run", "sweeps.cli"), ("work", "sweeps.commands.work")])
 def test_the_time_limit_of_a_trial_is_an_option_of_run_and_work(sweep, outputs, monkeypatch, command, module):
     told = []
-    monkeypatch.setattr("sweeps.cli.refuse_missing_data", lambda *_: None)
+    monkeypatch.setattr("sweeps.cli.left", lambda *_: [])
     fake = SimpleNamespace(run=lambda: 0)
     monkeypatch.setattr(f"{module}.Sweep", lambda _, __, options, ___: told.append(options.trial_timeout) or fake)
     scale = ["--scale", "smoke"] if command == "run" else []

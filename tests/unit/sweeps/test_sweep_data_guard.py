@@ -13,7 +13,6 @@ from sweeps.data_guard import (
     data_fingerprint,
     file_fingerprint,
     refuse_changed_data,
-    refuse_missing_data,
 )
 from sweeps.experiment import load_experiment, plan_cells
 from sweeps.ledger import Ledger
@@ -105,11 +104,3 @@ def test_initial_weights_are_compared_like_data(write_experiment, add, tmp_path)
     start.write_bytes(b"other weights")
     now = hashlib.sha256(b"other weights").hexdigest()[:16]
     assert changed_data(ledger.view, [NK]) == [f"{start}: 2 done cells saw content {seen}, it is {now} now"]
-
-
-def test_missing_files_of_cells_that_are_left_are_named_before_anything_starts(ledger, plan_values, add, tmp_path):
-    add(ledger, plan_values([2]))
-    with pytest.raises(DataError, match=r"data/train\.json: data: there is no such file.*syncvis data synth"):
-        refuse_missing_data(ledger.view, [StudyKey("nk", "smoke")])
-    ledger.fail(ledger.claim("elsewhere:boot:1:1", 60), "no matter", final=True)
-    refuse_missing_data(ledger.view)

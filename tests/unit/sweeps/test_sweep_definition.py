@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from sweeps.definition import Study, from_definition
-from sweeps.experiment import definition, load_experiment, plan_cells
+from sweeps.experiment import definition, load_experiment, plan_cells, study_at
 from sweeps.space import Range
 from syncvis.errors import ConfigError, StorageError
 
@@ -104,8 +104,51 @@ def test_a_range_takes_any_number_of_it_but_has_no_grid(write_experiment):
     experiment = load_experiment(write_experiment(axes={"momentum": axis}), "smoke")
     study = from_definition(definition(experiment, "smoke"))
     assert study.cell({"momentum": 0.123}, 4, 0).config.sync.momentum == 0.123
-    with pytest.raises(ConfigError, match=r"nk\.yaml: axes\.momentum\.range: .*'values'.*`search:`"):
+    with pytest.raises(ConfigError, match=r"nk\.yaml: axes\.momentum\.range: .*'step'.*'values'.*`search:`"):
         plan_cells(experiment, "smoke")
+
+
+def test_a_range_with_a_step_is_a_grid(write_experiment):
+    axis = {"key": "sync.momentum", "range": {"low": 0.1, "high": 0.7, "step": 0.2}}
+    cells = plan_cells(load_experiment(write_experiment(axes={"momentum": axis}, seeds=[0])), "smoke")
+    assert [cell.axes["momentum"] for cell in cells] == [0.1, 0.3, 0.5, 0.7]
+    assert [cell.config.sync.momentum for cell in cells] == [0.1, 0.3, 0.5, 0.7]
+
+
+@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("most", [0, 500])
+def test_every_label_of_every_axis_is_probed_where_it_exists(number, most, monkeypatch):
+    monkeypatch.setattr("sweeps.definition.MAX_PROBES", most)
+    study = random_study(number)
+    probes = study.probes()
+    assert all(study.holds(point) for point in probes)
+    seen = {(name, label) for point in probes for name, label in point.items()}
+    assert seen == {(name, label) for point in study.points() for name, label in point.items()}
+
+
+def test_a_space_has_as_many_cells_as_different_configs(write_experiment):
+    same = {"a": {"train.steps": 2}, "b": {"train.steps": 3}, "c": {"train.steps": 2, "sync.order": "video_first"}}
+    search = {"sampler": "random", "trials": 50}
+    path = write_experiment(axes={"X": {"variants": same}}, seeds=[0, 1], search=search)
+    assert study_at(load_experiment(path), "smoke").size() == 4
+    axis = {"key": "sync.momentum", "range": {"low": 0.1, "high": 0.7}}
+    assert study_at(load_experiment(write_experiment(axes={"X": axis}, search=search)), "smoke").size() is None
+
+
+def test_another_kind_of_backbone_starts_from_its_own_defaults(write_experiment, tmp_path):
+    base = {"data": {"root": "data"}, "train": {"steps": 2}, "model": {"backbone": {"width": 8, "base_stride": 2}}}
+    (tmp_path / "experiments" / "base" / "smoke.yaml").write_text(json.dumps(base))
+    kinds = {
+        "tiny": {},
+        "wide": {"model.backbone.width": 32},
+        "resnet": {"model.backbone.freeze_at": 2, "model.backbone.name": "resnet18"},
+    }
+    cells = plan_cells(load_experiment(write_experiment(axes={"X": {"variants": kinds}}, seeds=[0])), "smoke")
+    assert [cell.config.model.backbone.model_dump() for cell in cells] == [
+        {"name": "tiny", "width": 8, "base_stride": 2},
+        {"name": "tiny", "width": 32, "base_stride": 2},
+        {"name": "resnet18", "width": 64, "norm": "frozen", "freeze_at": 2},
+    ]
 
 
 @pytest.mark.parametrize(

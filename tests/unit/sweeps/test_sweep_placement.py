@@ -28,7 +28,7 @@ from sweeps.placement.slurm import SlurmJobs, SlurmSettings, WorkerJob
 from sweeps.runner import SweepOptions
 from sweeps.view import StudyKey
 from sweeps.worker import STORAGE_VARIABLE
-from syncvis.errors import ConfigError, Interrupted, StorageError, WorkbenchError
+from syncvis.errors import ConfigError, DataError, Interrupted, StorageError, WorkbenchError
 
 KEYS = [StudyKey("nk", "smoke")]
 SECRET = "postgresql://user:canary@127.0.0.1:1/none"
@@ -320,6 +320,28 @@ def test_the_kind_of_a_death_is_kept(tmp_path: Path) -> None:
         deaths.count("workers end with code 4", tmp_path / "log", 4)
     with pytest.raises(StorageError, match="workers end with code 4 before they take a cell"):
         deaths.count("workers end with code 4", tmp_path / "log", 4)
+
+
+def test_a_worker_that_could_not_work_says_why_itself(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for said, code, kind, wanted in (
+        (
+            "noise\nerror: nk.yaml: axes: wrong. Fix: mend it\n",
+            2,
+            ConfigError,
+            r"^nk\.yaml: axes: wrong\. Fix: mend it$",
+        ),
+        ("error: a.json: no videos\n", 3, DataError, r"^a\.json: no videos$"),
+        ("error: old\nTraceback ...\nKeyError: 3\n", 1, WorkbenchError, r"^.*log: ended before they take a cell"),
+        ("error: old\nSegmentation fault\n", 2, ConfigError, r"^.*log: ended before they take a cell"),
+    ):
+        log.write_text(said)
+        deaths = Deaths(lambda: 0)
+        for _ in range(MAX_IDLE_DEATHS):
+            deaths.count("ended", log, code)
+        with pytest.raises(kind, match=wanted) as error:
+            deaths.count("ended", log, code)
+        assert type(error.value) is kind
 
 
 def test_gpus_go_to_trials_in_groups() -> None:

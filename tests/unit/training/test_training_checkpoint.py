@@ -17,10 +17,10 @@ from syncvis.methods import build
 from syncvis.training.checkpoint import (
     initialise,
     load_weights,
-    read_header,
     read_weights,
     save_weights,
 )
+from syncvis.weights import read_header
 
 
 def test_weights_round_trip(tmp_path: Path) -> None:

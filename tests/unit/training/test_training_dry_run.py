@@ -11,6 +11,7 @@ import yaml
 from helpers import TINY, tiny_config
 
 from syncvis.config import load_config, set_dotted
+from syncvis.errors import DataError, StorageError
 from syncvis.methods import build
 from syncvis.training import dry_run as module
 from syncvis.training.checkpoint import save_weights
@@ -36,15 +37,22 @@ def _config(root: Path, folder: Path) -> Path:
 
 @pytest.mark.usefixtures("no_gpu")
 def test_a_recipe_without_data(syncvis: Run, tmp_path: Path) -> None:
-    code, out, err = syncvis("train", RECIPES / "mask2former_vis_ytvis_2019_r50.yaml", "--dry-run")
+    recipe = RECIPES / "mask2former_vis_ytvis_2019_r50.yaml"
+    code, out, err = syncvis("train", recipe, "--dry-run", "--device", "cuda")
     assert (code, err) == (0, "")
     for part in ("43,959,977", "23,454,912", "6,035,904", "K = 40 (ytvis_2019, by its name)", "6,000, lr 0.0001"):
         assert part in out
     assert "16 clips = 8 (GPUs) x 1 (passes) x 2" in out
-    for part in ("no folder data/ytvis_2019/train", "weights/mask2former_coco_r50.safetensors", "GPUs: 0 of 8"):
+    for part in (
+        "data/ytvis_2019/train: data.root: there is no",
+        "weights/mask2former_coco_r50.safetensors",
+        "GPUs: 0 of 8",
+    ):
         assert part in out.split("MISSING ON THIS MACHINE")[1]
     assert "kept for validation" in out.split("DIFFERS FROM THE PUBLISHED RECIPE")[1]
     assert list(tmp_path.iterdir()) == []
+    assert "GPUs: " not in syncvis("train", recipe, "--dry-run")[1], "the default device is the CPU"
+    assert "GPUs: 0 of 2" in syncvis("train", recipe, "--dry-run", "--gpus", 2)[1]
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -57,8 +65,9 @@ def test_what_initial_weights_leave_open(syncvis: Run, tmp_path: Path) -> None:
     _, out, _ = syncvis("train", config, f"train.init={init}", "--dry-run", "--json")
     assert json.loads(out)["initial_weights"] == words
     init.write_bytes(init.read_bytes()[:-10])
-    _, out, _ = syncvis("train", config, f"train.init={init}", "--dry-run")
-    assert f"initial weights: {init}: ends early" in out
+    code, out, _ = syncvis("train", config, f"train.init={init}", "--dry-run")
+    assert code == StorageError.exit_code
+    assert f"initial weights: {init}: train.init: ends early" in out
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -81,7 +90,7 @@ def test_classes_and_splits_come_from_the_data(tiny_data: Path, tmp_path: Path) 
     found = dry_run(load_config(path), path)
     assert found.classes_from == f"categories of {tiny_data / 'train.json'}"
     assert found.num_classes == len(json.loads((tiny_data / "train.json").read_text())["categories"])
-    assert [item.what for item in found.missing] == ["GPUs"]
+    assert ([item.what for item in found.missing], found.notes, found.exit_code) == ([], [], 0)
     assert found.differs == ["nothing, it is a test."]
     table = next(section for section in render(found).split("\n\n") if section.startswith("PARAMETERS"))
     assert len({len(line) for line in table.splitlines()}) == 1, "the columns are flush"
@@ -90,24 +99,26 @@ def test_classes_and_splits_come_from_the_data(tiny_data: Path, tmp_path: Path) 
 
 @pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize(
-    ("damage", "problem"),
+    ("damage", "what", "problem"),
     [
-        (lambda root: (root / "valid.json").unlink(), "there is no file"),
-        (lambda root: (root / "train.json").write_text("{"), "not valid JSON"),
+        (lambda root: (root / "valid.json").unlink(), "validation data", "there is no such file"),
+        (lambda root: (root / "train.json").write_text("{"), "training data", "not valid JSON"),
     ],
     ids=["absent", "damaged"],
 )
 def test_bad_data_is_said_with_its_fix(
-    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], object], problem: str
+    tiny_data: Path, tmp_path: Path, damage: Callable[[Path], object], what: str, problem: str
 ) -> None:
-    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "JPEGImages").symlink_to(tiny_data / "JPEGImages")
     for name in ("train.json", "valid.json"):
         (tmp_path / name).write_bytes((tiny_data / name).read_bytes())
     damage(tmp_path)
     path = _config(tmp_path, tmp_path)
-    count, source, missing = module._classes(load_config(path), path)
-    assert (count, source) == (40, "assumed: no data set tells")
-    assert [(item.what, problem in item.problem, bool(item.fix)) for item in missing] == [("data set", True, True)]
+    found = dry_run(load_config(path), path)
+    assert [(item.what, problem in item.problem, bool(item.fix)) for item in found.missing] == [(what, True, True)]
+    assert found.exit_code == DataError.exit_code
+    known = what == "validation data"
+    assert found.classes_from == (f"categories of {tmp_path / 'train.json'}" if known else "assumed: no data set tells")
 
 
 def test_gpus_that_are_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
