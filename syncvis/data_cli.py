@@ -49,7 +49,7 @@ def stats(
     published: Annotated[
         str | None, typer.Option(help='"YouTube-VIS 2019", "OVIS" ..., or none; default: by name or counts')
     ] = None,
-    areas: Annotated[bool, typer.Option("--areas", help="decode the masks for their areas")] = False,
+    areas: Annotated[bool, typer.Option("--areas", hidden=True, help="areas are always told")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="print Markdown")] = False,
 ) -> None:
@@ -62,7 +62,7 @@ def stats(
 
     if as_json and as_markdown:
         raise ConfigError("--json and --markdown exclude each other", file="command line", fix="give one of them")
-    parts = [count(VideoDataset.load(root, name), areas) for name in split or ["train.json"]]
+    parts = [count(VideoDataset.load(root, name)) for name in split or ["train.json"]]
     beside = choose(published, root, parts)
     typer.echo(json.dumps(to_json(parts, beside), indent=1) if as_json else report(parts, beside, as_markdown))
 

@@ -74,7 +74,7 @@ def _notes(file: JsonFile) -> tuple[str, ...]:
     if known is None or not known.has_stills:
         return ()
     lost = "each image is trained as a still picture, without its tracks"
-    return (f"{file.source} is {known.name}: {lost}. To train tracks, {known.fix}",)
+    return (f"is {known.name}: {lost}. To train tracks, {known.fix}",)
 
 
 def _labels(file: JsonFile, categories: Sequence[Category], names: Names) -> dict[int, int]:

@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from syncvis.data.annotations import class_names
+from syncvis.data.segmentations import runs_of_ones
 from syncvis.data.ytvis import Category, TrackAnnotation, Video, VideoDataset
 
 TOGETHER = "together"
@@ -59,7 +60,7 @@ class Statistics:
         crowds: tracks marked as crowds.
         categories: what there is of each category, by its name.
         sizes: videos of each height and width in pixels.
-        areas: share of the frame that each mask covers; None where masks were not decoded.
+        areas: share of the frame that each mask covers.
         blank: masks without a pixel; such a mask counts as absent.
         fingerprints: the frames' names of each video, to find videos that are listed twice.
     """
@@ -71,7 +72,7 @@ class Statistics:
     crowds: int
     categories: Mapping[str, Holding]
     sizes: Mapping[tuple[int, int], int]
-    areas: tuple[float, ...] | None
+    areas: tuple[float, ...]
     blank: int
     fingerprints: tuple[tuple[str, ...], ...]
 
@@ -106,7 +107,7 @@ class Statistics:
             "crowds": self.crowds,
             "crowd_share": self.crowds / instances if instances else 0.0,
             "blank_masks": self.blank,
-            "mask_area": None if self.areas is None else _plain(Spread.of(self.areas)),
+            "mask_area": _plain(Spread.of(self.areas)),
             "frame_sizes": {f"{h}x{w}": n for (h, w), n in sorted(self.sizes.items())},
             "repeated_videos": self.repeated,
             "per_category": {name: asdict(held) for name, held in self.categories.items()},
@@ -117,14 +118,11 @@ def _plain(spread: Spread | None) -> dict[str, float] | None:
     return None if spread is None else asdict(spread)
 
 
-def count(dataset: VideoDataset, decode: bool = False) -> Statistics:
+def count(dataset: VideoDataset) -> Statistics:
     """Count a data set.
 
-    Args:
-        decode: Decode the masks for their areas. Slow; what is counted is the same without.
-
     Raises:
-        DataError: A mask is damaged (only when decoding).
+        DataError: A mask is damaged.
     """
     tracks = [track for video in dataset.videos for track in video.tracks]
     durations = tuple(map(_duration, tracks))
@@ -136,7 +134,7 @@ def count(dataset: VideoDataset, decode: bool = False) -> Statistics:
         crowds=sum(track.iscrowd for track in tracks),
         categories=_holdings(dataset.categories, tracks, durations),
         sizes=Counter(map(_size, dataset.videos)),
-        areas=tuple(area for track in tracks for area in _areas(track)) if decode else None,
+        areas=tuple(area for track in tracks for area in _areas(track)),
         blank=sum(track.blank for track in tracks),
         fingerprints=tuple(video.file_names for video in dataset.videos),
     )
@@ -162,7 +160,9 @@ def _duration(track: TrackAnnotation) -> int:
 
 def _areas(track: TrackAnnotation) -> list[float]:
     """Of the frames with a mask."""
-    return [float(track.mask(t).mean()) for t in range(len(track.segmentations)) if track.has_mask(t)]
+    masks = [(mask, track.place(t)) for t, mask in enumerate(track.segmentations) if mask]
+    runs = runs_of_ones(masks, track.height, track.width)
+    return [float((stops - starts).sum()) / (track.height * track.width) for starts, stops in runs]
 
 
 def combine(parts: Sequence[Statistics], name: str = TOGETHER) -> Statistics:
@@ -173,7 +173,6 @@ def combine(parts: Sequence[Statistics], name: str = TOGETHER) -> Statistics:
         sizes.update(part.sizes)
         for category, held in part.categories.items():
             categories[category] = categories.get(category, Holding()) + held
-    areas = [part.areas for part in parts if part.areas is not None]
     return Statistics(
         name=name,
         lengths=tuple(n for part in parts for n in part.lengths),
@@ -182,7 +181,7 @@ def combine(parts: Sequence[Statistics], name: str = TOGETHER) -> Statistics:
         crowds=sum(part.crowds for part in parts),
         categories=categories,
         sizes=sizes,
-        areas=tuple(area for known in areas for area in known) if len(areas) == len(parts) else None,
+        areas=tuple(area for part in parts for area in part.areas),
         blank=sum(part.blank for part in parts),
         fingerprints=tuple(names for part in parts for names in part.fingerprints),
     )

@@ -49,7 +49,7 @@ MEASURES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 BLANK = ("blank_masks", "masks without a pixel (not counted)", _whole)
 """Only where there are some."""
 AREA = ("mask_area", "share of the frame, min / median / max", _area)
-"""Only where masks were decoded."""
+"""Only where there are masks."""
 
 
 def report(parts: Sequence[Statistics], published: Published | None, as_markdown: bool = False) -> str:

@@ -172,7 +172,7 @@ def test_a_signal_to_one_process_stops_both_and_both_continue(together: Any) -> 
 def test_the_first_process_writes_one_run_folder(together: Any) -> None:
     folder, _ = together
     names = {"config.yaml", "metrics.jsonl", "checkpoint.pt", "model.safetensors", "overlays", "result.json"}
-    assert {path.name for path in (folder / "uneven").iterdir()} == names
+    assert {path.name for path in (folder / "uneven").iterdir()} - {"source"} == names  # of code that is not committed
     result = json.loads((folder / "uneven" / "result.json").read_text())
     assert result["environment"]["processes"] == "2"
     assert [row["step"] for row in result["history"]] == [2, 3]

@@ -23,7 +23,7 @@ def _statistics(videos: int, categories: int, instances: int, name: str = "train
         crowds=0,
         categories={f"c{n}": Holding() for n in range(categories)},
         sizes={(10, 20): videos},
-        areas=None,
+        areas=(),
         blank=0,
         fingerprints=tuple((f"{name} {n}",) for n in range(videos)),
     )

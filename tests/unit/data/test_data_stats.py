@@ -46,13 +46,13 @@ TREE: dict[str, Any] = {
 }
 
 
-def _count(root: Path, tree: dict[str, Any], decode: bool = False, name: str = "train.json") -> Statistics:
+def _count(root: Path, tree: dict[str, Any], name: str = "train.json") -> Statistics:
     (root / "JPEGImages").mkdir(exist_ok=True)
     (root / name).write_text(json.dumps(tree))
-    return count(VideoDataset.load(root, name), decode)
+    return count(VideoDataset.load(root, name))
 
 
-def test_counts_without_decoding(tmp_path: Path) -> None:
+def test_counts(tmp_path: Path) -> None:
     assert _count(tmp_path, TREE).summary() == {
         "name": "train.json",
         "videos": 3,
@@ -70,7 +70,7 @@ def test_counts_without_decoding(tmp_path: Path) -> None:
         "crowds": 1,
         "crowd_share": 0.25,
         "blank_masks": 1,
-        "mask_area": None,
+        "mask_area": pytest.approx({"min": 0.12, "mean": (4 * 0.12 + 1) / 5, "median": 0.12, "max": 1.0}),
         "frame_sizes": {"10x20": 2, "6x8": 1},
         "repeated_videos": 0,
         "per_category": {
@@ -81,13 +81,6 @@ def test_counts_without_decoding(tmp_path: Path) -> None:
     }
 
 
-def test_decoding_adds_areas_and_changes_no_count(tmp_path: Path) -> None:
-    found, plain = (_count(tmp_path, TREE, decode).summary() for decode in (True, False))
-    assert found | {"mask_area": None} == plain
-    assert found["mask_area"] == pytest.approx({"min": 0.12, "mean": (4 * 0.12 + 1) / 5, "median": 0.12, "max": 1.0})
-
-
-@pytest.mark.parametrize("decode", [False, True])
 @pytest.mark.parametrize(
     "blank",
     [
@@ -104,13 +97,13 @@ def test_decoding_adds_areas_and_changes_no_count(tmp_path: Path) -> None:
         [[0, 0, 9, 9, 0, 0]],
     ],
 )
-def test_masks_without_a_pixel_are_never_masks(tmp_path: Path, blank: Any, decode: bool) -> None:
+def test_masks_without_a_pixel_are_never_masks(tmp_path: Path, blank: Any) -> None:
     annotations = [_track(1, 1, 30, [MASK, blank, None, blank]), _track(2, 1, 10, [blank] * 4)]
-    found = _count(tmp_path, TREE | {"annotations": annotations}, decode)
+    found = _count(tmp_path, TREE | {"annotations": annotations})
     summary = found.summary()
     assert (summary["masks"], summary["blank_masks"], summary["never_seen"], summary["instances"]) == (1, 6, 1, 2)
     assert "masks without a pixel (not counted) 6" in " ".join(report([found], None).split())
-    assert "without a pixel" not in report([_count(tmp_path, TREE | {"annotations": []}, decode)], None)
+    assert "without a pixel" not in report([_count(tmp_path, TREE | {"annotations": []})], None)
 
 
 def test_damage_in_a_mask_without_ones_is_noticed_at_once(tmp_path: Path) -> None:
@@ -120,17 +113,16 @@ def test_damage_in_a_mask_without_ones_is_noticed_at_once(tmp_path: Path) -> Non
             _count(tmp_path, TREE | {"annotations": [_track(1, 1, 30, masks)]})
 
 
-def test_only_decoding_notices_a_damaged_mask(tmp_path: Path) -> None:
+def test_a_damaged_mask_is_refused(tmp_path: Path) -> None:
     tree = copy.deepcopy(TREE)
     tree["annotations"][0]["segmentations"][0] = {"size": [10, 20], "counts": "damaged"}
-    assert _count(tmp_path, tree).summary()["masks"] == 5
     with pytest.raises(DataError, match=r"annotations\[0\]\.segmentations\[0\]"):
-        _count(tmp_path, tree, decode=True)
+        _count(tmp_path, tree)
 
 
 @pytest.mark.parametrize("annotations", [None, []])
 def test_a_split_without_labels(tmp_path: Path, annotations: list[Any] | None) -> None:
-    found = _count(tmp_path, TREE | {"annotations": annotations}, decode=True)
+    found = _count(tmp_path, TREE | {"annotations": annotations})
     summary = found.summary()
     assert (summary["instances"], summary["masks"], summary["crowd_share"]) == (0, 0, 0)
     assert summary["instance_duration"] is None
@@ -157,13 +149,8 @@ def test_together_counts_both_and_joins_categories_by_name(tmp_path: Path) -> No
     assert both["per_category"]["dog"] == {"instances": 3, "masks": 5}
     assert both["video_length"] == {"min": 2, "mean": 3.5, "median": 3.5, "max": 5}
     assert both["frame_sizes"] == {"10x20": 3, "6x8": 1}
+    assert len(combine(parts).areas) == 10
     assert [part["name"] for part in to_json(parts, None)["splits"]] == ["train.json", "valid.json"]
-
-
-def test_areas_are_known_together_only_if_known_of_each(tmp_path: Path) -> None:
-    plain, decoded = (_count(tmp_path, TREE, decode) for decode in (False, True))
-    assert combine([decoded, plain]).areas is None
-    assert len(combine([decoded, decoded]).areas or ()) == 10
 
 
 def test_a_video_in_two_files_is_reported(tmp_path: Path) -> None:
