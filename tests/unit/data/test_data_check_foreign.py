@@ -87,7 +87,7 @@ def test_coco_read_as_videos_and_videos_read_as_coco_are_named(tmp_path: Path) -
 
 @pytest.mark.parametrize("tree", [cocovid_tree(), cvat_tree()], ids=["CocoVID", "CVAT"])
 def test_tracks_are_not_trained_as_stills_without_a_word(tmp_path: Path, tree: Any) -> None:
-    source = write_tiny(tmp_path, tree)
+    write_tiny(tmp_path, tree)
     categories = [Category(1, "cat")]
     mix = DataConfig.model_validate(
         {
@@ -98,7 +98,7 @@ def test_tracks_are_not_trained_as_stills_without_a_word(tmp_path: Path, tree: A
     )
     for dataset in (load_coco(tmp_path, "gt.json", categories), *load_mix(mix, categories)):
         (note,) = dataset.notes
-        assert note.startswith(f"{source} is ")
+        assert note.startswith("is ")
         assert "each image is trained as a still picture, without its tracks" in note
 
 
