@@ -165,7 +165,12 @@ def _is_youtube_vis(tree: Json) -> bool:
     listed = isinstance(tree.get("videos"), list) and (
         _any_has(tree, "videos", "file_names") or ("images" not in tree and _any_has(tree, "videos", "file_name"))
     )
-    return listed or _any_has(tree, "annotations", "segmentations")
+    return listed or (_any_has(tree, "annotations", "segmentations") and not _has_results(tree))
+
+
+def _has_results(tree: Json) -> bool:
+    """Whether the rows of a results.json stand in one of its members."""
+    return any(_any_has(tree, name, "video_id", "score") for name in tree)
 
 
 def _has_tracks(tree: Json) -> bool:
@@ -213,7 +218,7 @@ _OBJECTS: tuple[tuple[Format, Callable[[Json], bool]], ...] = (
     (SCALABEL, lambda tree: _any_has(tree, "frames", "labels")),
     (SA_V, lambda tree: "masklet" in tree),
     (SUPERVISELY, lambda tree: {"frames", "objects", "framesCount"} <= set(tree)),
-    (RESULTS, lambda tree: _any_has(tree, "annotations", "video_id", "score")),
+    (RESULTS, _has_results),
     (PANOPTIC, lambda tree: _any_has(tree, "annotations", "segments_info")),
     (PANOPTIC, lambda tree: any(_any_has(a, "annotations", "segments_info") for a in _entries(tree, "annotations"))),
     (TAO, lambda tree: _has_images(tree) and isinstance(tree.get("tracks"), list)),

@@ -142,6 +142,9 @@ def _numbering(names: Sequence[str]) -> Iterator[str]:
         yield f"the names are of {len(patterns)} kinds ({_of(patterns)}), taken in natural order: one video?"
         return
     numbers = [int(found[2]) for found in split if found]
+    if twice := [name for name, before, after in zip(names[1:], numbers, numbers[1:], strict=False) if before == after]:
+        yield f"{_counted(len(twice), 'frame number')} there twice ({_of(twice)}): are these frames of one video?"
+        return
     steps = Counter(after - before for before, after in pairwise(numbers))
     usual, count = min(steps.items(), key=lambda item: (-item[1], item[0]), default=(0, 0))
     odd = [(before, after) for before, after in pairwise(numbers) if after - before != usual]

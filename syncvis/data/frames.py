@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -170,8 +171,10 @@ def _read_image(path: Path, height: int, width: int) -> Frame:
 def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """An image whose pixels are not decoded yet; whatever is wrong with it is a DataError."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            yield image
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about what a decoder passes over; the picture can be read
+            with Image.open(path, formats=FORMATS) as image:
+                yield image
         return
     except DataError:
         raise

@@ -27,6 +27,9 @@ WHOLE = "a whole number"
 NEAR = 0.7
 """How much two names of keys have in common (difflib) before one is taken for the other's misspelling."""
 
+NEAR_LIST = 0.9
+"""The same of a list that may be missing: what it holds would be lost without a word."""
+
 
 class JsonFile:
     """A file that holds one JSON object.
@@ -58,9 +61,19 @@ class JsonFile:
         self._position, self._in_value = start + 1, False
 
     def is_absent(self, name: str) -> bool:
-        """Whether a member is missing or null."""
+        """Whether a list is missing or null.
+
+        Raises:
+            DataError: It is missing, but a list of nearly this name is there.
+        """
         start = self._find(name)
+        if start is None:
+            refuse_mislaid(name, filter(self._is_filled_list, self._starts), self.source)
         return start is None or self._text.startswith("null", start)
+
+    def _is_filled_list(self, name: str) -> bool:
+        start = self._starts[name]
+        return self._text.startswith("[", start) and not self._text.startswith("]", space(self._text, start + 1))
 
     @contextlib.contextmanager
     def read(self) -> Iterator[None]:
@@ -192,9 +205,26 @@ def missing(name: str, known: Iterable[str], source: Path, key: str) -> DataErro
 
 def near(name: str, known: Iterable[str]) -> str:
     """`` (there is 'segmentation')`` if a known key has nearly this name, else ""."""
+    found = _nearest(name, known, NEAR)
+    return "" if found is None else f" (there is {found!r:.60})"
+
+
+def mislaid(name: str, lists: Iterable[str]) -> str | None:
+    """Of the names of lists with entries, the one that must be meant by a name that is missing."""
+    return _nearest(name, lists, NEAR_LIST)
+
+
+def refuse_mislaid(name: str, lists: Iterable[str], source: Path) -> None:
+    """Raise DataError where a list is missing, and :func:`mislaid` tells how it is called in the file."""
+    if (other := mislaid(name, lists)) is not None:
+        problem = f"the key is missing (there is {other!r:.60})"
+        raise DataError(problem, file=source, key=name, fix=f"name it {name!r}")
+
+
+def _nearest(name: str, known: Iterable[str], least: float) -> str | None:
     plain = {other.lower(): other for other in known}
-    found = difflib.get_close_matches(name, plain, 1, NEAR)
-    return f" (there is {plain[found[0]]!r:.60})" if found else ""
+    found = difflib.get_close_matches(name, plain, 1, least)
+    return plain[found[0]] if found else None
 
 
 def misfit(value: Any, wanted: str) -> tuple[str, str]:

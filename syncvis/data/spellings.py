@@ -25,6 +25,9 @@ NEAR = 1.0
 
 EXACT = 0.01
 
+EMPTY: tuple[Any, ...] = ("", [], None)
+"""Counts in which no mask can be."""
+
 _WHOLE = re.compile(r"\s*+([+-]?\d{1,19}+)(?:\.0*+)?+\s*+", re.ASCII)
 _NUMBER = re.compile(r"\s*+[+-]?(?:\d++\.?\d*+|\.\d++)(?:[eE][+-]?\d{1,3})?+\s*+", re.ASCII)
 _PAIR = re.compile(r"\s*+[\[(]?\s*+(\d{1,9})\s*+(?:,|x|\s)\s*+(\d{1,9})\s*+[\])]?\s*+", re.ASCII)
@@ -51,6 +54,8 @@ def respelt_mask(segmentation: Any, height: int, width: int, box: Any = None) ->
         segmentation: as it stands in the file.
         box: left, top, width, height beside it, if there is one: it decides how a mask with swapped sides lies.
     """
+    if box is None and _is_nothing(segmentation):
+        return "something empty stands in place of null", []
     if isinstance(segmentation, str):
         return _of_text(segmentation, height, width, box)
     if isinstance(segmentation, Mapping):
@@ -58,6 +63,16 @@ def respelt_mask(segmentation: Any, height: int, width: int, box: Any = None) ->
     if isinstance(segmentation, list) and len(segmentation) == 1 and isinstance(segmentation[0], Mapping | str):
         return _as_whole("the mask is an RLE inside a list", segmentation[0], height, width, box)
     return _respelt_polygons(segmentation) if isinstance(segmentation, list) else None
+
+
+def _is_nothing(segmentation: Any) -> bool:
+    """Whether a value is none that could hold a mask: {}, an RLE without counts, "", false, 0, NaN."""
+    if isinstance(segmentation, Mapping):
+        bare = segmentation.keys() <= {"size", "counts"}
+        return not segmentation or (bare and segmentation.get("counts", 0) in EMPTY)
+    if isinstance(segmentation, str):
+        return segmentation.strip().lower() in ("", "null", "none", "nan")
+    return isinstance(segmentation, int | float) and not segmentation > 0 and not segmentation < 0
 
 
 def _of_text(text: str, height: int, width: int, box: Any) -> Respelt | None:

@@ -10,7 +10,7 @@ from syncvis.data.annotations import Category, TrackAnnotation, class_names
 from syncvis.data.entries import check_length, read_areas, read_crowd, read_size, reference
 from syncvis.data.formats import RESULTS, Format, recognise
 from syncvis.data.json_text import loads
-from syncvis.data.jsonfile import get, kind_name, missing
+from syncvis.data.jsonfile import get, kind_name, missing, refuse_mislaid
 from syncvis.errors import DataError, StorageError
 from syncvis.evaluation.json_rows import no_collection
 from syncvis.evaluation.truth import GroundTruthTrack, GroundTruthVideo, annotated, is_seen, require_instances
@@ -54,6 +54,9 @@ def _of_tree(tree: dict[str, Any], path: Path) -> Truth:
     labels = {category_id: label for label, category_id in enumerate(categories)}
     videos = _by_id(tree, "videos", path)
     if tree.get("annotations") is None:
+        if "annotations" not in tree:
+            lists = (name for name, value in tree.items() if isinstance(value, list) and value)
+            refuse_mislaid("annotations", lists, path)
         require_instances(path, ())
     known = {video_id: video_id for video_id in videos}
     tracks: dict[int, list[tuple[str, dict[str, Any]]]] = {video_id: [] for video_id in videos}

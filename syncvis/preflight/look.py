@@ -12,6 +12,7 @@ from syncvis.config import RunConfig
 from syncvis.data.annotations import Category
 from syncvis.data.entries import find_frames
 from syncvis.data.video_file import split_name
+from syncvis.data.ytvis import VideoDataset
 from syncvis.errors import DataError, StorageError
 from syncvis.files import fingerprint
 from syncvis.preflight.absent import absent
@@ -76,6 +77,14 @@ def look(config: RunConfig, watch: Watch = unwatched) -> Look:
             problems.append(_untrainable(part, mixed))
     problems += look_at_weights(config.train.init)
     return Look(problems=tuple(problems), notes=tuple(notes), splits=splits, categories=categories)
+
+
+def look_at_split(dataset: VideoDataset, root: Path, name: str, watch: Watch = unwatched) -> Findings:
+    """Look at the frames and masks of a data set that a finished run is to be evaluated on."""
+    problems: list[Problem] = []
+    notes: list[str] = []
+    _look_at_part(Part("data", "--split", root, name, lambda: dataset, "all"), watch, problems, notes)
+    return Findings(tuple(problems), tuple(notes))
 
 
 def look_at_runs(configs: Iterable[RunConfig], watch: Watch = unwatched) -> Findings:

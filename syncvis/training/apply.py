@@ -18,6 +18,7 @@ from syncvis.evaluation.truth import require_instances
 from syncvis.evaluation.ytvis import Evaluation
 from syncvis.methods import build
 from syncvis.methods.base import Method
+from syncvis.preflight import look_at_split, on_terminal
 from syncvis.training.checkpoint import load_weights
 from syncvis.training.overlays import write_overlay
 from syncvis.training.validation import Validation, predict_one
@@ -63,10 +64,12 @@ def evaluate_run(
         remarks: takes how the categories were matched, where they are not the same list.
 
     Raises:
-        DataError: The split cannot be read, has no instance to find, or has other categories than the run.
+        DataError: The split cannot be read, lacks a frame, has no instance to find, or other categories than the run.
     """
     run = FinishedRun.load(run_dir, device, threads)
-    dataset = VideoDataset.load(Path(root or run.config.data.root), split)
+    folder = Path(root or run.config.data.root)
+    dataset = VideoDataset.load(folder, split)
+    look_at_split(dataset, folder, split, on_terminal).refuse()
     if said := category_differences(run.categories, dataset.categories):
         dataset = _matched(dataset, run.categories, said)
         if remarks is not None:

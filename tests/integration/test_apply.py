@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from syncvis.evaluation.results import read_results
 from syncvis.ops.masks import decode
 from syncvis.training.apply import evaluate_run, infer_video
 from syncvis.training.run import run
+from syncvis.training.validation import Validation
 
 HEIGHT, WIDTH, LENGTH = 32, 48, 4
 
@@ -123,6 +125,18 @@ def test_a_split_in_which_nothing_can_be_found_is_refused(
     root = _changed(tmp_path, tiny_data, change)
     problem = rf"valid\.json: annotations: has no annotated instance, so AP is undefined \({found}\)\. Fix: evaluate on"
     with pytest.raises(DataError, match=problem):
+        evaluate_run(finished, "valid.json", str(root), None, "cpu", 1)
+
+
+def test_a_missing_frame_is_found_before_anything_is_predicted(
+    finished: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(tiny_data, root)
+    name = json.loads((root / "valid.json").read_text())["videos"][-1]["file_names"][-1]
+    (root / "JPEGImages" / name).unlink()
+    monkeypatch.setattr(Validation, "stream", lambda *_: pytest.fail("it predicts"))
+    with pytest.raises(DataError, match=rf"valid\.json: .*: 1 frame missing \({name}\)"):
         evaluate_run(finished, "valid.json", str(root), None, "cpu", 1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import posixpath
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -12,9 +11,7 @@ from syncvis.data.check.findings import Edit, Finding, Mend
 from syncvis.data.check.masks import read_mask
 from syncvis.data.check.views import Tree
 from syncvis.data.coco_names import plain
-
-NEAR_NAME = 0.9
-"""How alike (difflib) the name of a list has to be to that of one which is missing."""
+from syncvis.data.jsonfile import mislaid
 
 _NAMES = {"categories": "category", "videos": "video", "annotations": "annotation"}
 
@@ -27,7 +24,8 @@ def top_level(tree: Tree) -> Iterator[Finding]:
             mend = Mend(f"name it {key}", (Edit((key,), tree.raw[other]),))
             yield Finding("top-level", key, f"is missing, but there is {show(other)}", mend=mend)
         elif key == "annotations" and value in (None, []) and not tree.form.is_still:
-            yield Finding("no-annotations", key, "there are no annotations: a test set?")
+            if tree.videos:
+                yield Finding("no-annotations", key, "there are no annotations: a test set?")
         elif not isinstance(value, list):
             text = f"is {show(value)}, not a list" if key in tree.raw else "is missing"
             yield Finding("top-level", key, text)
@@ -36,9 +34,7 @@ def top_level(tree: Tree) -> Iterator[Finding]:
 
 
 def _list_of_nearly_this_name(tree: Tree, key: str) -> str | None:
-    lists = {name.lower(): name for name, value in tree.raw.items() if isinstance(value, list) and value}
-    found = difflib.get_close_matches(key, lists, 1, NEAR_NAME)
-    return lists[found[0]] if found else None
+    return mislaid(key, (name for name, value in tree.raw.items() if isinstance(value, list) and value))
 
 
 def entry_kinds(tree: Tree) -> Iterator[Finding]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
+from typing import Any
 
-from syncvis.data.check.entries import Entry, by_id, identifier, show
+from syncvis.data.check.entries import Entry, by_id, identifier, listed, show
 from syncvis.data.check.findings import Finding, Mend
 from syncvis.data.check.views import Tree
 from syncvis.data.spellings import whole
@@ -45,6 +47,17 @@ class Owners:
             if isinstance(value, str) and value.strip() and whole(value) is None:
                 named[value].append(entry)
         return {name: found[0] for name, found in named.items() if len(found) == 1}
+
+    @cached_property
+    def by_label(self) -> dict[str, int]:
+        """Ids by what else names the entry, and only it: its name, of a video also the folder of its frames."""
+        found: dict[str, set[int]] = defaultdict(set)
+        for entry in self.entries:
+            folders = {posixpath.dirname(name) for name in listed(entry, "file_names") if isinstance(name, str)}
+            for label in {entry.raw.get("name"), *(folders if len(folders) == 1 else ())}:
+                if isinstance(label, str) and label.strip() and entry.id is not None:
+                    found[label].add(entry.id)
+        return {label: min(ids) for label, ids in found.items() if len(ids) == 1}
 
     @cached_property
     def meant(self) -> dict[int, list[Entry]]:
@@ -124,8 +137,15 @@ def references(tree: Tree) -> Iterator[Finding]:
         for owners in known:
             value = annotation.raw.get(f"{owners.name}_id")
             if identifier(value) not in owners.by_id and not (isinstance(value, str) and value in owners.by_name):
-                all_numbered = owners.list_name == "videos" and len(owners.by_id) == len(owners.entries)
-                yield _unknown(annotation, owners.name, annotation.drop("annotation") if all_numbered else None)
+                yield _unknown(annotation, owners.name, _known_as(annotation, value, owners))
+
+
+def _known_as(annotation: Entry, value: Any, owners: Owners) -> Mend | None:
+    """The id of what is referred to by its name; an annotation of no video at all can be dropped."""
+    if isinstance(value, str) and value in owners.by_label:
+        return annotation.put(owners.by_label[value], f"{owners.name}_id")
+    all_numbered = owners.list_name == "videos" and len(owners.by_id) == len(owners.entries)
+    return annotation.drop("annotation") if all_numbered else None
 
 
 def _unknown(annotation: Entry, name: str, mend: Mend | None) -> Finding:

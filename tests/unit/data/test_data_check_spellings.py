@@ -66,6 +66,36 @@ MASKS: dict[str, tuple[Any, Any, str]] = {
 }
 
 
+@pytest.mark.parametrize(
+    "empty",
+    [{}, "", " ", "nan", 0, False, float("nan"), {"size": [4, 6], "counts": ""}, {"size": None, "counts": None}],
+)
+def test_something_empty_where_null_should_be(tmp_path: Path, empty: Any) -> None:
+    """Where no box says that there was an object."""
+    written = _fixed(tmp_path, with_mask(empty, bboxes=[None, [1, 1, 2, 2], None], areas=[None, 4, None]))
+    assert written["annotations"][0]["segmentations"] == [None, SQUARE, None]
+    shown = write_tiny(tmp_path, with_mask(empty))
+    with pytest.raises(DataError, match=r"annotations\[0\]\.segmentations\[0\]"):
+        VideoDataset.load(tmp_path, shown.name).videos[0].tracks[0].mask(0)
+    assert not any(finding.mend for finding in check_file(shown, Settings()).findings if finding.frame == 0)
+
+
+@pytest.mark.parametrize(("key", "name"), [("category_id", "cat"), ("video_id", "v1"), ("video_id", "first")])
+def test_a_reference_by_name(tmp_path: Path, key: str, name: str) -> None:
+    tree = tiny_tree()
+    tree["videos"][0]["name"] = "first"
+    tree["annotations"][0][key] = name
+    assert _fixed(tmp_path, tree)["annotations"] == tiny_tree()["annotations"]
+
+
+def test_a_name_of_two_says_nothing(tmp_path: Path) -> None:
+    tree = tiny_tree()
+    tree["categories"].append({"id": 2, "name": "cat"})
+    tree["annotations"][0]["category_id"] = "cat"
+    findings = check_file(write_tiny(tmp_path, tree), Settings()).findings
+    assert [finding.mend for finding in findings if finding.code == "unknown-category"] == [None]
+
+
 @pytest.mark.parametrize("kind", MASKS)
 def test_a_mask_in_a_wrong_spelling(tmp_path: Path, kind: str) -> None:
     """Named alike by check and reader; the mended file has what was meant and nothing else."""

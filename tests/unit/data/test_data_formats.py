@@ -44,6 +44,8 @@ FOREIGN: list[tuple[Any, Format]] = [
     ([{"name": "a.jpg", "videoName": "v", "labels": []}], formats.SCALABEL),
     ({"video_id": "sav_1", "masklet": []}, formats.SA_V),
     ([{"video_id": 1, "category_id": 1, "score": 0.9, "segmentations": [MASK]}], formats.RESULTS),
+    ({"results": [{"video_id": 1, "category_id": 1, "score": 0.9, "segmentations": [MASK]}]}, formats.RESULTS),
+    ({"videos": [], "annotations": [{"video_id": 1, "score": 0.9, "segmentations": [MASK]}]}, formats.RESULTS),
     ([{"image_id": 10, "category_id": 1, "score": 0.9, "bbox": [1, 1, 2, 2]}], formats.IMAGE_RESULTS),
 ]
 

@@ -192,3 +192,13 @@ def test_what_was_meant_is_told(tmp_path: Path, name: str, problem: str) -> None
     with pytest.raises(DataError) as caught:
         get(entry, name, int, tmp_path, "videos[0]")
     assert str(caught.value) == f"{tmp_path}: videos[0].{name}: {problem}"
+
+
+def test_a_list_under_a_nearly_equal_name_is_not_an_absent_one(tmp_path: Path) -> None:
+    path = tmp_path / "train.json"
+    path.write_text('{"annotation": [{"id": 1}], "videos": []}')
+    with pytest.raises(DataError, match=r"annotations: the key is missing \(there is 'annotation'\). Fix: name it"):
+        JsonFile(path).is_absent("annotations")
+    for text in ('{"annotation": [], "videos": []}', '{"annotation": 3}', '{"notes": [1]}'):
+        path.write_text(text)
+        assert JsonFile(path).is_absent("annotations")

@@ -84,7 +84,10 @@ def test_a_pipe_is_passed_over(tmp_path: Path) -> None:
             [f"f{n}.png" for n in (0, 5, 10, 20, 25, 40, 45)],
             ["frame numbers jump from 10 to 20, from 25 to 40 (usual step 5)"],
         ),
-        (["1.png", "01.png", "2.png", "3.png"], ["frame numbers jump from 1 to 1 (usual step 1)"]),
+        (
+            ["1.png", "01.png", "2.png", "3.png"],
+            ["1 frame number there twice (1.png): are these frames of one video?"],
+        ),
         ([f"{n}.png" for n in (103, 171, 230, 309, 350)], []),
         (["f_00.png", "f_05.png", "f_10.png"], []),
         (["7.png"], []),
