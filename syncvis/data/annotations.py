@@ -27,6 +27,12 @@ def class_names(categories: Sequence[Category]) -> list[str]:
     return [c.name if shared[c.name] == 1 else f"{c.name} ({c.id})" for c in categories]
 
 
+def match_by_name(ours: Sequence[Category], theirs: Sequence[Category]) -> bool:
+    """Whether two lists are equal, or have the same names, each once, whatever their ids and order."""
+    names, others = ([category.name for category in side] for side in (ours, theirs))
+    return tuple(ours) == tuple(theirs) or (len(set(names)) == len(names) and sorted(names) == sorted(others))
+
+
 def category_differences(
     ours: Sequence[Category], theirs: Sequence[Category], our_name: str = "the run", their_name: str = "the data"
 ) -> str:

@@ -110,10 +110,18 @@ class VideoDataset:
         assert isinstance(self.videos, StoredVideos)
         return replace(self, categories=categories, videos=self.videos.relabelled(labels))
 
-    def renumbered(self, categories: tuple[Category, ...], labels: Sequence[int]) -> VideoDataset:
-        """The data set with its classes in another order: label l becomes ``labels[l]``; all videos stay."""
+    def labelled_as(self, categories: Sequence[Category]) -> VideoDataset:
+        """The data set with the labels of another list of classes, which has to match its own by name.
+
+        Its classes keep their ids (:func:`syncvis.data.annotations.match_by_name`).
+        """
+        if self.categories == tuple(categories):
+            return self
         assert isinstance(self.videos, StoredVideos)
-        return replace(self, categories=categories, videos=self.videos.renumbered(labels))
+        labels = {category.name: label for label, category in enumerate(categories)}
+        own = tuple(sorted(self.categories, key=lambda category: labels[category.name]))
+        videos = self.videos.renumbered([labels[category.name] for category in self.categories])
+        return replace(self, categories=own, videos=videos)
 
     def read_frame(self, video: Video, t: int) -> Frame:
         """(H, W, 3) uint8 RGB, read-only.

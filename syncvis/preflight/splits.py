@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from syncvis.config import DataConfig
-from syncvis.data.annotations import Category, category_differences
+from syncvis.data.annotations import Category, category_differences, match_by_name
 from syncvis.data.mixing import load_mixed
 from syncvis.data.ytvis import VideoDataset
 from syncvis.errors import DataError
@@ -60,11 +60,7 @@ class Splits:
         """What is evaluated on, with labels of the training split; raises DataError if its classes are others."""
         dataset, categories = self.valid_as_read, self.train.categories
         refuse_other_classes(self.data, categories, dataset.categories)
-        if dataset.categories == categories:
-            return dataset
-        places = {category.name: label for label, category in enumerate(categories)}
-        own = tuple(sorted(dataset.categories, key=lambda category: places[category.name]))
-        return dataset.renumbered(own, [places[category.name] for category in dataset.categories])
+        return dataset.labelled_as(categories)
 
     @property
     def mixed(self) -> list[VideoDataset]:
@@ -108,8 +104,7 @@ def refuse_other_classes(data: DataConfig, train: Categories, valid: Categories)
 
     Other ids or another order are fine: each class is found by its name, if every name stands there once.
     """
-    names = [category.name for category in train]
-    if train == valid or (len(set(names)) == len(names) and sorted(names) == sorted(c.name for c in valid)):
+    if match_by_name(train, valid):
         return
     problem = f"differ from those of {data.train}: {category_differences(train, valid, data.train, data.valid)}"
     fix = "give both files the same classes, each name once"

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from syncvis.config import RunConfig, load_config
-from syncvis.data.annotations import category_differences
+from syncvis.data.annotations import category_differences, match_by_name
 from syncvis.data.single import open_video
 from syncvis.data.ytvis import Category, VideoDataset
 from syncvis.errors import DataError
@@ -90,12 +90,10 @@ def _matched(dataset: VideoDataset, categories: tuple[Category, ...], said: str)
     Raises:
         DataError: Names differ, or two categories have one name.
     """
-    ours, theirs = ({c.name: label for label, c in enumerate(side)} for side in (categories, dataset.categories))
-    if ours.keys() != theirs.keys() or not len(ours) == len(categories) == len(dataset.categories):
+    if not match_by_name(categories, dataset.categories):
         fix = "evaluate on data with the categories of the training split"
         raise DataError(f"are not those of the run: {said}", file=dataset.source, key="categories", fix=fix)
-    own = tuple(dataset.categories[theirs[category.name]] for category in categories)
-    return dataset.renumbered(own, [ours[category.name] for category in dataset.categories])
+    return dataset.labelled_as(categories)
 
 
 def infer_video(run_dir: Path, source: Path, out: Path, max_frames: int, device: str, threads: int) -> list[Path]:
