@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from syncvis.errors import DataError, StorageError
 from syncvis.files import fingerprint
 from syncvis.preflight.absent import absent
 from syncvis.preflight.findings import Findings, Problem
+from syncvis.preflight.fit import look_at_fit
 from syncvis.preflight.frames import Frames, folders_of
 from syncvis.preflight.labels import Labels, counted
 from syncvis.preflight.memory import listing, recall, remember
 from syncvis.preflight.splits import Categories, Part, Splits, refuse_other_classes
 from syncvis.preflight.watch import Watch, unwatched
-from syncvis.preflight.weights import look_at_weights
+from syncvis.preflight.weights import INITIAL_WEIGHTS, look_at_weights
 
 VERSION = 1
 """Of what is remembered of a split; another one is looked at again."""
@@ -88,11 +89,25 @@ def look_at_split(dataset: VideoDataset, root: Path, name: str, watch: Watch = u
 
 
 def look_at_runs(configs: Iterable[RunConfig], watch: Watch = unwatched) -> Findings:
-    """One look for all runs: each data set, and each file of weights, once."""
-    different = {_needs(config): config for config in configs}
-    found = [look(config, watch) for config in different.values()]
+    """One look for all runs: each data set, each file of weights, and each model that these are for, once."""
+    configs = list(configs)
+    looks = {needs: look(config, watch) for needs, config in {_needs(config): config for config in configs}.items()}
+    found: list[Findings] = [*looks.values(), look_at_fit(_with_whole_weights(configs, looks))]
     problems = {str(problem.error): problem for one in found for problem in one.problems}
     return Findings(tuple(problems.values()), tuple(dict.fromkeys(note for one in found for note in one.notes)))
+
+
+def _with_whole_weights(
+    configs: Iterable[RunConfig], looks: Mapping[tuple[Any, ...], Look]
+) -> list[tuple[RunConfig, tuple[str, ...]]]:
+    """Runs whose weights and classes are there, with the names of the classes."""
+    found = []
+    for config in configs:
+        seen = looks[_needs(config)]
+        is_whole = config.train.init and not any(problem.what == INITIAL_WEIGHTS for problem in seen.problems)
+        if is_whole and seen.categories is not None:
+            found.append((config, tuple(category.name for category in seen.categories)))
+    return found
 
 
 def _needs(config: RunConfig) -> tuple[Any, ...]:

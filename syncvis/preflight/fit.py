@@ -1,0 +1,70 @@
+"""A look at whether the initial weights fit the models of several runs, without torch in this process.
+
+A process of its own builds the models' shapes (:mod:`syncvis.training.fit`). What fits is remembered; what does not is
+looked at again, as the code may have changed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from syncvis.config import RunConfig
+from syncvis.errors import StorageError
+from syncvis.files import fingerprint
+from syncvis.preflight.findings import Findings, Problem
+from syncvis.preflight.memory import recall, remember
+from syncvis.preflight.weights import INITIAL_WEIGHTS, KEY
+
+MODULE = "syncvis.training.fit"
+VERSION = "fit 1"
+
+Classes = tuple[str, ...]
+
+
+def look_at_fit(runs: Sequence[tuple[RunConfig, Classes]]) -> Findings:
+    """Weights that do not fit a model are problems; what they leave fresh is a note.
+
+    Args:
+        runs: configs whose weights are whole files, each with the names of its classes.
+    """
+    asked = {_key(config, classes): (config, classes) for config, classes in runs}
+    answers = {key: found for key in asked if (found := recall(key)) is not None and "words" in found}
+    left = {key: run for key, run in asked.items() if key not in answers}
+    for key, answer in zip(left, _ask(list(left.values())), strict=False):
+        answers[key] = answer
+        if "words" in answer:
+            remember(key, answer)
+    problems = [_problem(asked[key][0], answer) for key, answer in answers.items() if "problem" in answer]
+    notes = [
+        f"{INITIAL_WEIGHTS} {asked[key][0].train.init}: {a['words']}" for key, a in answers.items() if a.get("words")
+    ]
+    return Findings(tuple({str(p.error): p for p in problems}.values()), tuple(dict.fromkeys(notes)))
+
+
+def _key(config: RunConfig, classes: Classes) -> tuple[str, ...]:
+    """What decides the answer."""
+    model = config.model_dump_json(include={"model", "method", "sync"})
+    return VERSION, model, str(config.train.init), fingerprint(Path(str(config.train.init))), *classes
+
+
+def _ask(runs: Sequence[tuple[RunConfig, Classes]]) -> list[dict[str, Any]]:
+    """The answers in order; none if the process cannot tell, as each run looks for itself before its first step."""
+    if not runs:
+        return []
+    asked = json.dumps([{"config": config.model_dump(mode="json"), "classes": classes} for config, classes in runs])
+    done = subprocess.run([sys.executable, "-m", MODULE], input=asked, capture_output=True, text=True, check=False)
+    try:
+        answers = json.loads(done.stdout)
+    except ValueError:
+        return []
+    return answers if isinstance(answers, list) else []
+
+
+def _problem(config: RunConfig, answer: dict[str, Any]) -> Problem:
+    error = StorageError(answer["problem"], file=config.train.init, key=KEY, fix=answer["fix"])
+    return Problem(INITIAL_WEIGHTS, error)

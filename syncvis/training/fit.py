@@ -1,0 +1,35 @@
+"""``python -m syncvis.training.fit``: whether initial weights fit the models of runs, and what they leave fresh.
+
+For :mod:`syncvis.preflight.fit`, whose callers plan without torch: JSON comes on stdin and goes to stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from syncvis.config import RunConfig
+from syncvis.errors import StorageError
+from syncvis.training.cost import shape_model
+from syncvis.training.start import start_from
+
+
+def answer(config: RunConfig, classes: Sequence[str]) -> dict[str, Any]:
+    """``words`` of :class:`syncvis.training.start.Start`, or ``problem`` and ``fix`` of weights that do not fit."""
+    try:
+        return {"words": start_from(shape_model(config, len(classes)), str(config.train.init), classes).words}
+    except StorageError as error:
+        return {"problem": error.problem, "fix": error.fix}
+
+
+def main() -> None:
+    """Answer a list of ``{"config", "classes"}`` in its order."""
+    asked = json.load(sys.stdin)
+    answers = [answer(RunConfig.model_validate(one["config"]), one["classes"]) for one in asked]
+    json.dump(answers, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
