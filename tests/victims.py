@@ -107,8 +107,8 @@ def main(source: str, out: str, workers: str, *words: str) -> None:
         chance = random.Random(0)
         for turn, step in enumerate(words[1:]):
             number, killer = ("0", workers)[turn % 2], _killer(int(step), chance.uniform(0, 0.1))
-            print(_in_child(partial(_train, source, out, number, killer)))
-        print(_in_child(partial(_train, source, out, workers, None)))
+            print(_in_child(partial(_train, source, out, number, killer)), flush=True)
+        print(_in_child(partial(_train, source, out, workers, None)), flush=True)
     else:
         _train(source, out, workers, _announce)
 
