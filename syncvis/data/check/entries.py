@@ -17,6 +17,9 @@ Size = tuple[int, int]
 
 LARGEST = 2**63  # as in the readers
 
+NAMES = {"categories": "category", "videos": "video", "annotations": "annotation"}
+"""The lists, and what one of their entries is called."""
+
 
 def identifier(value: Any) -> int | None:
     """The value, if it can be an id."""

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import posixpath
-import unicodedata
 from collections.abc import Iterator, Mapping
 
-from syncvis.data.check.entries import Entry, by_id, identifier, listed, show, video_size
+from syncvis.data.check.entries import NAMES, Entry, by_id, identifier, listed, show, video_size
 from syncvis.data.check.findings import Edit, Finding, Mend
 from syncvis.data.check.masks import read_mask
 from syncvis.data.check.views import Tree
 from syncvis.data.coco_names import plain
+from syncvis.data.file_names import one_spelling
 from syncvis.data.jsonfile import mislaid
-
-_NAMES = {"categories": "category", "videos": "video", "annotations": "annotation"}
 
 
 def top_level(tree: Tree) -> Iterator[Finding]:
     """The three lists are there; annotations of videos may be missing or null, as in public test sets."""
-    for key in map(tree.form.key, _NAMES):
+    for key in map(tree.form.key, NAMES):
         value = tree.raw.get(key)
         if key not in tree.raw and (other := _list_of_nearly_this_name(tree, key)):
             mend = Mend(f"name it {key}", (Edit((key,), tree.raw[other]),))
@@ -39,7 +37,7 @@ def _list_of_nearly_this_name(tree: Tree, key: str) -> str | None:
 
 def entry_kinds(tree: Tree) -> Iterator[Finding]:
     """Every entry of the lists is an object."""
-    for name in _NAMES:
+    for name in NAMES:
         values = tree.raw.get(tree.form.key(name))
         for index, value in enumerate(values if isinstance(values, list) else []):
             if not isinstance(value, dict):
@@ -87,7 +85,7 @@ def name_cases(tree: Tree) -> Iterator[Finding]:
             if not isinstance(name, str):
                 continue
             name = posixpath.normpath(name.replace("\\", "/"))
-            other, owner = first.setdefault(unicodedata.normalize("NFC", name).casefold(), (name, video))
+            other, owner = first.setdefault(one_spelling(name), (name, video))
             if other != name and (owner.index, video.index) not in seen:
                 seen.add((owner.index, video.index))
                 text = f"{show(name)} and {show(other)} of {owner.key()} are one file there"

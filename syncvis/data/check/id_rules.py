@@ -10,12 +10,10 @@ from functools import cached_property
 from itertools import count
 from typing import Any
 
-from syncvis.data.check.entries import Entry, by_id, identifier, listed, show
+from syncvis.data.check.entries import NAMES, Entry, by_id, identifier, listed, show
 from syncvis.data.check.findings import Finding, Mend
 from syncvis.data.check.views import Tree
 from syncvis.data.spellings import whole
-
-_NAMES = {"categories": "category", "videos": "video", "annotations": "annotation"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Owners:
 
     @property
     def name(self) -> str:
-        return _NAMES[self.list_name]
+        return NAMES[self.list_name]
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -87,7 +85,7 @@ class Owners:
 
 def ids(tree: Tree) -> Iterator[Finding]:
     """Every entry has an id of its own."""
-    for owners in (Owners(tree, name) for name in _NAMES):
+    for owners in (Owners(tree, name) for name in NAMES):
         fresh = owners.fresh()
         for entry in owners.entries:
             if entry.id is None:
