@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from syncvis.config import RunConfig, resolve, set_dotted
+from syncvis.losses.criterion import Criterion
 from syncvis.losses.mask_losses import FrameSums, all_pairs
+from syncvis.losses.views import Points, Supervision
 from syncvis.methods import build
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
-from syncvis.structures import ClipBatch, ClipOutput, ClipTarget, LayerOutput, Level, LevelOutput
+from syncvis.outputs import ClipOutput, LayerOutput, LevelOutput
+from syncvis.structures import ClipBatch, ClipTarget, Level, Window
 
 REAL = Path(
     os.environ.get("SYNCVIS_REAL_VIS", Path(__file__).resolve().parents[2] / "shared" / "data" / "real-vis-mini")
@@ -89,7 +92,7 @@ def random_batch(num_frames: int, instances: Sequence[int] = (2,), seed: int = 0
 
 
 def predict(model: Mask2FormerVIS, batch: ClipBatch) -> ClipOutput:
-    return model.decode(model.encode(batch.images, batch.valid))[0]
+    return model.decode(model.encode(batch.images, batch.valid))
 
 
 def named_tensors(output: ClipOutput) -> dict[str, Tensor]:
@@ -114,6 +117,17 @@ def single_output(level: LevelOutput) -> ClipOutput:
     """A pass of one layer with one level."""
     layer = LayerOutput(frame=level) if level.level == "frame" else LayerOutput(video=level)
     return ClipOutput((layer,))
+
+
+def criterion_losses(
+    criterion: Criterion,
+    output: ClipOutput,
+    targets: Sequence[ClipTarget],
+    windows: Sequence[Window],
+    points: Points | None = None,
+) -> dict[str, Tensor]:
+    """The losses of both levels of an output."""
+    return criterion.levels(output, Supervision(targets, points or criterion.points), windows)[0]
 
 
 def pair_sums(logits: Tensor, targets: Tensor) -> FrameSums:

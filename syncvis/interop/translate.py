@@ -13,7 +13,7 @@ from torch import Tensor
 from syncvis.errors import StorageError
 from syncvis.interop.names import BACKBONES, CAFFE2_RESNET, MASK2FORMER, PACKED, PACKED_ORDER, Naming, Rules, reason_for
 from syncvis.interop.prefixes import same, two_names
-from syncvis.methods.mask2former_vis import PIXEL_STD
+from syncvis.methods.masked import PIXEL_STD
 
 STRIDE_NOTE = (
     "MSRA's ResNets stride in the 1x1 convolutions, this model in the 3x3: the weights are MSRA's, the features are "

@@ -11,10 +11,12 @@ import torch
 from helpers import NUM_CLASSES, STRUCTURES, named_tensors, predict, random_batch, tiny_config, tiny_model
 from torch import Tensor
 
+from syncvis.losses.views import Supervision
 from syncvis.methods import build
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.models.decoder import CascadeDecoder, QueryDecoder, QuerySet
-from syncvis.structures import ClipBatch, LayerOutput, Queries, Window
+from syncvis.outputs import LayerOutput, Queries
+from syncvis.structures import ClipBatch, Window
 from syncvis.sync.aggregation import STRATEGIES
 
 
@@ -148,7 +150,8 @@ def _matches(model: Mask2FormerVIS, batch: ClipBatch) -> set[tuple[Any, ...]]:
     """(level, clip, frame or window, query, instance) of the last layer."""
     found: set[tuple[Any, ...]] = set()
     windows = [Window.whole(3), *model.subclips(3)]
-    for level, m in model.criterion.matches(predict(model, batch), batch.targets, windows).items():
+    supervision = Supervision(batch.targets, model.criterion.points)
+    for level, m in model.criterion.levels(predict(model, batch), supervision, windows)[1].items():
         last = m.output == m.output.max()
         rows = torch.stack([m.clip, m.window, m.query, m.instance], 1)[last].tolist()
         found |= {(level, c // 3, c % 3, q, g) if level == "frame" else (level, c, w, q, g) for c, w, q, g in rows}
