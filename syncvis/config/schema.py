@@ -219,7 +219,7 @@ Aggregation = Literal["class_prediction", "query_similarity", "mask_similarity"]
 
 
 class SyncConfig(Section):
-    """Synchronised video-frame modelling: the exchange after every decoder layer but the last."""
+    """Synchronised video-frame modelling: the exchange after every decoder layer."""
 
     num_selected: Positive = Field(10, description="Nk, embeddings read from the other level, per frame")
     momentum: Fraction = Field(0.05, description="lambda, weight of the exchanged part")

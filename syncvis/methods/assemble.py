@@ -101,7 +101,7 @@ def build_query_decoder(config: RunConfig, num_classes: int, levels: Sequence[Le
 
 
 def build_syncs(config: SyncConfig | None, model: ModelConfig, layers: int) -> list[Sync]:
-    """One exchange, shared by all layers but the last: what the last one changes would never be read again."""
+    """One exchange, shared by all layers; after the last one too, since the heads predict from what it gives."""
     if config is None:
         return [no_sync] * layers
     dim, decoder = model.hidden_dim, model.decoder
@@ -114,7 +114,7 @@ def build_syncs(config: SyncConfig | None, model: ModelConfig, layers: int) -> l
         for reader in READERS[config.order]
     }
     sync = QuerySync(exchanges, STRATEGIES[config.aggregation], config.num_selected)
-    return [sync] * (layers - 1) + [no_sync]
+    return [sync] * layers
 
 
 def build_criterion(config: RunConfig) -> Criterion:

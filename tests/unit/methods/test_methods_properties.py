@@ -234,7 +234,7 @@ def test_frame_queries_see_other_frames_through_the_exchange_only(changes: dict[
     assert not torch.equal(before["layer3.frame.class"][:, 2], after["layer3.frame.class"][:, 2])
 
 
-def test_sync_is_called_after_every_layer_but_the_last() -> None:
+def test_sync_is_called_after_every_layer() -> None:
     model = tiny_model()
     decoder = model.decoder
     assert isinstance(decoder, QueryDecoder)
@@ -242,7 +242,17 @@ def test_sync_is_called_after_every_layer_but_the_last() -> None:
     calls = []
     decoder.sync[0].register_forward_hook(lambda *_: calls.append(1))
     assert len(predict(model, random_batch(3)).layers) == 3 + 1
-    assert len(calls) == 3 - 1
+    assert len(calls) == 3
+
+
+def test_the_exchange_after_the_last_layer_reaches_the_result() -> None:
+    """With one layer there is no other exchange."""
+    changes = {"model.decoder.layers": 1}
+    model, batch = tiny_model(changes), random_batch(3)
+    still = _like(model, changes | {"sync.momentum": 0})
+    found, wanted = (named_tensors(predict(m, batch)) for m in (model, still))
+    changed = {name for name in found if not torch.equal(found[name], wanted[name])}
+    assert changed == {name for name in found if name.startswith("layer1.")}
 
 
 def test_the_decoder_predicts_from_what_the_sync_returns() -> None:
