@@ -11,7 +11,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from syncvis.config import BackboneConfig, CriterionConfig, ResNetConfig, RunConfig, SyncConfig, TinyBackboneConfig
+from syncvis.config import (
+    AGGREGATIONS,
+    BackboneConfig,
+    CriterionConfig,
+    Mask2FormerVISSettings,
+    ResNetConfig,
+    RunConfig,
+    SyncConfig,
+    TinyBackboneConfig,
+)
 from syncvis.losses.criterion import Criterion
 from syncvis.losses.mask_losses import REDUCTIONS
 from syncvis.losses.points import PointSource, RandomPoints
@@ -31,8 +40,8 @@ from syncvis.models.heads import Heads
 from syncvis.models.pixel_decoder import PixelDecoder
 from syncvis.models.resnet import ResNet
 from syncvis.models.swin import SIZES, Swin
+from syncvis.references import load
 from syncvis.structures import ClipBatch, ClipFeatures, ClipOutput, Level, Window, fold, unfold
-from syncvis.sync.aggregation import STRATEGIES
 from syncvis.sync.module import READERS, Exchange, QuerySync
 from syncvis.sync.subclips import subclip_windows
 
@@ -162,11 +171,14 @@ def _subclip_plan(config: RunConfig) -> Callable[[int], list[Window]]:
     subclips = config.subclips
     if subclips is None:
         return lambda num_frames: []
-    return lambda t: subclip_windows(t, subclips.size, subclips.windows, subclips.weights, subclips.factor)
+    return lambda t: subclip_windows(
+        t, subclips.size, subclips.windows, subclips.weights, subclips.factor, subclips.step
+    )
 
 
 def _build_decoder(config: RunConfig, num_classes: int) -> QueryDecoder | CascadeDecoder:
-    model, decoder = config.model, config.model.decoder
+    assert isinstance(config.method, Mask2FormerVISSettings)
+    structure, model, decoder = config.method.structure, config.model, config.model.decoder
     dim = model.hidden_dim
 
     def stack() -> DecoderStack:
@@ -180,12 +192,12 @@ def _build_decoder(config: RunConfig, num_classes: int) -> QueryDecoder | Cascad
         "frame_only": ("frame",),
         "video_only": ("video",),
     }
-    query_sets = {level: QuerySet(sizes[level], dim) for level in levels[config.method.structure]}
+    query_sets = {level: QuerySet(sizes[level], dim) for level in levels[structure]}
     first = stack()
     stacks = {level: first if decoder.shared or i == 0 else stack() for i, level in enumerate(query_sets)}
     syncs = _build_syncs(config.sync, dim, decoder.heads, decoder.ffn_dim, decoder.layers)
     queries = QueryDecoder(query_sets, stacks, syncs, decoder.time_code)
-    if config.method.structure == "cascade":
+    if structure == "cascade":
         return CascadeDecoder(queries, QuerySet(decoder.video_queries, dim), stack(), decoder.time_code)
     return queries
 
@@ -202,5 +214,5 @@ def _build_syncs(config: SyncConfig | None, dim: int, heads: int, ffn_dim: int, 
         )
         for reader in READERS[config.order]
     }
-    sync = QuerySync(exchanges, STRATEGIES[config.aggregation], config.num_selected)
+    sync = QuerySync(exchanges, load(config.aggregation, AGGREGATIONS), config.num_selected)
     return [sync] * (layers - 1) + [no_sync]

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from itertools import cycle, product
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 from helpers import NUM_CLASSES, STRUCTURES, named_tensors, predict, random_batch, tiny_config, tiny_model
 
-from syncvis.config import Aggregation, MethodConfig
+from syncvis.config import AGGREGATIONS, WINDOWS
 from syncvis.methods import METHODS
 from syncvis.structures import ClipBatch, ClipOutput
-from syncvis.sync.aggregation import STRATEGIES
 
 QUERIES = {"frame": 5, "video": 4}
 LAYERS = 3
 
 SYNCS: dict[str, dict[str, Any]] = {
     "no_sync": {"sync": None},
-    **{name: {"sync.aggregation": name} for name in STRATEGIES},
+    **{name: {"sync.aggregation": name} for name in AGGREGATIONS},
     "frame_first": {"sync.order": "frame_first"},
     "video_first": {"sync.order": "video_first"},
     "frame_to_video": {"sync.order": "frame_to_video"},
@@ -40,9 +39,8 @@ SUBCLIPS: dict[str, dict[str, Any]] = {"no_subclips": {"subclips": None}} | {
     "-".join(choice): dict(
         zip(("subclips.windows", "subclips.placement", "subclips.absent", "subclips.weights"), choice, strict=True)
     )
-    for choice in product(
-        ("neighbours", "all_pairs", "chunks"), ("losses", "decode"), ("ignore", "no_object"), ("uniform", "edges")
-    )
+    | ({"subclips.step": 2} if choice[0] == "strided" else {})
+    for choice in product(WINDOWS, ("losses", "decode"), ("ignore", "no_object"), ("uniform", "edges"))
 }
 SOME_SUBCLIPS = [
     "no_subclips",
@@ -157,11 +155,6 @@ def test_the_padding_is_never_read() -> None:
     painted[..., 24:, :] = 7
     outputs = [named_tensors(predict(model, ClipBatch(x, valid))) for x in (images, painted)]
     assert all(torch.equal(x, outputs[1][key]) for key, x in outputs[0].items())
-
-
-def test_every_name_of_the_config_has_its_function() -> None:
-    assert set(STRATEGIES) == set(get_args(Aggregation))
-    assert set(METHODS) == set(get_args(MethodConfig.model_fields["name"].annotation))
 
 
 def test_settings_cover_the_config() -> None:
