@@ -73,10 +73,13 @@ class Rates:
 def kind_of(config: Mapping[str, Any]) -> str:
     """What the cost of a step depends on, as text.
 
-    The whole sections of method, model and modules, but for weights and the like, which only scale numbers.
+    The whole sections of method, model and modules, but for weights, and Nk, which hardly changes it.
     """
     clip = {name: config["data"].get(name) for name in ("frames", "short_side", "max_size", "crop")}
-    modules = [_without(config.get("sync"), ("momentum",)), _without(config.get("subclips"), ("weights", "factor"))]
+    modules = [
+        _without(config.get("sync"), ("momentum", "num_selected")),
+        _without(config.get("subclips"), ("weights", "factor")),
+    ]
     parts = [config.get("scale"), config.get("method"), config.get("model"), *modules, clip]
     return json.dumps([*parts, config["train"].get("batch_size")], sort_keys=True)
 

@@ -232,7 +232,7 @@ def test_another_method_starts_from_its_own_defaults(write_experiment, tmp_path)
 @pytest.mark.parametrize(
     ("changes", "alike"),
     [
-        ({"sync.momentum": 0.5}, True),
+        ({"sync.momentum": 0.5, "sync.num_selected": 3}, True),
         ({"subclips.factor": 2.0, "subclips.weights": "edges"}, True),
         ({"seed": 3}, True),
         ({"sync": None}, False),
