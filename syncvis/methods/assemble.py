@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from syncvis.config import BackboneConfig, ModelConfig, ResNetConfig, RunConfig, SyncConfig, TinyBackboneConfig
+from syncvis.config import (
+    AGGREGATIONS,
+    BackboneConfig,
+    ModelConfig,
+    ResNetConfig,
+    RunConfig,
+    SyncConfig,
+    TinyBackboneConfig,
+)
 from syncvis.losses.criterion import Criterion
 from syncvis.losses.mask_losses import REDUCTIONS
 from syncvis.losses.points import RandomPoints
@@ -18,8 +26,8 @@ from syncvis.models.heads import Heads
 from syncvis.models.pixel_decoder import PixelDecoder
 from syncvis.models.resnet import ResNet
 from syncvis.models.swin import SIZES, Swin
+from syncvis.references import load
 from syncvis.structures import Level, Window
-from syncvis.sync.aggregation import STRATEGIES
 from syncvis.sync.module import READERS, Exchange, QuerySync
 from syncvis.sync.subclips import subclip_windows
 
@@ -113,7 +121,7 @@ def build_syncs(config: SyncConfig | None, model: ModelConfig, layers: int) -> l
         )
         for reader in READERS[config.order]
     }
-    sync = QuerySync(exchanges, STRATEGIES[config.aggregation], config.num_selected)
+    sync = QuerySync(exchanges, load(config.aggregation, AGGREGATIONS), config.num_selected)
     return [sync] * layers
 
 
@@ -136,4 +144,6 @@ def subclip_plan(config: RunConfig) -> Callable[[int], list[Window]]:
     subclips = config.subclips
     if subclips is None:
         return lambda num_frames: []
-    return lambda t: subclip_windows(t, subclips.size, subclips.windows, subclips.weights, subclips.factor)
+    return lambda t: subclip_windows(
+        t, subclips.size, subclips.windows, subclips.weights, subclips.factor, subclips.step
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from syncvis.config import RunConfig
+from syncvis.config import STRUCTURES, Mask2FormerVISSettings, RunConfig
 from syncvis.methods.assemble import build_query_decoder, build_stack, masked_parts
 from syncvis.methods.masked import MaskedMethod
 from syncvis.models.decoder import CascadeDecoder, QueryDecoder, QuerySet
@@ -15,15 +15,6 @@ from syncvis.online.causal import CausalFrames
 from syncvis.online.linking import LinkedFrames
 from syncvis.online.stream import Stream, WholeVideo
 from syncvis.outputs import ClipFeatures, VideoTracks
-from syncvis.structures import Level
-
-LEVELS: dict[str, tuple[Level, ...]] = {
-    "synchronous": ("frame", "video"),
-    "cascade": ("frame",),
-    "frame_only": ("frame",),
-    "video_only": ("video",),
-}
-"""Query sets that are decoded side by side, by structure (paper Table 6)."""
 
 
 class Mask2FormerVIS(MaskedMethod):
@@ -50,9 +41,10 @@ def build(config: RunConfig, num_classes: int) -> Mask2FormerVIS:
 
 
 def _build_decoder(config: RunConfig, num_classes: int) -> QueryDecoder | CascadeDecoder:
-    queries = build_query_decoder(config, num_classes, LEVELS[config.method.structure])
-    if config.method.structure != "cascade":
-        return queries
-    model = config.model
+    assert isinstance(config.method, Mask2FormerVISSettings)
+    structure, model = config.method.structure, config.model
+    if structure != "cascade":
+        return build_query_decoder(config, num_classes, STRUCTURES[structure])
+    queries = build_query_decoder(config, num_classes, ["frame"])
     videos = QuerySet(model.decoder.video_queries, model.hidden_dim)
     return CascadeDecoder(queries, videos, build_stack(model, num_classes), model.decoder.time_code)

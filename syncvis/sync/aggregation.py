@@ -4,8 +4,8 @@ A strategy is one pure function ``score(source, reader) -> (B, T, Q)``: how much
 the reader level in frame t. The Nk best per frame are read. What both levels offer says
 :class:`~syncvis.outputs.Readable`: ``embeddings_by_frame``, ``class_probabilities_by_frame``, ``mask_logits_by_frame``.
 
-A new strategy is a function here, its line in STRATEGIES and its name in ``config.schema.Aggregation``, which is below
-this package and knows names only. The tests that hold for all strategies take their names from there.
+A new strategy is a function here and its line in ``config/tables.py``; settings, errors and the tests that hold for all
+strategies take the names from there.
 """
 
 from __future__ import annotations
@@ -44,13 +44,6 @@ def mask_similarity(source: Readable, reader: Readable) -> Tensor:
     overlap = own @ other.mT
     union = own.sum(-1)[..., :, None] + other.sum(-1)[..., None, :] - overlap
     return (overlap / union.clamp(min=1e-6)).amax(-1)
-
-
-STRATEGIES: dict[str, Strategy] = {
-    "class_prediction": class_prediction,
-    "query_similarity": query_similarity,
-    "mask_similarity": mask_similarity,
-}
 
 
 @torch.no_grad()

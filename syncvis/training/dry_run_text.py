@@ -35,7 +35,7 @@ def _run_rows(run: DryRun) -> list[tuple[str, ...]]:
     config, train, data = run.config, run.config.train, run.config.data
     milestones = ", ".join(f"{m:,.0f}" if m > 1 else f"{m:.0%}" for m in train.milestones)
     height, width = run.size
-    method = f"{config.method.name}, {config.method.structure}, {config.model.backbone.name}, scale {config.scale}"
+    method = f"{config.method.describe()}, {config.model.backbone.name}, scale {config.scale}"
     start = [("weights", f"{train.init}: {run.initial_weights}")] if run.initial_weights else []
     return [
         ("model", f"{method}, K = {run.num_classes} ({run.classes_from})"),

@@ -11,13 +11,13 @@ import torch
 from helpers import NUM_CLASSES, STRUCTURES, named_tensors, predict, random_batch, tiny_config, tiny_model
 from torch import Tensor
 
+from syncvis.config import AGGREGATIONS
 from syncvis.losses.views import Supervision
 from syncvis.methods import build
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.models.decoder import CascadeDecoder, QueryDecoder, QuerySet
 from syncvis.outputs import LayerOutput, Queries
 from syncvis.structures import ClipBatch, Window
-from syncvis.sync.aggregation import STRATEGIES
 
 
 def _double(batch: ClipBatch) -> ClipBatch:
@@ -67,7 +67,7 @@ def test_a_new_model_differs_from_one_without_sync_in_the_sync_only() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"sync.aggregation": name} for name in STRATEGIES] + [STRUCTURES["cascade"], STRUCTURES["video_only"]],
+    [{"sync.aggregation": name} for name in AGGREGATIONS] + [STRUCTURES["cascade"], STRUCTURES["video_only"]],
     ids=str,
 )
 def test_without_time_code_the_order_of_frames_does_not_matter(changes: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ def _query_sets(model: Mask2FormerVIS) -> dict[str, QuerySet]:
 @pytest.mark.parametrize("level", ["frame", "video"])
 @pytest.mark.parametrize(
     "changes",
-    [STRUCTURES["cascade"]] + [{"sync.aggregation": name} for name in STRATEGIES],
+    [STRUCTURES["cascade"]] + [{"sync.aggregation": name} for name in AGGREGATIONS],
     ids=str,
 )
 def test_permuting_the_queries_permutes_the_outputs(changes: dict[str, Any], level: str) -> None:
@@ -164,7 +164,7 @@ def test_the_score_is_irrelevant_when_all_queries_are_selected() -> None:
     batch = random_batch(3, (1, 1))
     outputs = [
         named_tensors(predict(_like(model, {"sync.num_selected": n, "sync.aggregation": name}), batch))
-        for name in STRATEGIES
+        for name in AGGREGATIONS
         for n in (5, 50)
     ]
     assert all(_equal(outputs[0], other) for other in outputs[1:])
