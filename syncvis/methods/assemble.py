@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from torch import nn
 
@@ -31,10 +32,12 @@ from syncvis.structures import Level, Window
 from syncvis.sync.module import READERS, Exchange, QuerySync
 from syncvis.sync.subclips import subclip_windows
 
+D = TypeVar("D", bound=QueryDecoder | CascadeDecoder, covariant=True)
+
 
 @dataclass(frozen=True)
-class MaskedParts:
-    """The parts of a method on Mask2Former's blocks.
+class MaskedParts(Generic[D]):
+    """The parts of a method on Mask2Former's blocks, with a decoder of kind D.
 
     Attributes:
         subclips: T -> the windows that get losses besides the whole clip.
@@ -43,7 +46,7 @@ class MaskedParts:
 
     backbone: Backbone
     pixel_decoder: PixelDecoder
-    decoder: QueryDecoder | CascadeDecoder
+    decoder: D
     criterion: Criterion
     subclips: Callable[[int], list[Window]]
     decode_per_window: bool
@@ -52,8 +55,8 @@ class MaskedParts:
 def masked_parts(
     config: RunConfig,
     num_classes: int,
-    decoder: Callable[[RunConfig, int], QueryDecoder | CascadeDecoder],
-) -> MaskedParts:
+    decoder: Callable[[RunConfig, int], D],
+) -> MaskedParts[D]:
     """The parts that a run config describes, with the query decoder of a method."""
     backbone = build_backbone(config.model.backbone)
     return MaskedParts(

@@ -17,7 +17,7 @@ from syncvis.online.stream import Stream, WholeVideo
 from syncvis.outputs import ClipFeatures, VideoTracks
 
 
-class Mask2FormerVIS(MaskedMethod):
+class Mask2FormerVIS(MaskedMethod[QueryDecoder | CascadeDecoder]):
     """Video queries predict; where there are none, frame queries do, linked over the frames."""
 
     def stream(self) -> Stream:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Generic
 
 import torch
 from torch import Tensor
 
 from syncvis.losses.views import Points, Supervision
-from syncvis.methods.assemble import MaskedParts
+from syncvis.methods.assemble import D, MaskedParts
 from syncvis.methods.base import Method
 from syncvis.models.pixel_decoder import PixelFeatures
 from syncvis.outputs import ClipFeatures, ClipOutput
@@ -21,7 +21,7 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 """Of ImageNet's pixels, RGB, 0..255 (detectron2's configs)."""
 
 
-class MaskedMethod(Method):
+class MaskedMethod(Method, Generic[D]):
     """Backbone, pixel decoder, query decoder and criterion in a row.
 
     A method on top overrides :meth:`clip_losses`, :meth:`decode` or :meth:`features`, and says what :meth:`stream` is.
@@ -41,7 +41,7 @@ class MaskedMethod(Method):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, parts: MaskedParts) -> None:
+    def __init__(self, parts: MaskedParts[D]) -> None:
         super().__init__()
         self.backbone, self.pixel_decoder, self.decoder = parts.backbone, parts.pixel_decoder, parts.decoder
         self.criterion, self.subclips, self.decode_per_window = parts.criterion, parts.subclips, parts.decode_per_window

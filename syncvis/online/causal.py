@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from syncvis.models.decoder import QueryDecoder
 from syncvis.outputs import ClipFeatures, ClipOutput, LevelOutput
 
 
@@ -19,6 +20,13 @@ class CausalFrames:
     def __init__(self, decode: Callable[[ClipFeatures], ClipOutput], window: int) -> None:
         self._decode, self._window = decode, window
         self._past: ClipFeatures | None = None
+
+    @classmethod
+    def of(cls, decoder: QueryDecoder, window: int) -> CausalFrames:
+        """Frames see the window only where they exchange with video queries, which are else left out."""
+        if decoder.exchanges:
+            return cls(decoder, window)
+        return cls(lambda features: decoder(features, levels=["frame"]), 1)
 
     def __call__(self, features: ClipFeatures) -> LevelOutput:
         """Features (1, t, ...) of the next frames -> what the frame queries predict there after the last layer."""
