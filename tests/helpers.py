@@ -16,6 +16,7 @@ from syncvis.losses.criterion import Criterion
 from syncvis.losses.mask_losses import FrameSums, all_pairs
 from syncvis.losses.views import Points, Supervision
 from syncvis.methods import build
+from syncvis.methods.base import Method
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.outputs import ClipOutput, LayerOutput, LevelOutput
 from syncvis.structures import ClipBatch, ClipTarget, Level, Window
@@ -40,6 +41,17 @@ TINY: dict[str, Any] = {
     "train": {"steps": 6, "batch_size": 2, "lr": 1e-3, "warmup": 2, "log_every": 1, "checkpoint_every": 2},
 }
 """Frame and video queries, hidden and mask width differ in number, so that a mix-up does not fit."""
+
+METHOD_SETTINGS: dict[str, dict[str, Any]] = {}
+"""What a method needs besides its name to be built at the tiny size."""
+
+MODULES: dict[str, dict[str, Any]] = {
+    "none": {"sync": None, "subclips": None},
+    "+SVFM": {"subclips": None},
+    "+SEO": {"sync": None},
+    "+both": {},
+}
+"""The two modules of SyncVIS on a base method."""
 
 STRUCTURES: dict[str, dict[str, Any]] = {
     "synchronous": {},
@@ -73,6 +85,22 @@ def tiny_model(changes: Mapping[str, Any] | None = None, noise: float = 0.1, see
     return model
 
 
+def method_changes(method: str, modules: str = "none") -> dict[str, Any]:
+    """The changes to the tiny config that choose a base method and the modules on it."""
+    settings = {"structure": "auto"} if method == "mask2former_vis" else {}
+    return {"method": {"name": method} | settings | METHOD_SETTINGS.get(method, {}), **MODULES[modules]}
+
+
+def method_model(method: str, changes: Mapping[str, Any], seed: int = 0) -> Method:
+    """A tiny model of any method; noise on all parameters lets those that start at zero take part."""
+    torch.manual_seed(seed)
+    model = build(tiny_config(method_changes(method) | dict(changes)), NUM_CLASSES)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
 def random_batch(num_frames: int, instances: Sequence[int] = (2,), seed: int = 0) -> ClipBatch:
     """Clips of 32 x 64 pixels with random boxes as instances; the first instance is seen in the first frame only."""
     generator = torch.Generator().manual_seed(seed)
@@ -91,17 +119,15 @@ def random_batch(num_frames: int, instances: Sequence[int] = (2,), seed: int = 0
     return ClipBatch(images, valid, tuple(targets))
 
 
-def predict(model: Mask2FormerVIS, batch: ClipBatch) -> ClipOutput:
+def predict(model: Method, batch: ClipBatch) -> ClipOutput:
     return model.decode(model.encode(batch.images, batch.valid))
 
 
 def named_tensors(output: ClipOutput) -> dict[str, Tensor]:
-    """Class and mask logits of every layer and level, by name."""
+    """Class and mask logits of every prediction, by name."""
     named = {}
-    for index, layer in enumerate(output.layers):
-        for level in layer.levels():
-            named[f"layer{index}.{level.level}.class"] = level.class_logits
-            named[f"layer{index}.{level.level}.mask"] = level.mask_logits
+    for name, level in output.named().items():
+        named |= {f"{name}.class": level.class_logits, f"{name}.mask": level.mask_logits}
     return named
 
 
