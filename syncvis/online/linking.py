@@ -36,7 +36,7 @@ def link_frames(embeddings: Tensor, before: Tensor | None = None) -> Tensor:
 
 
 def _assigned(similarity: Tensor) -> Tensor:
-    return torch.from_numpy(linear_sum_assignment(similarity.cpu().numpy(), maximize=True)[1])
+    return torch.from_numpy(linear_sum_assignment(similarity.detach().cpu().numpy(), maximize=True)[1])
 
 
 class LinkedFrames:
