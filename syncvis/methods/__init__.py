@@ -14,5 +14,13 @@ METHODS: dict[str, Callable[[RunConfig, int], Method]] = {
 
 
 def build(config: RunConfig, num_classes: int) -> Method:
-    """Build the model of a run config for K classes."""
-    return METHODS[config.method.name](config, num_classes)
+    """Build the model of a run config for K classes; parts that do not learn in its stage are frozen.
+
+    Raises:
+        ConfigError: ``train.trained`` names a part that the model does not have.
+    """
+    model = METHODS[config.method.name](config, num_classes)
+    trained = model.trained if config.train.trained is None else config.train.trained
+    if trained is not None:
+        model.learn_only(trained)
+    return model

@@ -15,7 +15,7 @@ from syncvis.config import BackboneConfig, CriterionConfig, ResNetConfig, RunCon
 from syncvis.losses.criterion import Criterion
 from syncvis.losses.mask_losses import REDUCTIONS
 from syncvis.losses.points import PointSource, RandomPoints
-from syncvis.methods.base import Method
+from syncvis.methods.base import MASKED_PARTS, Method
 from syncvis.models.attention import Attention, FeedForward
 from syncvis.models.backbone import Backbone, TinyBackbone
 from syncvis.models.decoder import (
@@ -49,6 +49,7 @@ class Mask2FormerVIS(Method):
         decode_per_window: run the decoder on each window instead of cutting the losses of one pass.
     """
 
+    parts = MASKED_PARTS
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -84,7 +85,7 @@ class Mask2FormerVIS(Method):
         """Offline: nothing is remembered between clips, ``memory`` is handed through."""
         return self.decoder(features), memory
 
-    def losses(self, batch: ClipBatch, points: PointSource | None = None) -> dict[str, Tensor]:
+    def losses(self, batch: ClipBatch, progress: float = 1.0, points: PointSource | None = None) -> dict[str, Tensor]:
         """Named, weighted losses of a batch with targets; ``points`` are the ones to use instead of drawing them."""
         features = self.encode(batch.images, batch.valid)
         output, _ = self.decode(features)
