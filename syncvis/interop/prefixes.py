@@ -18,7 +18,9 @@ from torch import Tensor
 
 from syncvis.errors import StorageError
 from syncvis.interop.families import refuse_foreign
-from syncvis.interop.names import MASK2FORMER, reason_for
+from syncvis.interop.names import ADDITIONS
+from syncvis.interop.names.mask2former import MASK2FORMER
+from syncvis.interop.names.naming import reason_for
 from syncvis.training.checkpoint import spell
 
 WRAPPING = re.compile(
@@ -40,7 +42,7 @@ BEGINNING = re.compile(
         |backbone\.({_PART_WRAPPER})*(conv1|bn1|fc|linear|head|norm\d?)\.
         |res\d_\d+_branch
         |sem_seg_head\.
-        |(vita|vfi|syncvis)_module\.""",
+        |{"|".join(table.marker.removeprefix("^") for table in ADDITIONS)}""",
     re.VERBOSE,
 )
 """How names of known files begin (:mod:`syncvis.interop.names`); what stands before it is a prefix."""

@@ -40,7 +40,7 @@ def checkpoint_activations(model: nn.Module) -> int:
     """
     layers = [layer for layer in recomputable(model) if not _has_batch_norm(layer)]
     for layer in layers:
-        layer.forward = partial(_recomputed, layer.forward)  # type: ignore[method-assign]
+        layer.forward = partial(_recomputed, layer.forward)
     return len(layers)
 
 
