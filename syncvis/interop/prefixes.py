@@ -41,11 +41,10 @@ BEGINNING = re.compile(
             (layer\d\.\d|res\d\.\d|features\.\d\.|layers\.\d\.(blocks|downsample)\.|stem\.conv1\.|patch_embed\.)
         |backbone\.({_PART_WRAPPER})*(conv1|bn1|fc|linear|head|norm\d?)\.
         |res\d_\d+_branch
-        |sem_seg_head\.
-        |{"|".join(table.marker.removeprefix("^") for table in ADDITIONS)}""",
+        |sem_seg_head\.""",
     re.VERBOSE,
 )
-"""How names of known files begin (:mod:`syncvis.interop.names`); what stands before it is a prefix."""
+"""How names of known files begin, besides those of additions; what stands before it is a prefix."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,12 @@ def _set(prefix: str, entries: Sequence[Entry]) -> NamedSet:
 def _prefix(full: str) -> str | None:
     """The shortest thing that ends in a dot and stands before a known beginning."""
     starts = [0, *(found.end() for found in re.finditer(r"\.", full))]
-    return next((full[:start] for start in starts if BEGINNING.match(full, start)), None)
+    return next((full[:start] for start in starts if _begins(full[start:])), None)
+
+
+def _begins(name: str) -> bool:
+    """Whether a name is one of a known file (:mod:`syncvis.interop.names`), nothing standing before it."""
+    return any(re.match(pattern, name) for pattern in (BEGINNING, *(table.marker for table in ADDITIONS)))
 
 
 def _behind(prefix: str, entries: Sequence[Entry], chosen: Chosen, file: str | Path | None) -> list[Entry]:

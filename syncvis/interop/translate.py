@@ -90,7 +90,7 @@ def translate(stored: Mapping[str, Tensor], file: str | Path | None = None) -> T
         f"Mask2Former with {backbone.title}" if whole else backbone.title, whole, rest.parts or ("backbone",)
     )
     for key, tensor in stored.items():
-        addition = next((table for table in ADDITIONS if whole and re.search(table.marker, key)), rest)
+        addition = next((table for table in ADDITIONS if whole and re.match(table.marker, key)), rest)
         found.add(key, tensor, backbone if key.startswith("backbone.") else addition)
     if found.differ:
         raise two_names(found.differ, file)

@@ -21,7 +21,7 @@ class Naming:
 
     Attributes:
         title: what the family, or the part, is called in messages.
-        marker: found in a name of this family and in no other family's; of an addition, at the beginning of its names.
+        marker: found in a name of this family and in no other family's; of an addition, how each of its names begins.
         prefix: of our names.
         rules: (pattern, replacement), applied in order.
         skipped: (pattern, reason) of names that are left out on purpose.
