@@ -72,15 +72,18 @@ def from_official(
         The model in evaluation mode, for as many classes as the file has.
 
     Raises:
-        StorageError: The file is no such model, or holds parts that the model does not have; or no models of the method
-            are made from files.
+        StorageError: The file is no such model, or one of the two has parts that the other does not have; or no models
+            of the method are made from files.
     """
     family = FAMILIES.get(method, Family(method))
     tensors = as_stored(state).tensors
     found = translate(tensors)
     config = official_config(found, family, level, heads, points, changes or {})
     model = build(config, Sizes(found.tensors, found.kind).size(CLASS_HEAD) - 1)
-    converted = convert(tensors, model.state_dict(), fresh=model.fresh)
+    converted = convert(tensors, model.state_dict())
+    if converted.fresh:
+        problem, fix = f"lacks what the model has: {spell(converted.fresh)}", "use `syncvis weights import`"
+        raise StorageError(problem, file=found.kind, fix=fix)
     if converted.unused:
         fix = f"use `syncvis weights import`, which takes the {family.title} in it"
         raise StorageError(f"holds more than a {family.title}: {spell(converted.unused)}", file=found.kind, fix=fix)

@@ -178,7 +178,7 @@ def _prefix(full: str) -> str | None:
 
 def _begins(name: str) -> bool:
     """Whether a name is one of a known file (:mod:`syncvis.interop.names`), nothing standing before it."""
-    return any(re.match(pattern, name) for pattern in (BEGINNING, *(table.marker for table in ADDITIONS)))
+    return bool(BEGINNING.match(name)) or any(re.match(table.marker, name) for table in ADDITIONS)
 
 
 def _behind(prefix: str, entries: Sequence[Entry], chosen: Chosen, file: str | Path | None) -> list[Entry]:

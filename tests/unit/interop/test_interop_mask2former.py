@@ -249,7 +249,10 @@ def test_sizes_come_from_the_family_of_the_method(stored: State, monkeypatch: py
         return {"model": model_entries(sizes, heads, points), "method": {"structure": "synchronous"}, "subclips": None}
 
     monkeypatch.setitem(FAMILIES, "mine", Family("Mine", entries=entries))
-    found = from_official(stored, heads=official.HEADS, points=official.POINTS, changes={"sync": None}, method="mine")
+    sizes = {"heads": official.HEADS, "points": official.POINTS}
+    with pytest.raises(StorageError, match=r"lacks what the model has: decoder\.sync\.0\..* and \d+ more"):
+        from_official(stored, **sizes, method="mine")
+    found = from_official(stored, **sizes, changes={"sync": None}, method="mine")
     wanted = _state("synchronous", sync=None)
     assert {name: x.shape for name, x in found.state_dict().items()} == {name: x.shape for name, x in wanted.items()}
 
