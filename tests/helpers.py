@@ -42,14 +42,14 @@ TINY: dict[str, Any] = {
 }
 """Frame and video queries, hidden and mask width differ in number, so that a mix-up does not fit."""
 
-METHOD_SETTINGS: dict[str, dict[str, Any]] = {}
-"""What a method needs besides its name to be built at the tiny size."""
+METHOD_SETTINGS: dict[str, dict[str, Any]] = {"mask2former_vis": {"structure": "auto"}}
+"""What a method needs besides its name to be built at the tiny size, with and without modules."""
 
 MODULES: dict[str, dict[str, Any]] = {
     "none": {"sync": None, "subclips": None},
-    "+SVFM": {"subclips": None},
-    "+SEO": {"sync": None},
-    "+both": {},
+    "+SVFM": {"sync": TINY["sync"], "subclips": None},
+    "+SEO": {"sync": None, "subclips": TINY["subclips"]},
+    "+both": {"sync": TINY["sync"], "subclips": TINY["subclips"]},
 }
 """The two modules of SyncVIS on a base method."""
 
@@ -85,10 +85,9 @@ def tiny_model(changes: Mapping[str, Any] | None = None, noise: float = 0.1, see
     return model
 
 
-def method_changes(method: str, modules: str = "none") -> dict[str, Any]:
-    """The changes to the tiny config that choose a base method and the modules on it."""
-    settings = {"structure": "auto"} if method == "mask2former_vis" else {}
-    return {"method": {"name": method} | settings | METHOD_SETTINGS.get(method, {}), **MODULES[modules]}
+def method_changes(method: str) -> dict[str, Any]:
+    """The changes to the tiny config that choose a base method, without modules."""
+    return {"method": {"name": method} | METHOD_SETTINGS.get(method, {}), **MODULES["none"]}
 
 
 def method_model(method: str, changes: Mapping[str, Any], seed: int = 0) -> Method:

@@ -45,10 +45,6 @@ class MethodSettings(Section):
     def agree(self, config: CommonConfig) -> None:
         """Raises ValueError where the other settings cannot be meant with this method."""
 
-    def describe(self) -> str:
-        """The method in a few words."""
-        return self.name
-
 
 class Mask2FormerVISSettings(MethodSettings):
     """Mask2Former-VIS, and how its two query sets are arranged (paper Table 6)."""
@@ -74,9 +70,6 @@ class Mask2FormerVISSettings(MethodSettings):
         if config.subclips is not None and "video" not in STRUCTURES[self.structure]:
             problem = f"{self.structure!r} has no video level to match on sub-clips; set subclips to null"
             raise ValueError(f"subclips: {problem}")
-
-    def describe(self) -> str:
-        return f"{self.name}, {self.structure}"
 
 
 class OnlineSettings(MethodSettings):

@@ -281,6 +281,11 @@ class TrainConfig(Section):
         description="safetensors file to start from (``syncvis weights import`` makes one from a published model); "
         "class heads of another K start fresh",
     )
+    trained: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        None,
+        description="parts of the model that learn (``backbone``, ``decoder``, ...), all others are frozen; "
+        "null: those that the method says, all of them as a rule",
+    )
     log_every: Positive = 20
     eval_every: Natural = Field(0, description="steps between evaluations, 0: only at the end")
     checkpoint_every: Positive = 100

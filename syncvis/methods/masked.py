@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, Generic
+from typing import Generic
 
 import torch
 from torch import Tensor
 
 from syncvis.losses.views import Points, Supervision
 from syncvis.methods.assemble import D, MaskedParts
-from syncvis.methods.base import Method
+from syncvis.methods.base import MASKED_PARTS, Method
 from syncvis.models.pixel_decoder import PixelFeatures
 from syncvis.outputs import ClipFeatures, ClipOutput
 from syncvis.structures import ClipBatch, ClipTarget, Window, fold, unfold
@@ -27,17 +27,7 @@ class MaskedMethod(Method, Generic[D]):
     A method on top overrides :meth:`clip_losses`, :meth:`decode` or :meth:`features`, and says what :meth:`stream` is.
     """
 
-    parts: ClassVar[Mapping[str, str]] = {
-        "backbone": r"backbone\.",
-        "pixel decoder": r"pixel_decoder\.",
-        "exchange attention": r".*\bsync\..*\battention\.",
-        "exchange FFN": r".*\bsync\..*\bffn\.",
-        "heads": r".*\bheads\.",
-        "frame queries": r".*\bquery_sets\.frame\.",
-        "video queries": r".*\bquery_sets?\.",
-        "decoder layers": r"decoder\.",
-    }
-
+    parts = MASKED_PARTS
     pixel_mean: Tensor
     pixel_std: Tensor
 

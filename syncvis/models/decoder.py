@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +58,8 @@ class Tokens:
 
 class DecoderLayer(nn.Module):
     """Masked cross-attention -> self-attention -> FFN, each with residual and post-norm."""
+
+    recomputable: ClassVar[bool] = True
 
     def __init__(self, dim: int, heads: int, ffn_dim: int) -> None:
         super().__init__()

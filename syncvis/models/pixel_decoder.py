@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,8 @@ class PixelFeatures:
 
 class DeformableEncoderLayer(nn.Module):
     """Deformable self-attention and FFN, post-norm."""
+
+    recomputable: ClassVar[bool] = True
 
     def __init__(self, dim: int, heads: int, points: int, ffn_dim: int) -> None:
         super().__init__()

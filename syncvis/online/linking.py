@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from syncvis.ops.assignment import linear_assignment
 from syncvis.outputs import ClipFeatures, LevelOutput, VideoTracks
 
 
@@ -28,15 +28,11 @@ def link_frames(embeddings: Tensor, before: Tensor | None = None) -> Tensor:
     last = None if before is None else F.normalize(before, dim=-1)
     for frame in F.normalize(embeddings, dim=-1):
         if last is None:
-            order.append(torch.arange(embeddings.shape[1]))
+            order.append(torch.arange(embeddings.shape[1], device=embeddings.device))
         else:
-            order.append(_assigned(last @ frame.T))
+            order.append(linear_assignment(last @ frame.T, maximize=True)[1])
         last = frame[order[-1]]
-    return torch.stack(order).to(embeddings.device)
-
-
-def _assigned(similarity: Tensor) -> Tensor:
-    return torch.from_numpy(linear_sum_assignment(similarity.detach().cpu().numpy(), maximize=True)[1])
+    return torch.stack(order)
 
 
 class LinkedFrames:

@@ -128,7 +128,7 @@ def test_matching(peer: dict[str, Any], model: Mask2FormerVIS, ours: Trace) -> N
 
 
 def test_losses_and_gradients(peer: dict[str, Any], model: Mask2FormerVIS, frames: Tensor) -> None:
-    losses = official_names(model.losses(clip_batch(frames, _targets()), _points()))
+    losses = official_names(model.losses(clip_batch(frames, _targets()), points=_points()))
     assert losses.keys() == {name.removeprefix("losses.") for name in peer if name.startswith("losses.")}
     for name, value in losses.items():
         assert value.item() == pytest.approx(peer[f"losses.{name}"].item(), rel=1e-5), name

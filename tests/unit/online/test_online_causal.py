@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import method_model, random_batch
+from helpers import MODULES, method_model, random_batch
 
 from syncvis.methods.minvis import MinVIS
 from syncvis.online.causal import CausalFrames
@@ -43,9 +43,9 @@ def test_frames_that_see_nothing_of_each_other_come_as_they_are() -> None:
     assert calls == [4]
 
 
-@pytest.mark.parametrize(("changes", "window", "levels"), [({"sync": None}, 1, 1), ({}, 3, 2)], ids=["alone", "synced"])
-def test_video_queries_are_decoded_where_frames_read_them(changes: dict[str, None], window: int, levels: int) -> None:
-    model = method_model("minvis", changes).eval()
+@pytest.mark.parametrize(("modules", "window", "levels"), [("+SEO", 1, 1), ("+both", 3, 2)])
+def test_video_queries_are_decoded_where_frames_read_them(modules: str, window: int, levels: int) -> None:
+    model = method_model("minvis", MODULES[modules]).eval()
     assert isinstance(model, MinVIS)
     batch, seen = random_batch(5), []
     model.decoder.register_forward_hook(lambda _, args, output: seen.append((args[0].num_frames, output.final)))
