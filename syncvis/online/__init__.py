@@ -1,1 +1,1 @@
-"""Videos frame by frame: what a stream keeps of the past, and how detections become tracks."""
+"""Videos at test time: streams of chunks, causal windows, linking and tracking over frames."""
