@@ -17,12 +17,14 @@ from syncvis.config.files import (
 from syncvis.config.methods import (
     BUILDERS,
     METHODS,
+    CTVISSettings,
     Mask2FormerVISSettings,
     MethodConfig,
     MethodSettings,
     MinVISSettings,
     OnlineSettings,
     OwnMethodSettings,
+    TrackerConfig,
 )
 from syncvis.config.run import RunConfig
 from syncvis.config.schema import (
@@ -55,6 +57,7 @@ __all__ = [
     "STRUCTURES",
     "WINDOWS",
     "BackboneConfig",
+    "CTVISSettings",
     "CommonConfig",
     "CriterionConfig",
     "CropConfig",
@@ -83,6 +86,7 @@ __all__ = [
     "SwinConfig",
     "SyncConfig",
     "TinyBackboneConfig",
+    "TrackerConfig",
     "TrainConfig",
     "apply_overrides",
     "load_config",

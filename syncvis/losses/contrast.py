@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from syncvis.distributed import mean_over_processes, world_size
+from syncvis.losses.matcher import Matches
 from syncvis.online.memory import SimilarityGuided
 
 
@@ -58,6 +59,24 @@ def contrast_losses(items: ContrastItems) -> dict[str, Tensor]:
 def _logsumexp(x: Tensor, chosen: Tensor) -> Tensor:
     """log of the sum of exp(x) (I, S) over the chosen; a very negative number where there is none."""
     return x.masked_fill(~chosen, -1e9).logsumexp(1)
+
+
+def carriers(matches: Matches, output: int, num_frames: int, shape: tuple[int, int]) -> Tensor:
+    """Which query carries which instance, in a view whose clips are single frames.
+
+    Args:
+        output: whose matches count.
+        num_frames: T.
+        shape: B, G.
+
+    Returns:
+        (B, G, T) int64, -1 where an instance is matched with no query.
+    """
+    clips, instances = shape
+    found = torch.full((clips * num_frames, instances), -1, device=matches.query.device)
+    here = matches.output == output
+    found[matches.clip[here], matches.instance[here]] = matches.query[here]
+    return found.view(clips, num_frames, instances).mT
 
 
 def memory_items(

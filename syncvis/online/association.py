@@ -99,9 +99,9 @@ class Tracker:
         Returns:
             For each detection the id of its track, or -1.
         """
-        scores, embeddings = detections.scores.tolist(), detections.embeddings.float().cpu()
+        scores, embeddings = detections.scores.detach().tolist(), detections.embeddings.detach().float().cpu()
         ids = self._identify(scores, embeddings)
-        classes, queries = detections.classes.float().cpu(), detections.query.tolist()
+        classes, queries = detections.classes.detach().float().cpu(), detections.query.tolist()
         self._num_classes = classes.shape[1]
         for index, track in enumerate(ids):
             if track >= 0:
