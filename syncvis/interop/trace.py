@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from syncvis.data.loader import pad_images
-from syncvis.methods.mask2former_vis import Mask2FormerVIS
+from syncvis.methods.ctvis import IdentifiedOutput
+from syncvis.methods.masked import MaskedMethod
 from syncvis.outputs import ClipOutput
 from syncvis.structures import ClipBatch, ClipTarget, fold
 
@@ -18,6 +20,9 @@ SIZE_DIVISOR = 32
 
 LOSS_TERMS = {"class": "ce", "mask": "mask", "dice": "dice"}
 """Our terms -> those of detectron2's Mask2Former, there after ``loss_``."""
+
+REID_TERMS = {"contrast": "loss_reid", "cosine": "loss_aux_reid"}
+"""Our terms of identity -> the names of CTVIS."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Trace:
         class_logits: of all L + 1 outputs, before the first layer first: (B, Q, K+1), of frame queries (B, T, Q, K+1).
         mask_logits: of all L + 1 outputs: (B, Q, T, h, w), of frame queries (B, T, Q, h, w).
         output: what the criterion reads.
+        identity: (B, T, Q, C) embeddings that a tracker compares, after the last layer; None if the method has none.
     """
 
     backbone: tuple[Tensor, ...]
@@ -39,6 +45,7 @@ class Trace:
     class_logits: tuple[Tensor, ...]
     mask_logits: tuple[Tensor, ...]
     output: ClipOutput
+    identity: Tensor | None = None
 
 
 def clip_batch(frames: Tensor, targets: Sequence[ClipTarget] = ()) -> ClipBatch:
@@ -50,13 +57,13 @@ def clip_batch(frames: Tensor, targets: Sequence[ClipTarget] = ()) -> ClipBatch:
     return ClipBatch(images, valid, tuple(targets))
 
 
-def trace(model: Mask2FormerVIS, frames: Tensor) -> Trace:
+def trace(model: MaskedMethod[Any], frames: Tensor) -> Trace:
     """Run a model with one level of queries on frames (B, T, 3, H, W), RGB in 0..255; gradients flow."""
     batch = clip_batch(frames)
     maps = model.backbone(fold(model.normalise(batch.images, batch.valid)))
     features = model.encode(batch.images, batch.valid)
     output = model.decode(features)
-    predictions = [level for layer in output.layers for level in layer.levels()]
+    predictions = output.named().values()
     return Trace(
         tuple(maps),
         features.levels,
@@ -64,13 +71,15 @@ def trace(model: Mask2FormerVIS, frames: Tensor) -> Trace:
         tuple(p.class_logits for p in predictions),
         tuple(p.mask_logits for p in predictions),
         output,
+        output.identity if isinstance(output, IdentifiedOutput) else None,
     )
 
 
 def official_names(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Losses of the whole clip, or of frame queries, under detectron2's names: ``loss_ce``, ``loss_mask_0``, ...
 
-    There, the last output has no number and output i, before layer i + 1, has the number i.
+    There, the last output has no number and output i, before layer i + 1, has the number i. Losses of identity have
+    the names of CTVIS.
     """
     found = {}
     for name, value in losses.items():
@@ -78,7 +87,10 @@ def official_names(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if matched:
             found[int(matched[1]), LOSS_TERMS[matched[2]]] = value
     last = max((layer for layer, _ in found), default=0)
-    return {f"loss_{term}" + (f"_{layer}" if layer < last else ""): value for (layer, term), value in found.items()}
+    reid = {REID_TERMS[name.split("/")[2]]: value for name, value in losses.items() if name.startswith("reid/")}
+    return reid | {
+        f"loss_{term}" + (f"_{layer}" if layer < last else ""): value for (layer, term), value in found.items()
+    }
 
 
 def as_targets(labels: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[ClipTarget, ...]:
