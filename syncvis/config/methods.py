@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from syncvis.config.schema import CommonConfig, DataConfig
 from syncvis.config.section import NULL, OWN, Fraction, Named, Natural, NonNegative, Positive, Section, one_of
@@ -17,6 +17,9 @@ from syncvis.config.tables import STRUCTURES
 from syncvis.references import is_reference
 
 Tree = Mapping[str, Any]
+
+UNQUOTED_OFF = BeforeValidator(lambda value: "off" if value is False else value)
+"""YAML reads ``off`` without quotes as false."""
 
 AUTO = "auto"
 DEFAULT = "mask2former_vis"
@@ -122,7 +125,7 @@ class CTVISSettings(OnlineSettings):
     name: Literal["ctvis"] = "ctvis"
     contrast_weight: NonNegative = Field(2.0, description="of the contrast of dot products")
     cosine_weight: NonNegative = Field(3.0, description="of the squared error of cosines")
-    causal: Annotated[Literal["off", "prefix"], OWN] = Field(
+    causal: Annotated[Literal["off", "prefix"], UNQUOTED_OFF, OWN] = Field(
         NULL,
         description="prefix: in half of the steps clips are cut to their first n frames, n from 2 to all, so that the "
         "last frame sees the past alone, as at test time; null: prefix where sync is set, else off",
