@@ -13,8 +13,9 @@ from syncvis.training.cost import count_parameters, shape_model
 RECIPES = Path(__file__).parents[3] / "experiments" / "recipes"
 CLASSES = 40
 
-# R50, K = 40: the official models, counted (Mask2Former-VIS 9b0651c, MinVIS d039c54).
+# R50, K = 40: the official models, counted (Mask2Former-VIS 9b0651c, MinVIS d039c54, CTVIS c1ed15c).
 PUBLISHED = {
+    "ctvis": 44_157_353,
     "mask2former_vis": 43_959_977,
     "minvis": 43_959_977,
 }
