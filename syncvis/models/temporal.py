@@ -60,12 +60,12 @@ class FrameQueryEncoder(nn.Module):
     """Frame queries attend each other within windows of consecutive frames.
 
     Every second layer may shift its windows by half a window, so that neighbouring windows hear of each other. As
-    published, that happens in evaluation only: in training a clip is hardly ever longer than one window.
+    published, a video at test time has that, and a training clip, which is hardly ever longer than a window, has not.
 
     Args:
         window: W, frames whose queries attend each other; 0: all frames of the clip.
-        compat: shift also where the clip has one window only, which cuts it in two halves that training never saw
-            (as published). Otherwise only a clip of several windows is shifted.
+        compat: shift the window of a clip that has a single one too, which cuts it in two halves that training never
+            saw (as published).
     """
 
     def __init__(self, dim: int, heads: int, ffn_dim: int, layers: int, window: int, compat: bool = False) -> None:
@@ -74,12 +74,12 @@ class FrameQueryEncoder(nn.Module):
         self.projection = TokenLinear(dim, dim)
         self.layers = nn.ModuleList(EncoderLayer(dim, heads, ffn_dim) for _ in range(layers))
 
-    def forward(self, queries: Tensor) -> Tensor:
-        """(M, T, Qf, C) -> encoded queries of the same shape."""
+    def forward(self, queries: Tensor, shift: bool = False) -> Tensor:
+        """(M, T, Qf, C) -> encoded queries of the same shape; ``shift`` the windows of every second layer."""
         tokens = self.projection(queries)
         num_frames = tokens.shape[1]
         window = self.window or num_frames
-        shifts = self.window > 0 and not self.training and (self.compat or num_frames > window)
+        shifts = shift and self.window > 0 and (self.compat or num_frames > window)
         for index, layer in enumerate(self.layers):
             runs = tokens.split(window_runs(num_frames, window, shifted=shifts and index % 2 == 1), 1)
             tokens = torch.cat([_attend(layer, run, min(window, run.shape[1])) for run in runs], 1)
@@ -158,9 +158,9 @@ class TemporalModule(nn.Module):
         assert self.mask_features.bias is not None
         nn.init.zeros_(self.mask_features.bias)
 
-    def forward(self, queries: Tensor) -> TemporalOutput:
-        """Normalised frame queries (M, T, Qf, C) -> the predictions of the clip queries."""
-        tokens = self.encoder(queries)
+    def forward(self, queries: Tensor, shift: bool = False) -> TemporalOutput:
+        """Normalised frame queries (M, T, Qf, C) -> what the clip queries predict; ``shift`` as in the encoder."""
+        tokens = self.encoder(queries, shift)
         embeddings = self.heads.norm(self.decoder(tokens))
         return TemporalOutput(
             tokens,

@@ -61,14 +61,13 @@ def test_shapes() -> None:
 @pytest.mark.parametrize("window", [1, 2, 3, 5, 6])
 @pytest.mark.parametrize("num_frames", [1, 2, 5, 6, 7, 12, 13])
 def test_windows_hide_other_windows(num_frames: int, window: int) -> None:
-    """In training plain windows; in evaluation shifted ones too, as published even if there is one window only."""
+    """A single window is shifted in compat only."""
     queries = _queries(num_frames)
     for compat in (False, True):
         encoder = _encoder(window, compat)
         torch.testing.assert_close(encoder(queries), _masked(encoder, queries, window, shifts=False))
-        encoder.eval()
         shifts = compat or num_frames > window
-        torch.testing.assert_close(encoder(queries), _masked(encoder, queries, window, shifts))
+        torch.testing.assert_close(encoder(queries, shift=True), _masked(encoder, queries, window, shifts))
 
 
 def test_window_runs() -> None:
@@ -84,33 +83,32 @@ def test_a_shifted_window_carries_over_the_border() -> None:
     encoder = _encoder(window=6)
     queries = _queries(7).requires_grad_()
 
-    def heard(frame: int) -> list[bool]:
-        (gradient,) = torch.autograd.grad(encoder(queries)[:, frame].sum(), queries)
+    def heard(frame: int, shift: bool) -> list[bool]:
+        (gradient,) = torch.autograd.grad(encoder(queries, shift)[:, frame].sum(), queries)
         return [bool(x.any()) for x in gradient.unbind(1)]
 
-    assert heard(6) == [False] * 6 + [True]
-    encoder.eval()
-    assert heard(6) == [True] * 7
+    assert heard(6, shift=False) == [False] * 6 + [True]
+    assert heard(6, shift=True) == [True] * 7
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_a_clip_within_one_window_is_full_attention(training: bool) -> None:
+@pytest.mark.parametrize("shift", [True, False])
+def test_a_clip_within_one_window_is_full_attention(shift: bool) -> None:
     for num_frames in (1, 5, 6):
         queries = _queries(num_frames)
-        plain, full = (_encoder(window).train(training)(queries) for window in (6, 0))
+        plain, full = (_encoder(window)(queries, shift) for window in (6, 0))
         assert torch.equal(plain, full)
 
 
-def test_as_published_evaluation_cuts_a_single_window_in_two() -> None:
+def test_as_published_a_shift_cuts_a_single_window_in_two() -> None:
     queries = _queries(5)
-    ours, published = (_encoder(6, compat).eval()(queries) for compat in (False, True))
+    ours, published = (_encoder(6, compat)(queries, shift=True) for compat in (False, True))
     assert (ours - published).abs().max() > 1e-3
 
 
 def test_clip_queries_do_not_see_the_order_of_frames() -> None:
-    temporal, queries = _temporal(window=0).eval(), _queries(7)
+    temporal, queries = _temporal(window=0), _queries(7)
     order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
-    straight, mixed = temporal(queries), temporal(queries[:, order])
+    straight, mixed = (temporal(x, shift=True) for x in (queries, queries[:, order]))
     torch.testing.assert_close(mixed.class_logits, straight.class_logits)
     torch.testing.assert_close(mixed.mask_embeddings, straight.mask_embeddings)
     torch.testing.assert_close(mixed.frame_similarity, straight.frame_similarity[:, order])
@@ -123,8 +121,8 @@ def test_clip_queries_know_frame_queries_by_their_index() -> None:
 
 
 def test_clips_do_not_see_each_other() -> None:
-    temporal, queries = _temporal(window=3).eval(), _queries(7)
-    together, alone = temporal(queries), temporal(queries[1:])
+    temporal, queries = _temporal(window=3), _queries(7)
+    together, alone = (temporal(x, shift=True) for x in (queries, queries[1:]))
     torch.testing.assert_close(together.class_logits[:, 1:], alone.class_logits)
     torch.testing.assert_close(together.frame_similarity[1:], alone.frame_similarity)
 
