@@ -254,6 +254,14 @@ class VideoTracks:
     seen: Tensor
     mask_features: Tensor
 
+    @classmethod
+    def of_tubes(cls, output: LevelOutput) -> VideoTracks:
+        """Every query that predicts a tube of the whole video, a batch of one, is a track that is always seen."""
+        num_frames = output.mask_features.shape[1]
+        codes = output.mask_embeddings.expand(num_frames, -1, -1)
+        seen = torch.ones(codes.shape[:2], dtype=torch.bool, device=codes.device)
+        return cls(output.class_logits[0].softmax(-1)[:, :-1], codes, seen, output.mask_features[0])
+
     def mask_logits(self, tracks: Tensor, start: int, stop: int) -> Tensor:
         """Masks (r, t, h, w) of some tracks (r,) in the frames from start to stop, on the device of the tracks."""
         codes = self.mask_embeddings[start:stop, tracks]
