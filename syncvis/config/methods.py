@@ -122,7 +122,9 @@ class VITASettings(MethodSettings):
     similarity_weight: NonNegative = 0.5
     final: Literal["clip", "video"] = Field("clip", description="the queries whose prediction is the result")
     compat: bool = Field(
-        False, description="as published where that is a defect: a video of one window is cut in two at test time"
+        False,
+        description="at test time as published: the window of a video that has a single one is cut in two, and how "
+        "sure a mask is is measured before its last resize",
     )
 
     @classmethod

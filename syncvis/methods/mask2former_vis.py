@@ -26,7 +26,7 @@ class Mask2FormerVIS(MaskedMethod[QueryDecoder | CascadeDecoder]):
 
     def tracks(self, features: ClipFeatures) -> VideoTracks:
         """Features of a whole video, a batch of one -> a track for every video query."""
-        video = self.decode(features).final.video
+        video = self.decode_video(features).final.video
         assert video is not None
         return VideoTracks.of_tubes(video)
 

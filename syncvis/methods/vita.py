@@ -61,6 +61,7 @@ class VITA(MaskedMethod[QueryDecoder]):
         branches: L, how many of the frame decoder's last layers get a temporal pass of their own in training.
         similarity_weight: of the similarity loss.
         final: whose prediction is the result, that of the "clip" queries or of the "video" queries.
+        compat: how sure a mask is is measured before its last resize, as published.
     """
 
     parts: ClassVar[Mapping[str, str]] = {"temporal module": r"temporal\.", **MASKED_PARTS}
@@ -72,10 +73,12 @@ class VITA(MaskedMethod[QueryDecoder]):
         branches: int,
         similarity_weight: float,
         final: str,
+        compat: bool,
     ) -> None:
         super().__init__(parts)
         self.temporal = temporal
-        self.branches, self.similarity_weight, self.final = branches, similarity_weight, final
+        self.branches, self.similarity_weight = branches, similarity_weight
+        self.final, self.compat = final, compat
 
     def features(self, pixels: PixelFeatures, num_frames: int) -> ClipFeatures:
         levels = [unfold(x, num_frames) for x in pixels.levels]
@@ -126,10 +129,10 @@ class VITA(MaskedMethod[QueryDecoder]):
     def tracks(self, features: ClipFeatures) -> VideoTracks:
         """Features of a whole video, a batch of one -> a track for every clip or video query."""
         if self.final == "clip":
-            return VideoTracks.of_tubes(self.decode_video(features).clips[-1])
+            return VideoTracks.of_tubes(self.decode_video(features).clips[-1], self.compat)
         video = self.decoder(features).final.video
         assert video is not None
-        return VideoTracks.of_tubes(video)
+        return VideoTracks.of_tubes(video, self.compat)
 
 
 def build(config: RunConfig, num_classes: int) -> VITA:
@@ -138,7 +141,7 @@ def build(config: RunConfig, num_classes: int) -> VITA:
     assert isinstance(method, VITASettings)
     temporal = build_temporal(config, method, num_classes)  # first, so that its weights depend on no other part
     parts = masked_parts(config, num_classes, _build_decoder)
-    return VITA(parts, temporal, method.branches, method.similarity_weight, method.final)
+    return VITA(parts, temporal, method.branches, method.similarity_weight, method.final, method.compat)
 
 
 def build_temporal(config: RunConfig, method: VITASettings, num_classes: int) -> TemporalModule:
