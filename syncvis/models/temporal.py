@@ -11,6 +11,7 @@ Source: VITA, vita/modeling/transformer_decoder/vita.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,8 @@ class TemporalOutput:
 
 class EncoderLayer(nn.Module):
     """Self-attention -> FFN, each with residual and post-norm; no position code."""
+
+    recomputable: ClassVar[bool] = True
 
     def __init__(self, dim: int, heads: int, ffn_dim: int) -> None:
         super().__init__()
