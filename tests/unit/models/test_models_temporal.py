@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from syncvis.models.decoder import DecoderLayer
 from syncvis.models.heads import Heads
 from syncvis.models.temporal import ClipDecoder, EncoderLayer, FrameQueryEncoder, TemporalModule, window_runs
 
@@ -134,6 +135,30 @@ def test_a_clip_decoder_can_be_continued() -> None:
     learned = decoder.queries.content.weight.expand(2, -1, -1)
     assert torch.equal(decoder(queries), decoder(queries, learned))
     assert (decoder(queries, learned + 1) - decoder(queries)).abs().max() > 1e-3
+
+
+def test_layers_of_the_clip_decoder() -> None:
+    """The code of a frame query is in the keys, not in the values; positions are in queries and keys."""
+    decoder, tokens = _temporal(window=0).decoder, _queries(3)
+    keys, values = (tokens + decoder.frame_code.weight).flatten(1, 2), tokens.flatten(1, 2)
+    state, place = decoder.queries.content.weight.expand(2, -1, -1), decoder.queries.position.weight
+    for layer, found in zip(decoder.layers, decoder(tokens), strict=True):
+        assert isinstance(layer, DecoderLayer)
+        state = layer.cross_norm(state + layer.cross_attention(state + place, keys, values))
+        state = layer.self_norm(state + layer.self_attention(state + place, state + place, state))
+        state = layer.ffn(state)
+        torch.testing.assert_close(found, state)
+
+
+def test_what_the_heads_read() -> None:
+    temporal, queries = _temporal(window=0), _queries(3)
+    output = temporal(queries)
+    embeddings = temporal.heads.norm(temporal.decoder(temporal.encoder(queries)))
+    torch.testing.assert_close(output.embeddings, embeddings)
+    torch.testing.assert_close(output.class_logits, temporal.heads.class_embed(embeddings))
+    torch.testing.assert_close(output.mask_embeddings, temporal.heads.mask_embed(embeddings))
+    torch.testing.assert_close(output.clip_similarity, temporal.clip_similarity(embeddings[-1]))
+    torch.testing.assert_close(output.frame_similarity, temporal.frame_similarity(output.tokens))
 
 
 def test_every_weight_learns() -> None:
