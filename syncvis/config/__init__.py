@@ -23,6 +23,7 @@ from syncvis.config.methods import (
     MinVISSettings,
     OnlineSettings,
     OwnMethodSettings,
+    VITASettings,
 )
 from syncvis.config.run import RunConfig
 from syncvis.config.schema import (
@@ -84,6 +85,7 @@ __all__ = [
     "SyncConfig",
     "TinyBackboneConfig",
     "TrainConfig",
+    "VITASettings",
     "apply_overrides",
     "load_config",
     "merge",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from syncvis.config.schema import CommonConfig, DataConfig
-from syncvis.config.section import Named, Positive, Section, one_of
+from syncvis.config.schema import CommonConfig, DataConfig, DecoderConfig
+from syncvis.config.section import NULL, OWN, Named, Natural, NonNegative, Positive, Section, one_of
 from syncvis.config.tables import STRUCTURES
 from syncvis.references import is_reference
 
@@ -101,6 +101,52 @@ class MinVISSettings(OnlineSettings):
     name: Literal["minvis"] = "minvis"
 
 
+class VITASettings(MethodSettings):
+    """VITA: a temporal module of clip queries on top of the frame queries; video queries are there with ``sync``."""
+
+    own: ClassVar[Mapping[str, Any]] = {"criterion.tube_reduction": "joint", "model.decoder.time_code": False}
+    of_decoder: ClassVar[Mapping[str, str]] = {
+        "clip_queries": "frame_queries",
+        "heads": "heads",
+        "ffn_dim": "ffn_dim",
+    }
+
+    name: Literal["vita"] = "vita"
+    clip_queries: Annotated[Positive, OWN] = Field(NULL, description="null: as many as model.decoder.frame_queries")
+    heads: Annotated[Positive, OWN] = Field(NULL, description="of the temporal module; null: as model.decoder has")
+    ffn_dim: Annotated[Positive, OWN] = Field(NULL, description="of the temporal module; null: as model.decoder has")
+    encoder_layers: Natural = 6
+    decoder_layers: Positive = 3
+    window: Natural = Field(6, description="frames whose queries attend each other in the encoder; 0: all")
+    branches: Positive = Field(3, description="last layers of the frame decoder that each get a pass in training")
+    similarity_weight: NonNegative = 0.5
+    final: Literal["clip", "video"] = Field("clip", description="the queries whose prediction is the result")
+    compat: bool = Field(
+        False,
+        description="at test time as published: the window of a video that has a single one is cut in two, and how "
+        "sure a mask is is measured before its last resize",
+    )
+
+    @classmethod
+    def complete(cls, tree: Tree) -> Tree:
+        model = tree.get("model", {})
+        decoder = model.get("decoder", {}) if isinstance(model, Mapping) else {}
+        for key, source in cls.of_decoder.items():
+            value = decoder.get(source) if isinstance(decoder, Mapping) else None
+            default = DecoderConfig.model_fields[source].default
+            tree = _filled(tree, ["method", key], default if value is None else value)
+        return super().complete(tree)
+
+    def agree(self, config: CommonConfig) -> None:
+        layers = config.model.decoder.layers
+        if self.branches > layers:
+            raise ValueError(f"method.branches: {self.branches} of the decoder's {layers} layers are too many")
+        if config.model.hidden_dim % self.heads:
+            raise ValueError(f"method.heads: hidden_dim {config.model.hidden_dim} is not divisible by {self.heads}")
+        if self.final == "video" and config.sync is None:
+            raise ValueError("method.final: without sync there are no video queries; set it to clip")
+
+
 class OwnMethodSettings(MethodSettings):
     """A method from outside the package: ``module:function`` and whatever settings its function reads."""
 
@@ -112,6 +158,7 @@ class OwnMethodSettings(MethodSettings):
 
 METHODS: dict[str, tuple[type[MethodSettings], str]] = {
     "minvis": (MinVISSettings, "syncvis.methods.minvis:build"),
+    "vita": (VITASettings, "syncvis.methods.vita:build"),
     "mask2former_vis": (Mask2FormerVISSettings, "syncvis.methods.mask2former_vis:build"),
 }
 """Name -> its settings, and the function that builds it from a RunConfig and the number of classes."""

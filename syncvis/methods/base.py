@@ -28,7 +28,7 @@ MASKED_PARTS: Mapping[str, str] = {
 
 
 class Method(nn.Module, ABC):
-    """The interface of a video instance segmentation method; its only code keeps frozen parts frozen.
+    """The interface of a video instance segmentation method; its code keeps frozen parts frozen.
 
     A class and not a Protocol only because a method is also an ``nn.Module``, and types cannot say both.
 
@@ -51,6 +51,10 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def decode(self, features: ClipFeatures) -> ClipOutput:
         """Features of a clip -> every prediction that training supervises."""
+
+    def decode_video(self, features: ClipFeatures) -> ClipOutput:
+        """Features of a whole video -> what is predicted at test time, by a method that decodes it at once."""
+        return self.decode(features)
 
     @abstractmethod
     def losses(self, batch: ClipBatch, points: Points | None = None, progress: float = 1.0) -> dict[str, Tensor]:

@@ -126,6 +126,18 @@ class _Squares(nn.Module):
         return x * x
 
 
+def test_a_module_that_is_called_by_itself_counts_for_its_child() -> None:
+    model = nn.ModuleDict(
+        {"pair": nn.ModuleList([nn.Linear(3, 2), nn.Sequential(nn.Linear(2, 5))]), "end": nn.Identity()}
+    )
+    counted = _Meter(model)
+    with counted.running():
+        x = model["pair"][0](torch.rand(7, 3))
+        x @ torch.rand(2, 4)
+        model["end"](model["pair"][1](x))
+    assert counted.flops() == {"pair": 2 * 7 * (3 * 2 + 2 * 5), "input": 2 * 7 * 2 * 4}
+
+
 def test_what_the_graph_no_longer_holds_is_not_counted() -> None:
     model = nn.Sequential(_Squares())
     counted = _Meter(model)
