@@ -51,7 +51,7 @@ class Left:
 class Rates:
     """Rates by likeness: cells of the same study and kind, else of the same study, else of the same kind anywhere.
 
-    Two cells are of a kind if scale, method, model, batch and clip agree.
+    Two cells are of a kind if scale, method, model, modules, batch and clip agree.
     """
 
     def __init__(self, view: View, keys: Sequence[StudyKey]):
@@ -71,11 +71,21 @@ class Rates:
 
 
 def kind_of(config: Mapping[str, Any]) -> str:
-    """What the cost of a step depends on, as text."""
+    """What the cost of a step depends on, as text.
+
+    The whole sections of method, model and modules, but for weights, and Nk, which hardly changes it.
+    """
     clip = {name: config["data"].get(name) for name in ("frames", "short_side", "max_size", "crop")}
-    batch = config["train"].get("batch_size")
-    parts = [config.get("scale"), config.get("method"), config.get("model"), config.get("subclips"), clip, batch]
-    return json.dumps(parts, sort_keys=True)
+    modules = [
+        _without(config.get("sync"), ("momentum", "num_selected")),
+        _without(config.get("subclips"), ("weights", "factor")),
+    ]
+    parts = [config.get("scale"), config.get("method"), config.get("model"), *modules, clip]
+    return json.dumps([*parts, config["train"].get("batch_size")], sort_keys=True)
+
+
+def _without(section: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any] | None:
+    return {name: value for name, value in section.items() if name not in names} if section else None
 
 
 def spent(view: View, keys: Keys = None) -> dict[str, tuple[int, float]]:

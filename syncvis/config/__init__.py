@@ -1,4 +1,4 @@
-"""Run configs: ``schema`` says what there is, ``files`` reads it."""
+"""Run configs: ``run`` says what there is (``schema``, ``methods``; names in ``tables``), ``files`` reads it."""
 
 from syncvis.config.files import (
     apply_overrides,
@@ -14,48 +14,64 @@ from syncvis.config.files import (
     start_anew,
     validation_error,
 )
+from syncvis.config.methods import (
+    BUILDERS,
+    METHODS,
+    Mask2FormerVISSettings,
+    MethodConfig,
+    MethodSettings,
+    MinVISSettings,
+    OnlineSettings,
+    OwnMethodSettings,
+)
+from syncvis.config.run import RunConfig
 from syncvis.config.schema import (
-    Aggregation,
     BackboneConfig,
+    CommonConfig,
     CriterionConfig,
     CropConfig,
     DataConfig,
     DecoderConfig,
     EvalConfig,
-    Fraction,
-    MethodConfig,
     MixConfig,
     ModelConfig,
-    Natural,
-    NonNegative,
     PhotometricConfig,
     PixelDecoderConfig,
-    Positive,
     PseudoConfig,
     ResNetConfig,
-    RunConfig,
-    Section,
     SubclipConfig,
     SwinConfig,
     SyncConfig,
     TinyBackboneConfig,
     TrainConfig,
 )
+from syncvis.config.section import Fraction, Natural, NonNegative, Positive, Section
+from syncvis.config.tables import AGGREGATIONS, STRUCTURES, WINDOWS
 
 __all__ = [
-    "Aggregation",
+    "AGGREGATIONS",
+    "BUILDERS",
+    "METHODS",
+    "STRUCTURES",
+    "WINDOWS",
     "BackboneConfig",
+    "CommonConfig",
     "CriterionConfig",
     "CropConfig",
     "DataConfig",
     "DecoderConfig",
     "EvalConfig",
     "Fraction",
+    "Mask2FormerVISSettings",
     "MethodConfig",
+    "MethodSettings",
+    "MinVISSettings",
     "MixConfig",
     "ModelConfig",
     "Natural",
     "NonNegative",
+    "OnlineSettings",
+    "OwnMethodSettings",
     "PhotometricConfig",
     "PixelDecoderConfig",
     "Positive",

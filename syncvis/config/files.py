@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +13,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from syncvis.config.schema import RunConfig, backbone_family
+from syncvis.config.methods import method_name
+from syncvis.config.run import RunConfig
+from syncvis.config.schema import backbone_family
 from syncvis.errors import ConfigError
 
 
@@ -70,7 +72,8 @@ def parse_yaml(text: str, source: str | Path) -> dict[str, Any]:
 def merge(*trees: Mapping[str, Any]) -> dict[str, Any]:
     """Merge mappings, later ones win key by key; a null removes the whole section below it.
 
-    Where a later one names a backbone of another kind, nothing of the earlier one's section is carried over.
+    Where a later one names another method, or a backbone of another kind, nothing of the earlier one's section is
+    carried over.
     """
     merged: Any = OmegaConf.create({})
     for tree in trees:
@@ -79,22 +82,35 @@ def merge(*trees: Mapping[str, Any]) -> dict[str, Any]:
     return OmegaConf.to_container(merged, resolve=True)  # type: ignore[return-value]
 
 
+_CHOICES: tuple[tuple[tuple[str, ...], Callable[[Any], str]], ...] = (
+    (("model", "backbone"), backbone_family),
+    (("method",), method_name),
+)
+"""Places where one of several sections stands, and how its kind is told."""
+
+
 def start_anew(tree: Any, above: Mapping[str, Any]) -> dict[str, Any]:
-    """``tree`` without its backbone where ``above``, which is to win over it, names one of another kind.
+    """``tree`` without its backbone, or method, where ``above``, which is to win over it, names one of another kind.
 
     Settings mean something else there, even those of one name (``width``), and each kind has defaults of its own.
     """
-    given, changed = _backbone(tree), _backbone(above)
-    if given is None or changed is None or "name" not in changed or backbone_family(given) == backbone_family(changed):
-        return dict(tree)
-    model = {key: value for key, value in tree["model"].items() if key != "backbone"}
-    return {**tree, "model": model}
+    for path, kind in _CHOICES:
+        given, changed = _section(tree, path), _section(above, path)
+        if given is not None and changed is not None and "name" in changed and kind(given) != kind(changed):
+            tree = _without(tree, path)
+    return dict(tree)
 
 
-def _backbone(tree: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    model = tree.get("model")
-    backbone = model.get("backbone") if isinstance(model, Mapping) else None
-    return backbone if isinstance(backbone, Mapping) else None
+def _section(tree: Any, path: Sequence[str]) -> Mapping[str, Any] | None:
+    for name in path:
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return tree if isinstance(tree, Mapping) else None
+
+
+def _without(tree: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    name, *rest = path
+    kept = {key: value for key, value in tree.items() if key != name}
+    return {**kept, name: _without(tree[name], rest)} if rest else kept
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:

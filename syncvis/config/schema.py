@@ -1,26 +1,14 @@
-"""Run configuration: a frozen, typed tree that says everything a result depends on, and nothing else.
-
-Where results go, on which device and with how many loader workers is not here (see ``training.run.Runtime``): those
-must not change a number, so they are not part of a run's identity.
-"""
+"""The sections of a run config, but for those of the methods."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-Positive = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+from syncvis.config.section import NULL, OWN, Fraction, Named, Natural, NonNegative, Positive, Section
+from syncvis.config.tables import AGGREGATIONS, WINDOWS
 
 
 class CropConfig(Section):
@@ -189,7 +177,10 @@ class DecoderConfig(Section):
     frame_queries: Positive = 100
     video_queries: Positive = 100
     shared: bool = Field(True, description="frame and video branch use the same layers and heads")
-    time_code: bool = Field(True, description="add the sine code of the frame's place in the clip to the video keys")
+    time_code: Annotated[bool, OWN] = Field(
+        NULL,
+        description="add the sine code of the frame's place in the clip to the video keys; null: as the method does",
+    )
 
 
 class ModelConfig(Section):
@@ -207,23 +198,12 @@ class ModelConfig(Section):
         return self
 
 
-class MethodConfig(Section):
-    """The base method and how its two query sets are arranged (paper Table 6)."""
-
-    name: Literal["mask2former_vis"] = Field("mask2former_vis", description="a key of ``methods.METHODS``")
-    structure: Literal["synchronous", "cascade", "frame_only", "video_only"] = "synchronous"
-
-
-Aggregation = Literal["class_prediction", "query_similarity", "mask_similarity"]
-"""Names of the functions in ``sync/aggregation.py``."""
-
-
 class SyncConfig(Section):
-    """Synchronised video-frame modelling: the exchange after every decoder layer but the last."""
+    """Synchronised video-frame modelling: the exchange after every decoder layer."""
 
     num_selected: Positive = Field(10, description="Nk, embeddings read from the other level, per frame")
     momentum: Fraction = Field(0.05, description="lambda, weight of the exchanged part")
-    aggregation: Aggregation = "class_prediction"
+    aggregation: Annotated[str, AfterValidator(Named(AGGREGATIONS))] = "class_prediction"
     order: Literal["frame_first", "video_first", "frame_to_video", "video_to_frame"] = Field(
         "frame_first",
         description="frame_first: frame -> video, then the updated video -> frame; the last two are one-way",
@@ -235,10 +215,12 @@ class SubclipConfig(Section):
     """Synchronised embedding optimisation: the video level is also matched and supervised on windows of the clip."""
 
     size: Positive = Field(2, description="Ts, frames per sub-clip; a clip of Ts frames or fewer has no sub-clips")
-    windows: Literal["neighbours", "all_pairs", "chunks"] = Field(
+    windows: Annotated[str, AfterValidator(Named(WINDOWS))] = Field(
         "neighbours",
-        description="neighbours: every run of Ts frames; all_pairs: every choice of Ts frames; chunks: no overlap",
+        description="neighbours: every run of Ts frames; all_pairs: every choice of Ts frames; chunks: no overlap; "
+        "strided: a run of Ts frames every ``step``",
     )
+    step: Positive | None = Field(None, description="frames from one window to the next, where they are strided")
     weights: Literal["uniform", "edges"] = Field("uniform", description="edges: 0.25 for the first and last window")
     factor: NonNegative = Field(0.5, description="weight of all sub-clip losses against the full clip")
     absent: Literal["ignore", "no_object"] = Field(
@@ -249,6 +231,14 @@ class SubclipConfig(Section):
         "losses",
         description="losses: one decoder pass, windows on the losses; decode: the decoder runs per window",
     )
+
+    @model_validator(mode="after")
+    def _step_is_read(self) -> SubclipConfig:
+        if self.windows == "strided" and self.step is None:
+            raise ValueError("step: strided windows need one")
+        if self.windows in WINDOWS and self.windows != "strided" and self.step is not None:
+            raise ValueError(f"step: {self.windows} have none; set step to null")
+        return self
 
 
 class CriterionConfig(Section):
@@ -262,9 +252,10 @@ class CriterionConfig(Section):
     points: Positive = 12544
     oversample: Annotated[float, Field(ge=1)] = 3.0
     importance: Fraction = 0.75
-    tube_reduction: Literal["joint", "per_frame_sum"] = Field(
-        "per_frame_sum",
-        description="joint: one BCE mean and one dice over all frames; per_frame_sum: each frame is a mask, summed",
+    tube_reduction: Annotated[Literal["joint", "per_frame_sum"], OWN] = Field(
+        NULL,
+        description="joint: one BCE mean and one dice over all frames; per_frame_sum: each frame is a mask, summed; "
+        "null: as the method does",
     )
 
 
@@ -290,6 +281,11 @@ class TrainConfig(Section):
         description="safetensors file to start from (``syncvis weights import`` makes one from a published model); "
         "class heads of another K start fresh",
     )
+    trained: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        None,
+        description="parts of the model that learn (``backbone``, ``decoder``, ...), all others are frozen; "
+        "null: those that the method says, all of them as a rule",
+    )
     log_every: Positive = 20
     eval_every: Natural = Field(0, description="steps between evaluations, 0: only at the end")
     checkpoint_every: Positive = 100
@@ -308,39 +304,15 @@ class EvalConfig(Section):
     )
 
 
-class RunConfig(Section):
-    """One training run and its evaluation."""
+class CommonConfig(Section):
+    """What every training run and its evaluation has, whatever the method."""
 
     scale: Literal["smoke", "small", "paper", "custom"] = "custom"
     seed: Natural = 0
     data: DataConfig
     model: ModelConfig = ModelConfig()
-    method: MethodConfig = MethodConfig()
     sync: SyncConfig | None = SyncConfig()
     subclips: SubclipConfig | None = SubclipConfig()
     criterion: CriterionConfig = CriterionConfig()
     train: TrainConfig
     eval: EvalConfig = EvalConfig()
-
-    @model_validator(mode="after")
-    def _switches_agree(self) -> RunConfig:
-        structure = self.method.structure
-        if self.sync is not None and structure != "synchronous":
-            raise ValueError(f"sync: structure {structure!r} has nothing to exchange; set sync to null")
-        if self.subclips is not None and structure == "frame_only":
-            raise ValueError("subclips: 'frame_only' has no video level to match on sub-clips; set subclips to null")
-        return self
-
-    def canonical(self) -> str:
-        """Canonical JSON of the resolved config: sorted keys, no white space."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-
-    @property
-    def cell_hash(self) -> str:
-        """Identity of this run, seed included: 16 hex digits."""
-        return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
-
-    @property
-    def variant_hash(self) -> str:
-        """Identity of this run without its seed: runs that differ only in the seed share it."""
-        return self.model_copy(update={"seed": 0}).cell_hash

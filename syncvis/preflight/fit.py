@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from syncvis.config import RunConfig
-from syncvis.errors import StorageError
+from syncvis.errors import ConfigError, StorageError
 from syncvis.files import fingerprint
 from syncvis.preflight.findings import Findings, Problem
 from syncvis.preflight.memory import recall, remember
 from syncvis.preflight.weights import INITIAL_WEIGHTS, KEY
 
 MODULE = "syncvis.training.fit"
-VERSION = "fit 1"
+VERSION = "fit 2"
 
 Classes = tuple[str, ...]
 
@@ -48,7 +48,9 @@ def look_at_fit(runs: Sequence[tuple[RunConfig, Classes]]) -> Findings:
 
 def _key(config: RunConfig, classes: Classes) -> tuple[str, ...]:
     """What decides the answer."""
-    model = config.model_dump_json(include={"model", "method", "sync"})
+    model = config.model_dump_json(
+        include={"model": True, "method": True, "sync": True, "subclips": True, "train": {"trained"}}
+    )
     return VERSION, model, str(config.train.init), fingerprint(Path(str(config.train.init))), *classes
 
 
@@ -66,5 +68,8 @@ def _ask(runs: Sequence[tuple[RunConfig, Classes]]) -> list[dict[str, Any]]:
 
 
 def _problem(config: RunConfig, answer: dict[str, Any]) -> Problem:
+    """Of the weights, or of the settings that say what learns."""
+    if answer["key"] not in (None, KEY):
+        return Problem(answer["key"], ConfigError(answer["problem"], key=answer["key"], fix=answer["fix"]))
     error = StorageError(answer["problem"], file=config.train.init, key=KEY, fix=answer["fix"])
     return Problem(INITIAL_WEIGHTS, error)

@@ -1,10 +1,15 @@
-"""Synchronised embedding optimisation: which windows of a clip get their own matching and losses (paper Section 3)."""
+"""Synchronised embedding optimisation: which windows of a clip get their own matching and losses (paper Section 3).
+
+A window set is one function ``(num_frames, size) -> frames of each window``, in order; where a config has a ``step``,
+it is handed on by name. A new one is a function here and its line in ``config/tables.py``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import combinations
 
+from syncvis.config import WINDOWS
+from syncvis.references import load
 from syncvis.structures import Frames, Window
 
 
@@ -23,26 +28,29 @@ def chunks(num_frames: int, size: int) -> list[Frames]:
     return [tuple(range(start, min(start + size, num_frames))) for start in range(0, num_frames, size)]
 
 
-WINDOW_SETS: dict[str, Callable[[int, int], list[Frames]]] = {
-    "neighbours": neighbours,
-    "all_pairs": all_pairs,
-    "chunks": chunks,
-}
+def strided(num_frames: int, size: int, step: int) -> list[Frames]:
+    """A run of ``size`` frames every ``step`` frames; the last one ends with the clip, so that each frame is in one
+    if the step is no larger than the size."""
+    last = num_frames - size
+    return [tuple(range(start, start + size)) for start in [*range(0, last, step), last]]
 
 
-def subclip_windows(num_frames: int, size: int, kind: str, weights: str, factor: float) -> list[Window]:
+def subclip_windows(
+    num_frames: int, size: int, kind: str, weights: str, factor: float, step: int | None = None
+) -> list[Window]:
     """The sub-clips of a clip; none if it has ``size`` frames or fewer.
 
     Args:
         num_frames: T.
         size: Ts.
-        kind: a name in WINDOW_SETS.
+        kind: a name in ``config.WINDOWS``, or ``module:function``.
         weights: "uniform", or "edges": a quarter for the first and the last window (released code, model line 260).
         factor: multiplies every weight.
+        step: for the window sets that have one.
     """
     if num_frames <= size:
         return []
-    frame_sets = WINDOW_SETS[kind](num_frames, size)
+    frame_sets: list[Frames] = load(kind, WINDOWS)(num_frames, size, **({} if step is None else {"step": step}))
     last = len(frame_sets) - 1
     edge = 0.25 if weights == "edges" else 1.0
     return [

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from itertools import cycle, product
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
 from helpers import NUM_CLASSES, STRUCTURES, named_tensors, predict, random_batch, tiny_config, tiny_model
 
-from syncvis.config import Aggregation, MethodConfig
+from syncvis.config import AGGREGATIONS, WINDOWS
 from syncvis.methods import METHODS
-from syncvis.structures import ClipBatch, ClipOutput
-from syncvis.sync.aggregation import STRATEGIES
+from syncvis.outputs import ClipOutput
+from syncvis.structures import ClipBatch
 
 QUERIES = {"frame": 5, "video": 4}
 LAYERS = 3
 
 SYNCS: dict[str, dict[str, Any]] = {
     "no_sync": {"sync": None},
-    **{name: {"sync.aggregation": name} for name in STRATEGIES},
+    **{name: {"sync.aggregation": name} for name in AGGREGATIONS},
     "frame_first": {"sync.order": "frame_first"},
     "video_first": {"sync.order": "video_first"},
     "frame_to_video": {"sync.order": "frame_to_video"},
@@ -40,9 +40,8 @@ SUBCLIPS: dict[str, dict[str, Any]] = {"no_subclips": {"subclips": None}} | {
     "-".join(choice): dict(
         zip(("subclips.windows", "subclips.placement", "subclips.absent", "subclips.weights"), choice, strict=True)
     )
-    for choice in product(
-        ("neighbours", "all_pairs", "chunks"), ("losses", "decode"), ("ignore", "no_object"), ("uniform", "edges")
-    )
+    | ({"subclips.step": 2} if choice[0] == "strided" else {})
+    for choice in product(WINDOWS, ("losses", "decode"), ("ignore", "no_object"), ("uniform", "edges"))
 }
 SOME_SUBCLIPS = [
     "no_subclips",
@@ -133,15 +132,12 @@ def test_number_of_layers(layers: int) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_memory_is_handed_through_and_losses_repeat(name: str) -> None:
+def test_outputs_and_losses_repeat(name: str) -> None:
     model = tiny_model({"method.name": name})
     batch = random_batch(3)
     features = model.encode(batch.images, batch.valid)
-    memory = torch.ones(1)
-    output, after = model.decode(features, memory)
-    assert after is memory
-    again = named_tensors(model.decode(features)[0])
-    assert all(torch.equal(x, again[key]) for key, x in named_tensors(output).items())
+    again = named_tensors(model.decode(features))
+    assert all(torch.equal(x, again[key]) for key, x in named_tensors(model.decode(features)).items())
     torch.manual_seed(1)
     first = model.losses(batch)
     torch.manual_seed(1)
@@ -159,17 +155,12 @@ def test_the_padding_is_never_read() -> None:
     assert all(torch.equal(x, outputs[1][key]) for key, x in outputs[0].items())
 
 
-def test_every_name_of_the_config_has_its_function() -> None:
-    assert set(STRATEGIES) == set(get_args(Aggregation))
-    assert set(METHODS) == set(get_args(MethodConfig.model_fields["name"].annotation))
-
-
 def test_settings_cover_the_config() -> None:
     """A new choice in the config must come into this file."""
     config = tiny_config()
     for section, tried in ((config.sync, SYNCS), (config.subclips, SUBCLIPS)):
         assert section is not None
         for name, field in type(section).model_fields.items():
-            choices = getattr(field.annotation, "__args__", ())
+            choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
             values = {v for changes in tried.values() for key, v in changes.items() if key.endswith(f".{name}")}
             assert set(choices) <= values

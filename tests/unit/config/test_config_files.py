@@ -11,6 +11,7 @@ import yaml
 from helpers import TINY
 
 from syncvis.config import (
+    STRUCTURES,
     load_config,
     merge,
     parse_overrides,
@@ -91,7 +92,7 @@ def test_all_problems_at_once() -> None:
         ({"method__structure": "cascade"}, "sync"),
         ({"method__structure": "frame_only", "sync": None}, "subclips"),
         ({"model__decoder__heads": 3}, "hidden_dim 32 is not divisible by 3 heads"),
-        ({"method__structure": "parallel"}, "'synchronous', 'cascade', 'frame_only' or 'video_only'"),
+        ({"method__structure": "parallel"}, "method.structure: must be " + ", ".join(STRUCTURES)),
         ({"data__frames": 0}, "data.frames"),
         ({"model__backbone__base_stride": 3}, "model.backbone.base_stride"),
         # Group norms divide these; the model could not be built.

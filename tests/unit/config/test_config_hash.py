@@ -10,23 +10,29 @@ from typing import Any, get_args
 import pytest
 import yaml
 from helpers import TINY, tiny_config
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
+from pydantic.fields import FieldInfo
 
 from syncvis.config import RunConfig, load_config, resolve, set_dotted
+from syncvis.config.section import Named
 
 
-def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, value, annotation) of every value in the tree."""
+def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, FieldInfo]]:
+    """(dotted key, value, field) of every value in the tree."""
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         if isinstance(value, BaseModel):
             yield from _leaves(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, value, field.annotation
+            yield prefix + name, value, field
 
 
-def _another(value: Any, annotation: Any) -> Any:
+def _another(value: Any, field: FieldInfo) -> Any:
+    annotation = field.annotation
     choices = [choice for choice in get_args(annotation) if isinstance(choice, str | int)]
+    for part in field.metadata:
+        if isinstance(part, AfterValidator) and isinstance(part.func, Named):
+            choices = list(part.func.table)
     if choices:
         return next((choice for choice in choices if choice != value), None)
     if isinstance(value, bool):
@@ -36,10 +42,14 @@ def _another(value: Any, annotation: Any) -> Any:
     if isinstance(value, tuple):
         return [*value, {"root": "x"} if "Config" in str(annotation) else 1]
     if value is None:
-        return {} if "Config" in str(annotation) else [1] if "tuple" in str(annotation) else "x"
+        return {} if "Config" in str(annotation) else _items(str(annotation))
     if isinstance(value, float):
         return value / 2 if value else 1.0
     return value * 2 if value else 1
+
+
+def _items(annotation: str) -> Any:
+    return ["x"] if "tuple[str" in annotation else [1] if "tuple" in annotation else 1 if "int" in annotation else "x"
 
 
 CONFIG = tiny_config()
@@ -47,10 +57,17 @@ CONFIG = tiny_config()
 LEAVES = [leaf for leaf in _leaves(CONFIG) if _another(*leaf[1:]) is not None]
 
 
-@pytest.mark.parametrize(("key", "value", "annotation"), LEAVES, ids=[key for key, _, _ in LEAVES])
-def test_every_value_changes_the_hash(key: str, value: Any, annotation: Any) -> None:
-    other = _another(value, annotation)
-    config = tiny_config({"sync": None}) if key == "method.structure" else CONFIG
+NEEDED: dict[str, dict[str, Any]] = {
+    "method.structure": {"sync": None},
+    "subclips.step": {"subclips.windows": "strided", "subclips.step": 2},
+}
+"""What else must be set before a value can be changed."""
+
+
+@pytest.mark.parametrize(("key", "value", "field"), LEAVES, ids=[key for key, _, _ in LEAVES])
+def test_every_value_changes_the_hash(key: str, value: Any, field: FieldInfo) -> None:
+    other = _another(value, field)
+    config = tiny_config(NEEDED.get(key))
     changed = resolve(set_dotted(config.model_dump(mode="json"), key, other), "changed")
     assert changed.cell_hash != config.cell_hash
     assert (changed.variant_hash == config.variant_hash) == (key == "seed")

@@ -11,11 +11,13 @@ import torch
 from helpers import NUM_CLASSES, STRUCTURES, named_tensors, predict, random_batch, tiny_config, tiny_model
 from torch import Tensor
 
+from syncvis.config import AGGREGATIONS
+from syncvis.losses.views import Supervision
 from syncvis.methods import build
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.models.decoder import CascadeDecoder, QueryDecoder, QuerySet
-from syncvis.structures import ClipBatch, LayerOutput, Queries, Window
-from syncvis.sync.aggregation import STRATEGIES
+from syncvis.outputs import LayerOutput, Queries
+from syncvis.structures import ClipBatch, Window
 
 
 def _double(batch: ClipBatch) -> ClipBatch:
@@ -65,7 +67,7 @@ def test_a_new_model_differs_from_one_without_sync_in_the_sync_only() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"sync.aggregation": name} for name in STRATEGIES] + [STRUCTURES["cascade"], STRUCTURES["video_only"]],
+    [{"sync.aggregation": name} for name in AGGREGATIONS] + [STRUCTURES["cascade"], STRUCTURES["video_only"]],
     ids=str,
 )
 def test_without_time_code_the_order_of_frames_does_not_matter(changes: dict[str, Any]) -> None:
@@ -107,7 +109,7 @@ def _query_sets(model: Mask2FormerVIS) -> dict[str, QuerySet]:
 @pytest.mark.parametrize("level", ["frame", "video"])
 @pytest.mark.parametrize(
     "changes",
-    [STRUCTURES["cascade"]] + [{"sync.aggregation": name} for name in STRATEGIES],
+    [STRUCTURES["cascade"]] + [{"sync.aggregation": name} for name in AGGREGATIONS],
     ids=str,
 )
 def test_permuting_the_queries_permutes_the_outputs(changes: dict[str, Any], level: str) -> None:
@@ -148,7 +150,8 @@ def _matches(model: Mask2FormerVIS, batch: ClipBatch) -> set[tuple[Any, ...]]:
     """(level, clip, frame or window, query, instance) of the last layer."""
     found: set[tuple[Any, ...]] = set()
     windows = [Window.whole(3), *model.subclips(3)]
-    for level, m in model.criterion.matches(predict(model, batch), batch.targets, windows).items():
+    supervision = Supervision(batch.targets, model.criterion.points)
+    for level, m in model.criterion.levels(predict(model, batch), supervision, windows)[1].items():
         last = m.output == m.output.max()
         rows = torch.stack([m.clip, m.window, m.query, m.instance], 1)[last].tolist()
         found |= {(level, c // 3, c % 3, q, g) if level == "frame" else (level, c, w, q, g) for c, w, q, g in rows}
@@ -161,7 +164,7 @@ def test_the_score_is_irrelevant_when_all_queries_are_selected() -> None:
     batch = random_batch(3, (1, 1))
     outputs = [
         named_tensors(predict(_like(model, {"sync.num_selected": n, "sync.aggregation": name}), batch))
-        for name in STRATEGIES
+        for name in AGGREGATIONS
         for n in (5, 50)
     ]
     assert all(_equal(outputs[0], other) for other in outputs[1:])
@@ -231,7 +234,7 @@ def test_frame_queries_see_other_frames_through_the_exchange_only(changes: dict[
     assert not torch.equal(before["layer3.frame.class"][:, 2], after["layer3.frame.class"][:, 2])
 
 
-def test_sync_is_called_after_every_layer_but_the_last() -> None:
+def test_sync_is_called_after_every_layer() -> None:
     model = tiny_model()
     decoder = model.decoder
     assert isinstance(decoder, QueryDecoder)
@@ -239,7 +242,17 @@ def test_sync_is_called_after_every_layer_but_the_last() -> None:
     calls = []
     decoder.sync[0].register_forward_hook(lambda *_: calls.append(1))
     assert len(predict(model, random_batch(3)).layers) == 3 + 1
-    assert len(calls) == 3 - 1
+    assert len(calls) == 3
+
+
+def test_the_exchange_after_the_last_layer_reaches_the_result() -> None:
+    """With one layer there is no other exchange."""
+    changes = {"model.decoder.layers": 1}
+    model, batch = tiny_model(changes), random_batch(3)
+    still = _like(model, changes | {"sync.momentum": 0})
+    found, wanted = (named_tensors(predict(m, batch)) for m in (model, still))
+    changed = {name for name in found if not torch.equal(found[name], wanted[name])}
+    assert changed == {name for name in found if name.startswith("layer1.")}
 
 
 def test_the_decoder_predicts_from_what_the_sync_returns() -> None:

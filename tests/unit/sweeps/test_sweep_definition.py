@@ -7,7 +7,9 @@ import shutil
 from collections import Counter
 
 import pytest
+from helpers import tiny_config
 
+from sweeps.cost import kind_of
 from sweeps.definition import Study, from_definition
 from sweeps.experiment import definition, load_experiment, plan_cells, study_at
 from sweeps.space import Range
@@ -207,3 +209,41 @@ def test_the_numbers_of_a_range(numbers, choices):
 def test_a_range_that_cannot_be_meant(numbers, words):
     with pytest.raises(ValueError, match=words):
         Range(**numbers)
+
+
+def test_another_method_starts_from_its_own_defaults(write_experiment, tmp_path):
+    base = {"data": {"root": "data"}, "train": {"steps": 2}, "method": {"structure": "cascade"}, "sync": None}
+    (tmp_path / "experiments" / "base" / "smoke.yaml").write_text(json.dumps(base))
+    kinds = {
+        "cascade": {},
+        "named": {"method.name": "mask2former_vis", "seed": 1},
+        "section": {"method": {"name": "mine:build"}},
+        "key": {"method.name": "yours:build", "method.settings": {"a": 1}},
+    }
+    cells = plan_cells(load_experiment(write_experiment(axes={"X": {"variants": kinds}}, seeds=[0])), "smoke")
+    assert [cell.config.method.model_dump() for cell in cells] == [
+        {"name": "mask2former_vis", "structure": "cascade"},
+        {"name": "mask2former_vis", "structure": "cascade"},
+        {"name": "mine:build", "settings": {}},
+        {"name": "yours:build", "settings": {"a": 1}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "alike"),
+    [
+        ({"sync.momentum": 0.5, "sync.num_selected": 3}, True),
+        ({"subclips.factor": 2.0, "subclips.weights": "edges"}, True),
+        ({"seed": 3}, True),
+        ({"sync": None}, False),
+        ({"sync.query_ffn": False}, False),
+        ({"subclips": None}, False),
+        ({"subclips.windows": "all_pairs"}, False),
+        ({"method": {"name": "mine:build"}}, False),
+        ({"method": {"name": "mine:build"}, "sync": None}, False),
+    ],
+    ids=str,
+)
+def test_cells_of_one_kind_cost_the_same(changes, alike):
+    one, other = (kind_of(config.model_dump(mode="json")) for config in (tiny_config(), tiny_config(changes)))
+    assert (one == other) == alike

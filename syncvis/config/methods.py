@@ -1,0 +1,175 @@
+"""The base methods and their settings; a new one is a settings class here, its line in METHODS and its file in
+``methods/``.
+
+Nothing of a method is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+
+from syncvis.config.schema import CommonConfig, DataConfig
+from syncvis.config.section import Named, Positive, Section, one_of
+from syncvis.config.tables import STRUCTURES
+from syncvis.references import is_reference
+
+Tree = Mapping[str, Any]
+
+AUTO = "auto"
+DEFAULT = "mask2former_vis"
+
+
+class MethodSettings(Section):
+    """The settings that only one method has, and what it makes of those that all have.
+
+    Attributes:
+        unread: dotted keys of the run config that the method never reads; they must be left at their defaults, so that
+            nobody compares runs that differ in nothing.
+        own: dotted key -> the method's own value of a setting that is null.
+    """
+
+    name: str
+    unread: ClassVar[tuple[str, ...]] = ()
+    own: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def complete(cls, tree: Tree) -> Tree:
+        """The tree of a run config with this method's own values where it has null, or nothing."""
+        for key, value in cls.own.items():
+            tree = _filled(tree, key.split("."), value)
+        return tree
+
+    def agree(self, config: CommonConfig) -> None:
+        """Raises ValueError where the other settings cannot be meant with this method."""
+
+
+class Mask2FormerVISSettings(MethodSettings):
+    """Mask2Former-VIS, and how its two query sets are arranged (paper Table 6)."""
+
+    own: ClassVar[Mapping[str, Any]] = {"criterion.tube_reduction": "per_frame_sum", "model.decoder.time_code": True}
+
+    name: Literal["mask2former_vis"] = "mask2former_vis"
+    structure: Annotated[str, AfterValidator(Named({**STRUCTURES, AUTO: ()}, references=False))] = Field(
+        "synchronous", description="auto: synchronous where sync is set, else video_only"
+    )
+
+    @classmethod
+    def complete(cls, tree: Tree) -> Tree:
+        method = tree.get("method")
+        if isinstance(method, Mapping) and method.get("structure") == AUTO:
+            alone = "sync" in tree and tree["sync"] is None
+            tree = {**tree, "method": {**method, "structure": "video_only" if alone else "synchronous"}}
+        return super().complete(tree)
+
+    def agree(self, config: CommonConfig) -> None:
+        if config.sync is not None and self.structure != "synchronous":
+            raise ValueError(f"sync: structure {self.structure!r} has nothing to exchange; set sync to null")
+        if config.subclips is not None and "video" not in STRUCTURES[self.structure]:
+            problem = f"{self.structure!r} has no video level to match on sub-clips; set subclips to null"
+            raise ValueError(f"subclips: {problem}")
+
+
+class OnlineSettings(MethodSettings):
+    """What methods share whose frame queries predict, and that add video queries for ``sync`` and ``subclips`` only."""
+
+    own: ClassVar[Mapping[str, Any]] = {"criterion.tube_reduction": "per_frame_sum", "model.decoder.time_code": False}
+
+    window: Positive | None = Field(
+        None,
+        description="frames that are decoded together at test time, the last of them new, where sync is set; "
+        "null: data.frames",
+    )
+
+    @classmethod
+    def complete(cls, tree: Tree) -> Tree:
+        data = tree.get("data")
+        if isinstance(data, Mapping) and tree.get("sync", {}) is not None:
+            tree = _filled(tree, ["method", "window"], data.get("frames", DataConfig.model_fields["frames"].default))
+        return super().complete(tree)
+
+    def agree(self, config: CommonConfig) -> None:
+        if self.window is not None and config.sync is None:
+            raise ValueError("method.window: without sync no frame sees another at test time; set it to null")
+
+
+class MinVISSettings(OnlineSettings):
+    """MinVIS: frames linked by the embeddings of their queries."""
+
+    name: Literal["minvis"] = "minvis"
+
+
+class OwnMethodSettings(MethodSettings):
+    """A method from outside the package: ``module:function`` and whatever settings its function reads."""
+
+    own: ClassVar[Mapping[str, Any]] = Mask2FormerVISSettings.own
+
+    name: str
+    settings: dict[str, Any] = Field(default={}, description="read by the method alone")
+
+
+METHODS: dict[str, tuple[type[MethodSettings], str]] = {
+    "minvis": (MinVISSettings, "syncvis.methods.minvis:build"),
+    "mask2former_vis": (Mask2FormerVISSettings, "syncvis.methods.mask2former_vis:build"),
+}
+"""Name -> its settings, and the function that builds it from a RunConfig and the number of classes."""
+
+BUILDERS = {name: reference for name, (_, reference) in METHODS.items()}
+
+
+def method_name(value: Any) -> str:
+    """The method that a section, or a tree of one, names."""
+    return str(value.get("name", DEFAULT) if isinstance(value, Mapping) else getattr(value, "name", value))
+
+
+def _kind(value: Any) -> str:
+    """The tag of a method's settings; of all methods from outside, that of their common one."""
+    name = method_name(value)
+    return "own" if name not in METHODS and is_reference(name) else name
+
+
+def complete(tree: Tree) -> Tree:
+    """The tree of a run config in which its method has filled in its own values."""
+    kind = _kind(tree.get("method", {}))
+    if kind == "own":
+        return OwnMethodSettings.complete(tree)
+    return METHODS[kind][0].complete(tree) if kind in METHODS else tree
+
+
+def unread_changes(method: MethodSettings, config: CommonConfig) -> Iterator[str]:
+    """The dotted keys that the method never reads and that are not at their defaults."""
+    return (key for key in method.unread if not _at_default(config, key.split(".")))
+
+
+def _at_default(section: Section | None, path: list[str]) -> bool:
+    if section is None or path[0] not in type(section).model_fields:
+        return True
+    value = getattr(section, path[0])
+    if len(path) > 1:
+        return _at_default(value, path[1:])
+    return bool(value == type(section).model_fields[path[0]].get_default(call_default_factory=True))
+
+
+def _filled(tree: Tree, path: list[str], value: Any) -> Tree:
+    """With the value at a path where there is null or nothing; a section that is none is left to the validation."""
+    name, *rest = path
+    if not rest:
+        return tree if tree.get(name) is not None else {**tree, name: value}
+    below = tree.get(name, {})
+    return {**tree, name: _filled(below, rest, value)} if isinstance(below, Mapping) else tree
+
+
+if TYPE_CHECKING:
+    MethodConfig = MethodSettings
+else:
+    _CLASSES = {name: settings for name, (settings, _) in METHODS.items()} | {"own": OwnMethodSettings}
+    MethodConfig = Annotated[
+        Union[tuple(Annotated[settings, Tag(tag)] for tag, settings in _CLASSES.items())],  # noqa: UP007
+        Discriminator(
+            _kind,
+            custom_error_type="method_name",
+            custom_error_message=f"name must be {one_of([*METHODS, 'module:function'])}",
+        ),
+    ]
