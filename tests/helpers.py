@@ -42,7 +42,10 @@ TINY: dict[str, Any] = {
 }
 """Frame and video queries, hidden and mask width differ in number, so that a mix-up does not fit."""
 
-METHOD_SETTINGS: dict[str, dict[str, Any]] = {"mask2former_vis": {"structure": "auto"}}
+METHOD_SETTINGS: dict[str, dict[str, Any]] = {
+    "mask2former_vis": {"structure": "auto"},
+    "tmt_vis": {"text": "learned", "width": 6, "selected": 2},
+}
 """What a method needs besides its name to be built at the tiny size, with and without modules."""
 
 MODULES: dict[str, dict[str, Any]] = {

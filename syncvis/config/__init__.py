@@ -23,6 +23,7 @@ from syncvis.config.methods import (
     MinVISSettings,
     OnlineSettings,
     OwnMethodSettings,
+    TMTVISSettings,
 )
 from syncvis.config.run import RunConfig
 from syncvis.config.schema import (
@@ -82,6 +83,7 @@ __all__ = [
     "SubclipConfig",
     "SwinConfig",
     "SyncConfig",
+    "TMTVISSettings",
     "TinyBackboneConfig",
     "TrainConfig",
     "apply_overrides",

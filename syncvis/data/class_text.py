@@ -56,6 +56,20 @@ class ClassText:
         return self.matrix[[place[name] for name in names]]
 
 
+def class_rows(path: str | Path, names: Sequence[str], width: int) -> Matrix:
+    """The rows of these classes in a file, (len(names), width).
+
+    Raises:
+        StorageError: It is missing, damaged or something else.
+        DataError: It lacks some of the classes, or has rows of another length.
+    """
+    text = read_class_text(path)
+    if text.matrix.shape[1] != width:
+        problem = f"has {text.matrix.shape[1]} numbers for each class, and the model reads {width}"
+        raise DataError(problem, file=text.source, fix=f"set method.width={text.matrix.shape[1]}, or name another file")
+    return text.rows(names)
+
+
 def read_class_text(path: str | Path) -> ClassText:
     """Read a file of embeddings.
 

@@ -11,7 +11,21 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from syncvis.models.attention import Attention
-from syncvis.structures import ClipFeatures, Queries
+from syncvis.outputs import ClipFeatures, Queries
+
+
+class FixedText(nn.Module):
+    """A row per class that is given instead of learned, and stored with the weights.
+
+    Args:
+        rows: (K, D).
+    """
+
+    weight: Tensor
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", rows)
 
 
 class TaxonomyInjection(nn.Module):
@@ -22,23 +36,20 @@ class TaxonomyInjection(nn.Module):
     does not matter to them.
 
     Args:
-        text: (K, D), a row per class; a parameter is learned, any other tensor is kept as a buffer.
+        text: a row per class, (K, D).
         dim: C of queries and features.
         heads: of both attentions.
         selected: N; all classes where there are no more.
         replace: what was read takes the place of the query (the released code), instead of being added to it.
     """
 
-    text: Tensor
-
-    def __init__(self, text: Tensor, dim: int, heads: int, selected: int = 10, replace: bool = False) -> None:
+    def __init__(
+        self, text: FixedText | nn.Embedding, dim: int, heads: int, selected: int = 10, replace: bool = False
+    ) -> None:
         super().__init__()
-        if isinstance(text, nn.Parameter):
-            self.text = text
-        else:
-            self.register_buffer("text", text)
+        self.text = text
         self.text_embed = nn.Sequential(
-            nn.Linear(text.shape[1], dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim)
+            nn.Linear(text.weight.shape[1], dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim)
         )
         self.compilation = Attention(dim, heads)
         self.injection = Attention(dim, heads)
@@ -46,7 +57,7 @@ class TaxonomyInjection(nn.Module):
 
     def forward(self, queries: Queries, features: ClipFeatures) -> Queries:
         """Contents of the query sets that there are -> the contents that the decoder starts from."""
-        asked = self.text_embed(self.text)
+        asked = self.text_embed(self.text.weight)
         answers = self._compile(asked, features.levels[-1])
         frame, video = queries.frame, queries.video
         return Queries(

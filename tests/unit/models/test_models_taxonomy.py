@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from syncvis.models.attention import Attention
-from syncvis.models.taxonomy import TaxonomyInjection
-from syncvis.structures import ClipFeatures, Queries
+from syncvis.models.taxonomy import FixedText, TaxonomyInjection
+from syncvis.outputs import ClipFeatures, Queries
 
 DIM, HEADS, WIDTH, CLASSES = 8, 2, 6, 7
 Array = NDArray[np.float64]
@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 def _injection(selected: int = 3, replace: bool = False, classes: int = CLASSES, seed: int = 0) -> TaxonomyInjection:
     """In double precision, with noise on what starts at zero."""
     torch.manual_seed(seed)
-    made = TaxonomyInjection(torch.randn(classes, WIDTH), DIM, HEADS, selected, replace).double()
+    made = TaxonomyInjection(FixedText(torch.randn(classes, WIDTH)), DIM, HEADS, selected, replace).double()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -63,7 +63,7 @@ def _attended(layer: Attention, query: Array, keys: Array) -> Array:
 
 def _reference(module: TaxonomyInjection, queries: Queries, features: ClipFeatures) -> Queries:
     """The same with loops over clips, frames and classes."""
-    asked = _array(module.text)
+    asked = _array(module.text.weight)
     for layer in module.text_embed:
         asked = _linear(asked, layer) if isinstance(layer, nn.Linear) else np.maximum(asked, 0)
 
@@ -92,19 +92,11 @@ def test_it_is_the_calculation_with_loops(selected: int, replace: bool) -> None:
 
 def test_parameters_at_the_published_size() -> None:
     """By hand: three layers 1024-256-256-256 and two attentions of four 256 x 256 matrices, all with biases."""
-    module = TaxonomyInjection(torch.zeros(40, 1024), 256, 8)
+    module = TaxonomyInjection(FixedText(torch.zeros(40, 1024)), 256, 8)
     by_hand = 1024 * 256 + 256 + 2 * (256 * 256 + 256) + 2 * 4 * (256 * 256 + 256)
     assert sum(p.numel() for p in module.parameters()) == by_hand == 920_320
-    assert module.state_dict()["text"].shape == (40, 1024)
-    assert dict(module.named_buffers()).keys() == {"text"}
-
-
-def test_a_parameter_is_learned_and_another_text_is_not() -> None:
-    torch.manual_seed(0)
-    learned = TaxonomyInjection(nn.Parameter(torch.randn(CLASSES, WIDTH)), DIM, HEADS)
-    assert "text" in dict(learned.named_parameters())
-    assert not dict(learned.named_buffers())
-    assert "text" not in dict(_injection().named_parameters())
+    assert module.state_dict()["text.weight"].shape == (40, 1024)
+    assert dict(module.named_buffers()).keys() == {"text.weight"}
 
 
 def test_every_weight_gets_a_gradient_but_key_biases() -> None:
@@ -120,14 +112,14 @@ def test_every_weight_gets_a_gradient_but_key_biases() -> None:
 def test_classes_in_another_order_with_their_text_change_nothing() -> None:
     module, order = _injection(), torch.randperm(CLASSES)
     wanted = module(*_clip())
-    module.text = module.text[order]
+    module.text = FixedText(module.text.weight[order])
     _close(module(*_clip()), wanted)
 
 
 def test_another_text_changes_the_queries() -> None:
     module = _injection()
     before = module(*_clip())
-    module.text = module.text.flip(1)
+    module.text = FixedText(module.text.weight.flip(1))
     for x, y in zip(module(*_clip()).both(), before.both(), strict=True):
         assert (x - y).abs().max() > 1e-3
 
