@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from syncvis.data.loader import pad_images
-from syncvis.methods.mask2former_vis import Mask2FormerVIS
+from syncvis.methods.masked import MaskedMethod
 from syncvis.outputs import ClipOutput
 from syncvis.structures import ClipBatch, ClipTarget, fold
 
@@ -50,13 +51,13 @@ def clip_batch(frames: Tensor, targets: Sequence[ClipTarget] = ()) -> ClipBatch:
     return ClipBatch(images, valid, tuple(targets))
 
 
-def trace(model: Mask2FormerVIS, frames: Tensor) -> Trace:
+def trace(model: MaskedMethod[Any], frames: Tensor) -> Trace:
     """Run a model with one level of queries on frames (B, T, 3, H, W), RGB in 0..255; gradients flow."""
     batch = clip_batch(frames)
     maps = model.backbone(fold(model.normalise(batch.images, batch.valid)))
     features = model.encode(batch.images, batch.valid)
     output = model.decode(features)
-    predictions = [level for layer in output.layers for level in layer.levels()]
+    predictions = output.named().values()
     return Trace(
         tuple(maps),
         features.levels,
