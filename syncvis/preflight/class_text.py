@@ -21,6 +21,6 @@ def look_at_class_text(method: MethodSettings, names: Sequence[str]) -> list[Pro
     try:
         class_rows(path, names, width)
     except (DataError, StorageError) as error:
-        found = type(error)(error.problem, file=path, key=KEY, fix=error.fix)
+        found = type(error)(error.problem, file=Path(path), key=KEY, fix=error.fix)
         return [Problem("class-name embeddings", found, is_absent=not Path(path).exists())]
     return []

@@ -92,8 +92,8 @@ def _fresh_parts(fresh: Iterable[str], state: Mapping[str, Shape], header: Heade
 
 
 def _left_parts(names: Iterable[str]) -> list[str]:
-    """Parts of a file that the model does not take; a class head of other size has been named."""
-    counts = Counter(_group(name) for name in sorted(names) if CLASS_HEAD not in name)
+    """Parts of a file that the model does not take; what is of other classes has been named."""
+    counts = Counter(_group(n) for n in sorted(names) if CLASS_HEAD not in n and not n.startswith(CLASS_TEXT))
     return [f"{count} tensors of {group}" for group, count in counts.items()]
 
 
