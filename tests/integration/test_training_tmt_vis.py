@@ -50,10 +50,8 @@ def test_a_finished_run_needs_no_file(modules: str, syncvis: Run, text: Path, ti
     code, said, _ = syncvis("eval", out, "--split", "valid.json")
     assert code == 0
     assert f"{result['metrics']['AP']:.1f}" in said
-    frames = (
-        tiny_data / "JPEGImages" / Path(json.loads((tiny_data / "test.json").read_text())["videos"][0]["file_names"][0])
-    )
-    assert syncvis("infer", out, frames.parent, "--out", tmp_path / "tracks")[0] == 0
+    frame = json.loads((tiny_data / "test.json").read_text())["videos"][0]["file_names"][0]
+    assert syncvis("infer", out, (tiny_data / "JPEGImages" / frame).parent, "--out", tmp_path / "tracks")[0] == 0
     assert json.loads((tmp_path / "tracks" / "results.json").read_text())
 
 
