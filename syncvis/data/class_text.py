@@ -86,7 +86,7 @@ def read_class_text(path: str | Path) -> ClassText:
         matrix = load_file(path)[TEXT]
     except StorageError as error:
         raise StorageError(error.problem, file=path, fix=MAKE) from None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError) as error:  # a type that numpy does not have, such as bfloat16
         raise StorageError(f"cannot be read ({error})", file=path, fix=MAKE) from None
     if problem := _wrong(header.classes, matrix):
         raise StorageError(problem, file=path, fix=MAKE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
@@ -11,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from syncvis.data.coco_names import plain
 from syncvis.errors import ConfigError, DataError
+from syncvis.references import allow, load
 
 Encoder = Callable[[Sequence[str]], ArrayLike]
 """K names -> (K, D)."""
@@ -57,12 +57,12 @@ def encode_with(encoder: str, names: Sequence[str]) -> Matrix:
         ConfigError: There is no such function.
         DataError: It gives something that is no array of numbers.
     """
-    module, _, function = encoder.partition(":")
     try:
-        found: Encoder = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+        allow([encoder.partition(":")[0]])  # the command line has just named it
+        found: Encoder = load(encoder, {})
+    except ConfigError as error:
         fix = "give MODULE:FUNCTION, with the module's folder in PYTHONPATH"
-        raise ConfigError(f"{encoder!r}: {error}", file="command line", key="--encoder", fix=fix) from None
+        raise ConfigError(error.problem, file="command line", key="--encoder", fix=fix) from error
     try:
         return np.asarray(found(names), np.float32)
     except (TypeError, ValueError) as error:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch_file
 
 from syncvis.data.appearance import SHAPES, TEXTURES, category_parts
 from syncvis.data.class_text import read_class_text, write_class_text
@@ -71,6 +73,11 @@ def _not_finite(path: Path) -> None:
     save_file({"text": np.full((1, 3), np.nan, np.float32)}, path, {"syncvis": json.dumps({"classes": ["a"]})})
 
 
+def _bfloat16(path: Path) -> None:
+    about = {"syncvis": json.dumps({"classes": ["a"]})}
+    save_torch_file({"text": torch.ones(1, 3, dtype=torch.bfloat16)}, path, about)
+
+
 def _whole_numbers(path: Path) -> None:
     save_file({"text": np.ones((1, 3), np.int64)}, path, {"syncvis": json.dumps({"classes": ["a"]})})
 
@@ -97,6 +104,7 @@ def _cut(path: Path) -> None:
         (_a_name_twice, "names a class twice: 'a'"),
         (_not_finite, "not finite"),
         (_whole_numbers, "not finite"),
+        (_bfloat16, r"cannot be read \(.*bfloat16"),
     ],
 )
 def test_what_is_no_such_file_is_refused(tmp_path: Path, write: Callable[[Path], object], problem: str) -> None:
