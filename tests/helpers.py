@@ -45,6 +45,7 @@ TINY: dict[str, Any] = {
 METHOD_SETTINGS: dict[str, dict[str, Any]] = {
     "mask2former_vis": {"structure": "auto"},
     "vita": {"clip_queries": 6, "encoder_layers": 2, "decoder_layers": 2, "window": 2, "branches": 2},
+    "tmt_vis": {"text": "learned", "width": 6, "selected": 2},
 }
 """What a method needs besides its name to be built at the tiny size, with and without modules."""
 

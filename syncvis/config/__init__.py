@@ -23,6 +23,7 @@ from syncvis.config.methods import (
     MinVISSettings,
     OnlineSettings,
     OwnMethodSettings,
+    TMTVISSettings,
     VITASettings,
 )
 from syncvis.config.run import RunConfig
@@ -83,6 +84,7 @@ __all__ = [
     "SubclipConfig",
     "SwinConfig",
     "SyncConfig",
+    "TMTVISSettings",
     "TinyBackboneConfig",
     "TrainConfig",
     "VITASettings",

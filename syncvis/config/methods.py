@@ -19,6 +19,7 @@ from syncvis.references import is_reference
 Tree = Mapping[str, Any]
 
 AUTO = "auto"
+LEARNED = "learned"
 DEFAULT = "mask2former_vis"
 
 
@@ -44,6 +45,11 @@ class MethodSettings(Section):
 
     def agree(self, config: CommonConfig) -> None:
         """Raises ValueError where the other settings cannot be meant with this method."""
+
+    @property
+    def class_text(self) -> tuple[str, int] | None:
+        """A file of class-name embeddings that a training reads, and how long its rows must be; None: no file."""
+        return None
 
 
 class Mask2FormerVISSettings(MethodSettings):
@@ -147,6 +153,22 @@ class VITASettings(MethodSettings):
             raise ValueError("method.final: without sync there are no video queries; set it to clip")
 
 
+class TMTVISSettings(MethodSettings):
+    """TMT-VIS on Mask2Former-VIS: class names read the clip, and queries start from what the best of them found."""
+
+    own: ClassVar[Mapping[str, Any]] = Mask2FormerVISSettings.own
+
+    name: Literal["tmt_vis"] = "tmt_vis"
+    text: str = Field(description="file of class-name embeddings (``syncvis data text`` makes one), or learned")
+    width: Positive = Field(1024, description="numbers for each class, as the file has them")
+    selected: Positive = Field(10, description="classes that the queries of a frame, or of the video, read")
+    replace: bool = Field(False, description="what is read replaces the query instead of being added (released code)")
+
+    @property
+    def class_text(self) -> tuple[str, int] | None:
+        return None if self.text == LEARNED else (self.text, self.width)
+
+
 class OwnMethodSettings(MethodSettings):
     """A method from outside the package: ``module:function`` and whatever settings its function reads."""
 
@@ -160,6 +182,7 @@ METHODS: dict[str, tuple[type[MethodSettings], str]] = {
     "minvis": (MinVISSettings, "syncvis.methods.minvis:build"),
     "vita": (VITASettings, "syncvis.methods.vita:build"),
     "mask2former_vis": (Mask2FormerVISSettings, "syncvis.methods.mask2former_vis:build"),
+    "tmt_vis": (TMTVISSettings, "syncvis.methods.tmt_vis:build"),
 }
 """Name -> its settings, and the function that builds it from a RunConfig and the number of classes."""
 

@@ -69,6 +69,15 @@ class Method(nn.Module, ABC):
     def stream(self) -> Stream:
         """What finds the tracks of one video; each video has a new one, so nothing is left from the one before."""
 
+    def read_classes(self, names: Sequence[str]) -> None:
+        """Before a training: take what the method's files say of the classes, in the order of the class head.
+
+        Most methods know classes by number only. A finished run does not ask again: what was read is in its weights.
+
+        Raises:
+            WorkbenchError: A file is missing, damaged, or does not know a class.
+        """
+
     def learn_only(self, names: Sequence[str]) -> None:
         """Freeze all top-level children but these: no gradient, and evaluation mode also while the others train.
 

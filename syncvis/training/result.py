@@ -35,6 +35,7 @@ class RunResult:
         left_out: what of the difference is not kept, each with the reason.
         command: words of the command line, without secrets and folders.
         init_fingerprint: of the file ``train.init``, see :func:`syncvis.files.fingerprint`; None without one.
+        text_fingerprint: of the file of class-name embeddings that the method reads; None without one.
         fresh_parameters: names of the tensors that this file did not bring; none without a file.
         initial_weights: the same by part, and whose classes the class head is of, see :mod:`syncvis.training.start`.
     """
@@ -63,6 +64,7 @@ class RunResult:
     tracking: dict[str, float] = field(default_factory=dict)
     per_video_tracking: dict[str, dict[str, float]] = field(default_factory=dict)
     init_fingerprint: str | None = None
+    text_fingerprint: str | None = None
     fresh_parameters: list[str] = field(default_factory=list)
     initial_weights: str = ""
     config: dict[str, Any] = field(default_factory=dict)

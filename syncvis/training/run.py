@@ -84,6 +84,7 @@ def _carry_out(
     classes = [category.name for category in train_set.categories]
     model, start = _model(config, out, runtime, classes)
     init_fingerprint = fingerprint(Path(config.train.init)) if config.train.init else None
+    text_fingerprint = fingerprint(Path(config.method.class_text[0])) if config.method.class_text else None
     clips = TrainClips(train_set, config.data, config.train.batch_size, config.seed, SIZE_DIVISOR, mixed)
     validation = Validation(model, valid_set, config, device, signalled)
     with progress_bar(config.train.steps, runtime.progress and rank() == 0) as show:
@@ -115,6 +116,7 @@ def _carry_out(
         **origin,
         data_fingerprint="-".join(dataset.fingerprint for dataset in (train_set, valid_set, *mixed)),
         init_fingerprint=init_fingerprint,
+        text_fingerprint=text_fingerprint,
         fresh_parameters=list(start.fresh),
         initial_weights=start.words,
         config=config.model_dump(mode="json"),
@@ -138,6 +140,7 @@ def _model(config: RunConfig, out: Path, runtime: Runtime, classes: Sequence[str
         initialise(model, config.train.init)
         if start.words and rank() == 0:
             _log.warning("initial weights %s: %s", config.train.init, start.words)
+    model.read_classes(classes)
     model.to(runtime.device)
     if runtime.checkpoint_activations:
         checkpoint_activations(model)

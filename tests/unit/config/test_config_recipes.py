@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from syncvis.config import Mask2FormerVISSettings, RunConfig, load_config, read_layers
+from syncvis.config import (
+    CropConfig,
+    Mask2FormerVISSettings,
+    RunConfig,
+    SubclipConfig,
+    TMTVISSettings,
+    load_config,
+    read_layers,
+)
 
 RECIPES = Path(__file__).parents[3] / "experiments" / "recipes"
 
@@ -21,6 +29,8 @@ PUBLISHED = {
     "mask2former_vis_ytvis_2021_r101": (16, 1e-4, (5500,), 8000, 2, 20, 100, 360, 10),  # M2F
     "mask2former_vis_ytvis_2021_swin_l": (16, 1e-4, (5500,), 8000, 2, 20, 200, 360, 10),  # M2F
     "minvis_ytvis_2019_r50": (32, 1e-4, (4000,), 6000, 1, 20, 100, 360, 10),  # MinVIS d039c54
+    "tmt_vis_ytvis_2019_r50": (16, 1e-4, (4000,), 6000, 5, 20, 100, 360, 10),  # TMT-VIS faf0ac2 base_train.yaml
+    "syncvis_tmt_vis_ytvis_2019_r50": (16, 1e-4, (4000,), 6000, 5, 20, 100, 360, 10),  # as TMT-VIS
     "syncvis_ytvis_2019_r50": (8, 1e-4, (37500,), 70000, 8, 20, 100, 360, 10),  # SYNC R50_bs8.yaml
     "syncvis_ytvis_2019_r101": (8, 5e-5, (75000,), 140000, 5, 20, 100, 360, 10),  # SYNC R101_bs8.yaml
     "syncvis_ytvis_2019_swin_l": (8, 5e-5, (75000,), 140000, 5, 20, 200, 448, 10),  # SYNC SWIN_bs8.yaml
@@ -45,7 +55,7 @@ PUBLISHED = {
 PUBLISHED |= {  # the released SyncVIS is on VITA
     name.replace("syncvis_", "syncvis_vita_"): values
     for name, values in PUBLISHED.items()
-    if name.startswith("syncvis_") and "r101" not in name
+    if re.match("syncvis_(ytvis|ovis)", name) and "r101" not in name
 }
 BACKBONES = {"r50": "resnet50", "r101": "resnet101", "swin_l": "swin_l"}
 
@@ -157,6 +167,22 @@ def test_minvis_trains_an_image_model() -> None:
     config = _recipe("minvis_ytvis_2019_r50")
     assert (config.method.name, config.sync, config.subclips) == ("minvis", None, None)
     assert (config.data.short_side, config.data.max_size, config.data.crop) == ((360, 480), 1333, None)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if "tmt" in name])
+def test_tmt_vis_trains_on_one_data_set(name: str) -> None:
+    """TMT INPUT and CROP; the decoder file of the released code for width and number of classes."""
+    config = _recipe(name)
+    text = "weights/text_ytvis_2019.safetensors"
+    assert config.method == TMTVISSettings(text=text, width=1024, selected=10, replace=False)
+    assert (config.data.short_side[0], config.data.short_side[-1], config.data.max_size) == (288, 512, 768)
+    assert config.data.crop == CropConfig(probability=0.5, short_side=(400, 500, 600), size=(384, 600))
+    assert (config.data.mix, config.criterion.tube_reduction, config.eval.score) == ((), "per_frame_sum", "class")
+    if name.startswith("syncvis"):
+        assert config.sync == _recipe("syncvis_ytvis_2019_r50").sync
+        assert config.subclips == SubclipConfig(weights="edges")
+    else:
+        assert (config.sync, config.subclips) == (None, None)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
