@@ -22,7 +22,7 @@ from syncvis.config.methods import (
     MethodSettings,
     OwnMethodSettings,
 )
-from syncvis.config.run import RunConfig
+from syncvis.config.run import RunConfig, plugins_of
 from syncvis.config.schema import (
     BackboneConfig,
     CommonConfig,
@@ -85,6 +85,7 @@ __all__ = [
     "merge",
     "parse_overrides",
     "parse_yaml",
+    "plugins_of",
     "read_layers",
     "read_tree",
     "read_yaml",
