@@ -12,10 +12,14 @@ import torch
 from torch import Tensor
 
 from syncvis.config import RunConfig, resolve, set_dotted
+from syncvis.losses.criterion import Criterion
 from syncvis.losses.mask_losses import FrameSums, all_pairs
+from syncvis.losses.views import Points, Supervision
 from syncvis.methods import build
+from syncvis.methods.base import Method
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
-from syncvis.structures import ClipBatch, ClipOutput, ClipTarget, LayerOutput, Level, LevelOutput
+from syncvis.outputs import ClipOutput, LayerOutput, LevelOutput
+from syncvis.structures import ClipBatch, ClipTarget, Level, Window
 
 REAL = Path(
     os.environ.get("SYNCVIS_REAL_VIS", Path(__file__).resolve().parents[2] / "shared" / "data" / "real-vis-mini")
@@ -37,6 +41,17 @@ TINY: dict[str, Any] = {
     "train": {"steps": 6, "batch_size": 2, "lr": 1e-3, "warmup": 2, "log_every": 1, "checkpoint_every": 2},
 }
 """Frame and video queries, hidden and mask width differ in number, so that a mix-up does not fit."""
+
+METHOD_SETTINGS: dict[str, dict[str, Any]] = {"mask2former_vis": {"structure": "auto"}}
+"""What a method needs besides its name to be built at the tiny size, with and without modules."""
+
+MODULES: dict[str, dict[str, Any]] = {
+    "none": {"sync": None, "subclips": None},
+    "+SVFM": {"sync": TINY["sync"], "subclips": None},
+    "+SEO": {"sync": None, "subclips": TINY["subclips"]},
+    "+both": {"sync": TINY["sync"], "subclips": TINY["subclips"]},
+}
+"""The two modules of SyncVIS on a base method."""
 
 STRUCTURES: dict[str, dict[str, Any]] = {
     "synchronous": {},
@@ -70,6 +85,21 @@ def tiny_model(changes: Mapping[str, Any] | None = None, noise: float = 0.1, see
     return model
 
 
+def method_changes(method: str) -> dict[str, Any]:
+    """The changes to the tiny config that choose a base method, without modules."""
+    return {"method": {"name": method} | METHOD_SETTINGS.get(method, {}), **MODULES["none"]}
+
+
+def method_model(method: str, changes: Mapping[str, Any], seed: int = 0) -> Method:
+    """A tiny model of any method; noise on all parameters lets those that start at zero take part."""
+    torch.manual_seed(seed)
+    model = build(tiny_config(method_changes(method) | dict(changes)), NUM_CLASSES)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
 def random_batch(num_frames: int, instances: Sequence[int] = (2,), seed: int = 0) -> ClipBatch:
     """Clips of 32 x 64 pixels with random boxes as instances; the first instance is seen in the first frame only."""
     generator = torch.Generator().manual_seed(seed)
@@ -88,17 +118,15 @@ def random_batch(num_frames: int, instances: Sequence[int] = (2,), seed: int = 0
     return ClipBatch(images, valid, tuple(targets))
 
 
-def predict(model: Mask2FormerVIS, batch: ClipBatch) -> ClipOutput:
-    return model.decode(model.encode(batch.images, batch.valid))[0]
+def predict(model: Method, batch: ClipBatch) -> ClipOutput:
+    return model.decode(model.encode(batch.images, batch.valid))
 
 
 def named_tensors(output: ClipOutput) -> dict[str, Tensor]:
-    """Class and mask logits of every layer and level, by name."""
+    """Class and mask logits of every prediction, by name."""
     named = {}
-    for index, layer in enumerate(output.layers):
-        for level in layer.levels():
-            named[f"layer{index}.{level.level}.class"] = level.class_logits
-            named[f"layer{index}.{level.level}.mask"] = level.mask_logits
+    for name, level in output.named().items():
+        named |= {f"{name}.class": level.class_logits, f"{name}.mask": level.mask_logits}
     return named
 
 
@@ -114,6 +142,17 @@ def single_output(level: LevelOutput) -> ClipOutput:
     """A pass of one layer with one level."""
     layer = LayerOutput(frame=level) if level.level == "frame" else LayerOutput(video=level)
     return ClipOutput((layer,))
+
+
+def criterion_losses(
+    criterion: Criterion,
+    output: ClipOutput,
+    targets: Sequence[ClipTarget],
+    windows: Sequence[Window],
+    points: Points | None = None,
+) -> dict[str, Tensor]:
+    """The losses of both levels of an output."""
+    return criterion.levels(output, Supervision(targets, points or criterion.points), windows)[0]
 
 
 def pair_sums(logits: Tensor, targets: Tensor) -> FrameSums:

@@ -92,9 +92,9 @@ def _fault(name: str, at: int) -> Iterator[None]:
         if _is_second() and step == at and name.startswith("SIG"):
             os.kill(os.getpid(), getattr(signal, name))
 
-    def faulty_losses(model: Mask2FormerVIS, batch: Any) -> dict[str, Tensor]:
+    def faulty_losses(model: Mask2FormerVIS, batch: Any, **named: Any) -> dict[str, Tensor]:
         factor = float("nan") if _is_second() and now == [at] and name == "nan" else 1.0
-        return {key: value * factor for key, value in losses(model, batch).items()}
+        return {key: value * factor for key, value in losses(model, batch, **named).items()}
 
     with (
         mock.patch.object(step_module, "seed_step", faulty_start),

@@ -20,6 +20,8 @@ from syncvis.config.methods import (
     Mask2FormerVISSettings,
     MethodConfig,
     MethodSettings,
+    MinVISSettings,
+    OnlineSettings,
     OwnMethodSettings,
 )
 from syncvis.config.run import RunConfig, plugins_of
@@ -63,10 +65,12 @@ __all__ = [
     "Mask2FormerVISSettings",
     "MethodConfig",
     "MethodSettings",
+    "MinVISSettings",
     "MixConfig",
     "ModelConfig",
     "Natural",
     "NonNegative",
+    "OnlineSettings",
     "OwnMethodSettings",
     "PhotometricConfig",
     "PixelDecoderConfig",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from syncvis.config.schema import CommonConfig
-from syncvis.config.section import Named, Section, one_of
+from syncvis.config.schema import CommonConfig, DataConfig
+from syncvis.config.section import Named, Positive, Section, one_of
 from syncvis.config.tables import STRUCTURES
 from syncvis.references import is_reference
 
@@ -45,10 +45,6 @@ class MethodSettings(Section):
     def agree(self, config: CommonConfig) -> None:
         """Raises ValueError where the other settings cannot be meant with this method."""
 
-    def describe(self) -> str:
-        """The method in a few words."""
-        return self.name
-
 
 class Mask2FormerVISSettings(MethodSettings):
     """Mask2Former-VIS, and how its two query sets are arranged (paper Table 6)."""
@@ -75,8 +71,34 @@ class Mask2FormerVISSettings(MethodSettings):
             problem = f"{self.structure!r} has no video level to match on sub-clips; set subclips to null"
             raise ValueError(f"subclips: {problem}")
 
-    def describe(self) -> str:
-        return f"{self.name}, {self.structure}"
+
+class OnlineSettings(MethodSettings):
+    """What methods share whose frame queries predict, and that add video queries for ``sync`` and ``subclips`` only."""
+
+    own: ClassVar[Mapping[str, Any]] = {"criterion.tube_reduction": "per_frame_sum", "model.decoder.time_code": False}
+
+    window: Positive | None = Field(
+        None,
+        description="frames that are decoded together at test time, the last of them new, where sync is set; "
+        "null: data.frames",
+    )
+
+    @classmethod
+    def complete(cls, tree: Tree) -> Tree:
+        data = tree.get("data")
+        if isinstance(data, Mapping) and tree.get("sync", {}) is not None:
+            tree = _filled(tree, ["method", "window"], data.get("frames", DataConfig.model_fields["frames"].default))
+        return super().complete(tree)
+
+    def agree(self, config: CommonConfig) -> None:
+        if self.window is not None and config.sync is None:
+            raise ValueError("method.window: without sync no frame sees another at test time; set it to null")
+
+
+class MinVISSettings(OnlineSettings):
+    """MinVIS: frames linked by the embeddings of their queries."""
+
+    name: Literal["minvis"] = "minvis"
 
 
 class OwnMethodSettings(MethodSettings):
@@ -89,6 +111,7 @@ class OwnMethodSettings(MethodSettings):
 
 
 METHODS: dict[str, tuple[type[MethodSettings], str]] = {
+    "minvis": (MinVISSettings, "syncvis.methods.minvis:build"),
     "mask2former_vis": (Mask2FormerVISSettings, "syncvis.methods.mask2former_vis:build"),
 }
 """Name -> its settings, and the function that builds it from a RunConfig and the number of classes."""

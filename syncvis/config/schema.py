@@ -199,7 +199,7 @@ class ModelConfig(Section):
 
 
 class SyncConfig(Section):
-    """Synchronised video-frame modelling: the exchange after every decoder layer but the last."""
+    """Synchronised video-frame modelling: the exchange after every decoder layer."""
 
     num_selected: Positive = Field(10, description="Nk, embeddings read from the other level, per frame")
     momentum: Fraction = Field(0.05, description="lambda, weight of the exchanged part")
@@ -280,6 +280,11 @@ class TrainConfig(Section):
         None,
         description="safetensors file to start from (``syncvis weights import`` makes one from a published model); "
         "class heads of another K start fresh",
+    )
+    trained: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        None,
+        description="parts of the model that learn (``backbone``, ``decoder``, ...), all others are frozen; "
+        "null: those that the method says, all of them as a rule",
     )
     log_every: Positive = 20
     eval_every: Natural = Field(0, description="steps between evaluations, 0: only at the end")

@@ -6,6 +6,8 @@ these tables. The methods have their table in :mod:`syncvis.config.methods`.
 
 from __future__ import annotations
 
+from typing import Literal
+
 AGGREGATIONS = {
     "class_prediction": "syncvis.sync.aggregation:class_prediction",
     "query_similarity": "syncvis.sync.aggregation:query_similarity",
@@ -21,7 +23,7 @@ WINDOWS = {
 }
 """Which frames of a clip are its sub-clips; the contract is in :mod:`syncvis.sync.subclips`."""
 
-STRUCTURES: dict[str, tuple[str, ...]] = {
+STRUCTURES: dict[str, tuple[Literal["frame", "video"], ...]] = {
     "synchronous": ("frame", "video"),
     "cascade": ("frame", "video"),
     "frame_only": ("frame",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from syncvis.errors import StorageError
 from syncvis.interop.backbones import describe, infer_backbone
 from syncvis.interop.translate import Translation, translate
-from syncvis.training.checkpoint import CLASS_HEAD, EXCHANGE, sources, spell
+from syncvis.training.checkpoint import CLASS_HEAD, EXCHANGE, absent, aliases, is_within, part, sources, spell
 
 SHOWN = 20
 """Names of each kind that an error message spells out; a listing has all of them."""
@@ -30,8 +30,8 @@ class Converted:
 
     Attributes:
         kind: what the file is, in words.
-        tensors: by our name, whole for every part (backbone, pixel decoder, decoder) that the file brings, but for the
-            exchange and class heads of another K.
+        tensors: by our name, whole for every part (backbone, pixel decoder, decoder, ...) that the file brings, but for
+            the exchange, class heads of another K and what the method declares fresh.
         loaded: our name -> the key in the file.
         fresh: our name -> why the file does not bring it.
         skipped: key in the file -> why it is left out.
@@ -68,6 +68,7 @@ class _Account:
     loaded: dict[str, str] = field(default_factory=dict)
     fresh: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    unused: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     shapes: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
@@ -75,23 +76,34 @@ class _Account:
 
 
 def convert(
-    stored: Mapping[str, Tensor], model_state: Mapping[str, Tensor], file: str | Path | None = None
+    stored: Mapping[str, Tensor],
+    model_state: Mapping[str, Tensor],
+    file: str | Path | None = None,
+    fresh: Sequence[str] = (),
 ) -> Converted:
     """Turn published weights into weights for the model whose state dict is ``model_state``.
 
     Args:
         stored: by published name, as in :class:`syncvis.interop.stored.Stored`.
         file: for messages.
+        fresh: beginnings of names of what may start fresh (:attr:`syncvis.methods.base.Method.fresh`).
 
     Raises:
         Misfit: A key of the file has no place in the model, the model lacks a tensor, or shapes differ. All are named.
         StorageError: The file is of no known kind.
     """
     found = translate(stored, file)
-    account = _Account(skipped=dict(found.skipped))
+    account = _Account(skipped=dict(found.skipped), unused=dict(found.unused))
+    known = aliases(found.tensors)
+    others = {part(name) for name in model_state} - set(found.parts)
+    new = absent((*fresh, *others), found.tensors)
     for name, own in model_state.items():
-        _place(name, own, found, account)
-    _leftover(found, account)
+        source = next((s for s in sources(name, known) if s in found.tensors), None)
+        if source is None:
+            _absent(name, own, found, new, account)
+        else:
+            _place(name, own, source, found, account)
+    _leftover(found, model_state, account)
     if account.missing or account.shapes or account.unknown:
         raise _misfit(account, found, model_state, file)
     return Converted(
@@ -100,17 +112,13 @@ def convert(
         account.loaded,
         account.fresh,
         account.skipped,
-        found.unused,
+        {key: account.unused[key] for key in stored if key in account.unused},
         tuple(found.notes),
     )
 
 
-def _place(name: str, own: Tensor, found: Translation, account: _Account) -> None:
-    """Find the tensor for one of our names, or say why there is none."""
-    source = next((s for s in sources(name) if s in found.tensors), None)
-    if source is None:
-        _absent(name, own, found, account)
-        return
+def _place(name: str, own: Tensor, source: str, found: Translation, account: _Account) -> None:
+    """Take a tensor of the file for one of our names, if it fits."""
     key, tensor = found.official[source], found.tensors[source]
     account.mentioned.add(key)
     if tensor.shape == own.shape:
@@ -122,7 +130,8 @@ def _place(name: str, own: Tensor, found: Translation, account: _Account) -> Non
         account.shapes.append(f"{key} {tuple(tensor.shape)} for {name} {tuple(own.shape)}")
 
 
-def _absent(name: str, own: Tensor, found: Translation, account: _Account) -> None:
+def _absent(name: str, own: Tensor, found: Translation, new: Sequence[str], account: _Account) -> None:
+    """Say why there is no tensor for one of our names; ``new``: beginnings of names of which the file has nothing."""
     in_backbone = name.startswith("backbone.")
     if in_backbone and name.endswith(COMPUTED):
         account.tensors[name] = own.clone()
@@ -131,20 +140,25 @@ def _absent(name: str, own: Tensor, found: Translation, account: _Account) -> No
     ):
         account.tensors[name] = own.clone()
         account.fresh[name] = "output norm of a Swin, which files of ImageNet lack"
-    elif name.startswith(EXCHANGE):
+    elif EXCHANGE in name:
         account.fresh[name] = "exchange, which is SyncVIS' own"
     elif not in_backbone and not found.whole:
         account.fresh[name] = "the file is a backbone alone"
+    elif is_within(name, new):
+        account.fresh[name] = f"{next(one for one in new if is_within(name, (one,)))}, of which the file has nothing"
     else:
         account.missing.append(name)
 
 
-def _leftover(found: Translation, account: _Account) -> None:
-    """Keys of the file that no tensor of the model took."""
+def _leftover(found: Translation, model_state: Mapping[str, Tensor], account: _Account) -> None:
+    """Keys of the file that no tensor of the model took: of a part that it does not have, or without a place."""
     for name, key in found.official.items():
         if key in account.mentioned:
             continue
-        if name.startswith(QUERIES):
+        addition = found.additions.get(name)
+        if addition is not None and not any(own.startswith(addition.prefix) for own in model_state):
+            account.unused[key] = addition.title
+        elif name.startswith(QUERIES):
             account.skipped[key] = "queries of a level that the model does not have"
         elif key not in account.unknown:
             account.unknown.append(key)

@@ -11,13 +11,12 @@ from syncvis.config import RunConfig
 from syncvis.errors import StorageError
 from syncvis.files import write_text
 from syncvis.interop.checkpoints import Converted, Misfit, convert
+from syncvis.interop.names.mask2former import CLASS_HEAD
 from syncvis.interop.stored import read_stored
 from syncvis.interop.translate import translate
 from syncvis.methods import build
 from syncvis.training.checkpoint import save_tensors, spell
 from syncvis.training.start import class_names
-
-_HEAD = "decoder.stacks.0.heads.class_embed.weight"
 
 
 def import_file(file: Path, config: RunConfig, out: Path, prefix: str | None = None) -> list[str]:
@@ -35,12 +34,12 @@ def import_file(file: Path, config: RunConfig, out: Path, prefix: str | None = N
         StorageError: The file cannot be read or does not fit; then the report lists every name concerned.
     """
     stored = read_stored(file, prefix)
-    head = translate(stored.tensors, file).tensors.get(_HEAD)
+    head = translate(stored.tensors, file).tensors.get(CLASS_HEAD)
     classes = None if head is None else max(head.shape[0] - 1, 1)
     model = build(config, classes or 1)  # without a head in the file none is written
     report = out.with_name(f"{out.name}.report.txt")
     try:
-        converted = convert(stored.tensors, model.state_dict(), file)
+        converted = convert(stored.tensors, model.state_dict(), file, model.fresh)
     except Misfit as error:
         write_text(report, error.listing + "\n")
         raise StorageError(error.problem, file=file, fix=f"{error.fix}; all names are in {report}") from None

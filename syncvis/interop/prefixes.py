@@ -18,7 +18,9 @@ from torch import Tensor
 
 from syncvis.errors import StorageError
 from syncvis.interop.families import refuse_foreign
-from syncvis.interop.names import MASK2FORMER, reason_for
+from syncvis.interop.names import ADDITIONS
+from syncvis.interop.names.mask2former import MASK2FORMER
+from syncvis.interop.names.naming import reason_for
 from syncvis.training.checkpoint import spell
 
 WRAPPING = re.compile(
@@ -39,11 +41,10 @@ BEGINNING = re.compile(
             (layer\d\.\d|res\d\.\d|features\.\d\.|layers\.\d\.(blocks|downsample)\.|stem\.conv1\.|patch_embed\.)
         |backbone\.({_PART_WRAPPER})*(conv1|bn1|fc|linear|head|norm\d?)\.
         |res\d_\d+_branch
-        |sem_seg_head\.
-        |(vita|vfi|syncvis)_module\.""",
+        |sem_seg_head\.""",
     re.VERBOSE,
 )
-"""How names of known files begin (:mod:`syncvis.interop.names`); what stands before it is a prefix."""
+"""How names of known files begin, besides those of additions; what stands before it is a prefix."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,12 @@ def _set(prefix: str, entries: Sequence[Entry]) -> NamedSet:
 def _prefix(full: str) -> str | None:
     """The shortest thing that ends in a dot and stands before a known beginning."""
     starts = [0, *(found.end() for found in re.finditer(r"\.", full))]
-    return next((full[:start] for start in starts if BEGINNING.match(full, start)), None)
+    return next((full[:start] for start in starts if _begins(full[start:])), None)
+
+
+def _begins(name: str) -> bool:
+    """Whether a name is one of a known file (:mod:`syncvis.interop.names`), nothing standing before it."""
+    return bool(BEGINNING.match(name)) or any(re.match(table.marker, name) for table in ADDITIONS)
 
 
 def _behind(prefix: str, entries: Sequence[Entry], chosen: Chosen, file: str | Path | None) -> list[Entry]:

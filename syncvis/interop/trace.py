@@ -11,7 +11,8 @@ from torch import Tensor
 
 from syncvis.data.loader import pad_images
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
-from syncvis.structures import ClipBatch, ClipOutput, ClipTarget, fold
+from syncvis.outputs import ClipOutput
+from syncvis.structures import ClipBatch, ClipTarget, fold
 
 SIZE_DIVISOR = 32
 
@@ -54,7 +55,7 @@ def trace(model: Mask2FormerVIS, frames: Tensor) -> Trace:
     batch = clip_batch(frames)
     maps = model.backbone(fold(model.normalise(batch.images, batch.valid)))
     features = model.encode(batch.images, batch.valid)
-    output, _ = model.decode(features)
+    output = model.decode(features)
     predictions = [level for layer in output.layers for level in layer.levels()]
     return Trace(
         tuple(maps),

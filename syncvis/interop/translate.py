@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from syncvis.errors import StorageError
-from syncvis.interop.names import BACKBONES, CAFFE2_RESNET, MASK2FORMER, PACKED, PACKED_ORDER, Naming, Rules, reason_for
+from syncvis.interop.names import ADDITIONS
+from syncvis.interop.names.backbones import BACKBONES, CAFFE2_RESNET
+from syncvis.interop.names.mask2former import MASK2FORMER
+from syncvis.interop.names.naming import PACKED, PACKED_ORDER, Naming, Rules, reason_for
 from syncvis.interop.prefixes import same, two_names
-from syncvis.methods.mask2former_vis import PIXEL_STD
+from syncvis.methods.masked import PIXEL_STD
 
 STRIDE_NOTE = (
     "MSRA's ResNets stride in the 1x1 convolutions, this model in the 3x3: the weights are MSRA's, the features are "
@@ -30,6 +33,8 @@ class Translation:
         whole: it is a model; otherwise a backbone.
         tensors: by our name.
         official: our name -> the key in the file.
+        parts: top-level parts that it must bring whole.
+        additions: our name -> the table that it comes from, of names that a Mask2Former does not have.
         skipped, unused: key -> why it is not taken.
         differ: two keys that mean the same and hold other numbers.
         notes: what a user must know.
@@ -37,8 +42,10 @@ class Translation:
 
     kind: str
     whole: bool
+    parts: tuple[str, ...] = ()
     tensors: dict[str, Tensor] = field(default_factory=dict)
     official: dict[str, str] = field(default_factory=dict)
+    additions: dict[str, Naming] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     unused: dict[str, str] = field(default_factory=dict)
     differ: list[tuple[str, str]] = field(default_factory=list)
@@ -54,6 +61,8 @@ class Translation:
         for own, part in _unpacked(naming.prefix + rename(name, naming.rules), tensor):
             if own not in self.tensors:
                 self.tensors[own], self.official[own] = part, key
+                if naming in ADDITIONS:
+                    self.additions[own] = naming
             elif same(self.tensors[own], part):
                 self.skipped[key] = f"the same numbers as {self.official[own]}"
             elif (pair := (self.official[own], key)) not in self.differ:
@@ -76,9 +85,13 @@ def translate(stored: Mapping[str, Tensor], file: str | Path | None = None) -> T
             file=file,
             fix=f"give one of: {known}; weights of this workbench need no import",
         )
-    found = Translation(f"Mask2Former with {backbone.title}" if whole else backbone.title, whole)
+    rest = MASK2FORMER if whole else backbone
+    found = Translation(
+        f"Mask2Former with {backbone.title}" if whole else backbone.title, whole, rest.parts or ("backbone",)
+    )
     for key, tensor in stored.items():
-        found.add(key, tensor, MASK2FORMER if whole and not key.startswith("backbone.") else backbone)
+        addition = next((table for table in ADDITIONS if whole and re.match(table.marker, key)), rest)
+        found.add(key, tensor, backbone if key.startswith("backbone.") else addition)
     if found.differ:
         raise two_names(found.differ, file)
     _start_video_queries(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,7 @@ def matching_cost(
     """Cost of giving instance g to query q in window w.
 
     Args:
-        class_logits: (M, Q, K+1).
+        class_logits: (M, 1|W, Q, K+1).
         labels: (M, G).
         sums: of shape (M, Q, G, T).
         inside: (T, W).
@@ -38,14 +39,17 @@ def matching_cost(
     Returns:
         (M, W, Q, G).
     """
-    index = labels[:, None].expand(-1, class_logits.shape[1], -1)
-    probability = class_logits.softmax(-1).gather(2, index)
+    index = labels[:, None, None].expand(-1, *class_logits.shape[1:3], -1)
+    probability = class_logits.softmax(-1).gather(3, index)
     bce, dice = joint(sums, inside)
-    cost = weights[1] * bce + weights[2] * dice - weights[0] * probability[..., None]
-    return cost.movedim(-1, 1)
+    return (weights[1] * bce + weights[2] * dice).movedim(-1, 1) - weights[0] * probability
 
 
-def match(costs: Tensor, present: Tensor) -> Matches:
+Assign = Callable[[Tensor, Tensor], Matches]
+"""costs (O, M, W, Q, G), present (M, W, G) -> matched pairs."""
+
+
+def hungarian(costs: Tensor, present: Tensor) -> Matches:
     """Cheapest assignment of every present instance to a query of its own.
 
     Args:

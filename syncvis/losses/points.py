@@ -13,10 +13,13 @@ from syncvis.ops.points import uncertain_points
 
 
 class PointSource(Protocol):
-    """The points of one call of the criterion on the outputs of one level."""
+    """The points of one call of the criterion."""
 
     def matching(self, num_clips: int, device: torch.device) -> Sequence[Tensor]:
-        """Points (B, P, 2) for matching: one tensor for every output, or a single one that all of them share."""
+        """Points (B, P, 2) for matching: one tensor for every output, or a single one that all of them share.
+
+        Frame queries also take (B*T, P, 2), points of each frame's own.
+        """
         ...
 
     def losses(self, logits: Tensor) -> Tensor:
@@ -46,7 +49,7 @@ class RandomPoints:
 
 @dataclass(frozen=True)
 class GivenPoints:
-    """Points chosen elsewhere, for a model with one level of queries.
+    """Points chosen elsewhere, for one view of the predictions.
 
     Attributes:
         match_points: for each output, before the first layer first, (B, P, 2).

@@ -1,28 +1,97 @@
-"""What a method promises: encode once, decode many."""
+"""What a method promises: encode frames, decode clips, losses for training, a stream of a video for inference."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
-from syncvis.structures import ClipBatch, ClipFeatures, ClipOutput
+from syncvis.errors import ConfigError
+from syncvis.losses.views import Points
+from syncvis.online.stream import Stream
+from syncvis.outputs import ClipFeatures, ClipOutput
+from syncvis.structures import ClipBatch
+
+MASKED_PARTS: Mapping[str, str] = {
+    "backbone": r"backbone\.",
+    "pixel decoder": r"pixel_decoder\.",
+    "exchange attention": r".*\bsync\..*\battention\.",
+    "exchange FFN": r".*\bsync\..*\bffn\.",
+    "heads": r".*\bheads\.",
+    "frame queries": r".*\bquery_sets\.frame\.",
+    "video queries": r".*\bquery_sets?\.",
+    "decoder layers": r"decoder\.",
+}
+"""Rows of the dry run for what is built on Mask2Former's blocks."""
 
 
 class Method(nn.Module, ABC):
-    """The interface of a video instance segmentation method; it holds no code.
+    """The interface of a video instance segmentation method; its only code keeps frozen parts frozen.
 
     A class and not a Protocol only because a method is also an ``nn.Module``, and types cannot say both.
+
+    Attributes:
+        trained: top-level children that learn in this stage of a training; None: all.
+        fresh: beginnings of names (``"temporal.memory"``) of what may start fresh although weights bring the rest of
+            its top-level child. An exchange and class heads of other classes may without being named.
+        parts: rows of the dry run -> beginnings of parameters' names, as regular expressions; the first that matches
+            counts, and what none matches is counted at its top-level child.
     """
+
+    trained: tuple[str, ...] | None = None
+    fresh: ClassVar[tuple[str, ...]] = ()
+    parts: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def encode(self, images: Tensor, valid: Tensor) -> ClipFeatures:
         """images (B, T, 3, H, W) in [0, 1], valid (B, T, H, W) -> features. Frames do not see each other here."""
 
     @abstractmethod
-    def decode(self, features: ClipFeatures, memory: Tensor | None = None) -> tuple[ClipOutput, Tensor | None]:
-        """Features of a clip and what earlier clips left behind -> predictions and what to hand to the next clip."""
+    def decode(self, features: ClipFeatures) -> ClipOutput:
+        """Features of a clip -> every prediction that training supervises."""
 
     @abstractmethod
-    def losses(self, batch: ClipBatch) -> dict[str, Tensor]:
-        """Named, weighted training losses of a batch with targets; their sum is minimised."""
+    def losses(self, batch: ClipBatch, points: Points | None = None, progress: float = 1.0) -> dict[str, Tensor]:
+        """Weighted training losses of a batch with targets, ``<window>/layer<i>/<term>``; their sum is minimised.
+
+        Args:
+            points: given ones, instead of drawing them.
+            progress: share of the training that is done, in [0, 1).
+        """
+
+    @abstractmethod
+    def stream(self) -> Stream:
+        """What finds the tracks of one video; each video has a new one, so nothing is left from the one before."""
+
+    def learn_only(self, names: Sequence[str]) -> None:
+        """Freeze all top-level children but these: no gradient, and evaluation mode also while the others train.
+
+        What is frozen inside of these stays so.
+
+        Raises:
+            ConfigError: There is no such child with parameters, or nothing in them has a gradient.
+        """
+        children = list(dict.fromkeys(name.split(".")[0] for name, _ in self.named_parameters()))
+        unknown = [name for name in names if name not in children]
+        if unknown:
+            problem = f"the model has no part {', '.join(unknown)}"
+            raise ConfigError(problem, key="train.trained", fix=f"choose from {', '.join(children)}")
+        for name, parameter in self.named_parameters():
+            if name.split(".")[0] not in names:
+                parameter.requires_grad_(False)
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            problem = f"nothing in {', '.join(names)} learns"
+            raise ConfigError(problem, key="train.trained", fix="add a part, or lower model.backbone.freeze_at")
+        self.trained = tuple(names)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of the children that learn; frozen ones stay in evaluation mode."""
+        super().train(mode)
+        for name, child in self.named_children():
+            frozen = self.trained is not None and name not in self.trained
+            if frozen and next(child.parameters(), None) is not None:
+                child.eval()
+        return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ class Backbone(Protocol):
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with group norm and a projected shortcut; the first one strides."""
+
+    recomputable: ClassVar[bool] = True
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,23 +19,24 @@ from syncvis.models.attention import Attention, FeedForward
 from syncvis.models.heads import Heads
 from syncvis.models.pixel_decoder import NUM_LEVELS
 from syncvis.models.position import spatial_code, time_code
-from syncvis.structures import (
-    ClipFeatures,
-    ClipOutput,
-    LayerOutput,
-    Level,
-    LevelOutput,
-    Queries,
-    fold,
-    unfold,
-)
+from syncvis.outputs import ClipFeatures, ClipOutput, LayerOutput, LevelOutput, Queries
+from syncvis.structures import Level, fold, unfold
 
 Sync = Callable[[Queries, LayerOutput], Queries]
+Start = Callable[[Queries, ClipFeatures], Queries]
+"""Learned contents of the queries -> what the first layer starts with."""
 
 
 def no_sync(queries: Queries, output: LayerOutput) -> Queries:
     """No exchange between the levels."""
     return queries
+
+
+def exchanged(sync: Sync, queries: Queries, predict: Callable[[Queries], LayerOutput]) -> tuple[Queries, LayerOutput]:
+    """Let the levels read each other by what the heads predict of them; gives what is predicted afterwards too."""
+    output = predict(queries)
+    synced = sync(queries, output)
+    return (queries, output) if synced is queries else (synced, predict(synced))
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Tokens:
 
 class DecoderLayer(nn.Module):
     """Masked cross-attention -> self-attention -> FFN, each with residual and post-norm."""
+
+    recomputable: ClassVar[bool] = True
 
     def __init__(self, dim: int, heads: int, ffn_dim: int) -> None:
         super().__init__()
@@ -133,22 +137,33 @@ class QueryDecoder(nn.Module):
         self._syncs = tuple(syncs)
         self.time_code = time_code
 
-    def forward(self, features: ClipFeatures) -> ClipOutput:
-        """ClipFeatures -> the outputs before the first layer and after each."""
+    @property
+    def exchanges(self) -> bool:
+        """Whether frame queries ever see what video queries, and so other frames, hold."""
+        return len(self.sync) > 0
+
+    def forward(
+        self, features: ClipFeatures, start: Start | None = None, levels: Sequence[Level] | None = None
+    ) -> ClipOutput:
+        """ClipFeatures -> the outputs before the first layer and after each.
+
+        Args:
+            start: changes the contents of the queries before the first layer.
+            levels: decode only these, of a decoder without exchanges; None: all.
+        """
         tokens = {stack: _tokens(features, stack.level_embed.weight) for stack in self._stack_of.values()}
-        queries = Queries(**{level: self._start(level, features) for level in self._query_set_of})
+        queries = Queries(**{level: self._content(level, features) for level in levels or self._query_set_of})
+        queries = queries if start is None else start(queries, features)
         outputs = [self._predict(queries, features)]
         for index, sync in enumerate(self._syncs):
             scale = index % NUM_LEVELS
             projected = self._project(index, {stack: maps[scale] for stack, maps in tokens.items()})
             queries = self._layer(index, queries, outputs[-1], projected, features.guides[scale])
-            output = self._predict(queries, features)
-            synced = sync(queries, output)
-            outputs.append(output if synced is queries else self._predict(synced, features))
-            queries = synced
+            queries, output = exchanged(sync, queries, lambda states: self._predict(states, features))
+            outputs.append(output)
         return ClipOutput(tuple(outputs))
 
-    def _start(self, level: Level, features: ClipFeatures) -> Tensor:
+    def _content(self, level: Level, features: ClipFeatures) -> Tensor:
         content = self._query_set_of[level].content.weight
         batch = features.mask.shape[:2] if level == "frame" else features.mask.shape[:1]
         return content.expand(*batch, -1, -1)
@@ -177,10 +192,10 @@ class QueryDecoder(nn.Module):
         guide: Tensor,
     ) -> Queries:
         """Projected tokens and guide (B, T, C, h, w) are those of the scale that the layer reads."""
-        states = {}
+        states, before = {}, queries.levels()
         for prediction in output.levels():
             level = prediction.level
-            state = getattr(queries, level)
+            state = before[level]
             layer, position = self._stack_of[level].layer(index), self._query_set_of[level].position.weight
             flat = fold(state) if level == "frame" else state
             flat = layer(flat, position, projected[level], _visible(prediction, guide))
@@ -188,8 +203,8 @@ class QueryDecoder(nn.Module):
         return Queries(**states)
 
     def _predict(self, queries: Queries, features: ClipFeatures) -> LayerOutput:
-        heads = {level: self._stack_of[level].heads for level in self._query_set_of}
-        return LayerOutput(**{k: head(k, getattr(queries, k), features) for k, head in heads.items()})
+        states = queries.levels().items()
+        return LayerOutput(**{level: self._stack_of[level].heads(level, state, features) for level, state in states})
 
 
 class CascadeDecoder(nn.Module):

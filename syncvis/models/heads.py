@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from syncvis.structures import ClipFeatures, Level, LevelOutput
+from syncvis.outputs import ClipFeatures, LevelOutput
+from syncvis.structures import Level
 
 
 class Heads(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +19,23 @@ NUM_LEVELS = 3
 
 @dataclass(frozen=True)
 class PixelFeatures:
-    """Three maps, coarse to fine, each (N, C, h, w), and the mask features (N, mask_dim, h, w)."""
+    """What the pixel decoder makes of a frame.
+
+    Attributes:
+        levels: three maps, coarse to fine, each (N, C, h, w).
+        mask: (N, mask_dim, h, w) mask features.
+        raw: (N, C, h, w) the finest map, which the mask features are a projection of.
+    """
 
     levels: tuple[Tensor, ...]
     mask: Tensor
+    raw: Tensor
 
 
 class DeformableEncoderLayer(nn.Module):
     """Deformable self-attention and FFN, post-norm."""
+
+    recomputable: ClassVar[bool] = True
 
     def __init__(self, dim: int, heads: int, points: int, ffn_dim: int) -> None:
         super().__init__()
@@ -80,7 +90,8 @@ class PixelDecoder(nn.Module):
         levels = tuple(p.mT.unflatten(2, s) for p, s in zip(parts, shapes, strict=True))
         lateral = self.lateral(maps[0])
         upsampled = F.interpolate(levels[-1], lateral.shape[-2:], mode="bilinear", align_corners=False)
-        return PixelFeatures(levels, self.mask_features(self.smooth(lateral + upsampled)))
+        raw = self.smooth(lateral + upsampled)
+        return PixelFeatures(levels, self.mask_features(raw), raw)
 
     def _encode(self, tokens: Tensor, shapes: Shapes) -> Tensor:
         codes = [spatial_code(h, w, self.dim, tokens.device).flatten(0, 1) for h, w in shapes]

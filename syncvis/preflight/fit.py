@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from syncvis.config import RunConfig
-from syncvis.errors import StorageError
+from syncvis.errors import ConfigError, StorageError
 from syncvis.files import fingerprint
 from syncvis.preflight.findings import Findings, Problem
 from syncvis.preflight.memory import recall, remember
@@ -23,7 +23,7 @@ from syncvis.references import allowed
 from syncvis.source.plugins import files_of, sums
 
 MODULE = "syncvis.training.fit"
-VERSION = "fit 1"
+VERSION = "fit 2"
 
 Classes = tuple[str, ...]
 
@@ -52,7 +52,9 @@ def look_at_fit(runs: Sequence[tuple[RunConfig, Classes]]) -> Findings:
 
 def _key(config: RunConfig, classes: Classes) -> tuple[str, ...]:
     """What decides the answer."""
-    model = config.model_dump_json(include={"model", "method", "sync"})
+    model = config.model_dump_json(
+        include={"model": True, "method": True, "sync": True, "subclips": True, "train": {"trained"}}
+    )
     init, code = str(config.train.init), [json.dumps(sums(files_of(module))) for module in config.plugins]
     return VERSION, model, init, fingerprint(Path(init)), *code, *classes
 
@@ -73,5 +75,8 @@ def _ask(runs: Sequence[tuple[RunConfig, Classes]]) -> list[dict[str, Any]]:
 
 
 def _problem(config: RunConfig, answer: dict[str, Any]) -> Problem:
+    """Of the weights, or of the settings that say what learns."""
+    if answer["key"] not in (None, KEY):
+        return Problem(answer["key"], ConfigError(answer["problem"], key=answer["key"], fix=answer["fix"]))
     error = StorageError(answer["problem"], file=config.train.init, key=KEY, fix=answer["fix"])
     return Problem(INITIAL_WEIGHTS, error)

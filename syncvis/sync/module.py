@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from syncvis.models.attention import Attention
-from syncvis.structures import LayerOutput, Level, Queries, fold, unfold
+from syncvis.outputs import LayerOutput, Queries
+from syncvis.structures import Level, fold, unfold
 from syncvis.sync.aggregation import Strategy, select
 
 READERS: dict[str, tuple[Level, ...]] = {

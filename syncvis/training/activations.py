@@ -13,15 +13,24 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.swin_transformer import SwinTransformerBlock
 
-from syncvis.models.backbone import ResidualBlock
-from syncvis.models.decoder import DecoderLayer
-from syncvis.models.pixel_decoder import DeformableEncoderLayer
+TORCHVISION = (BasicBlock, Bottleneck, SwinTransformerBlock)
+"""Layers that cannot say ``recomputable`` themselves."""
 
-LAYERS = (ResidualBlock, BasicBlock, Bottleneck, SwinTransformerBlock, DeformableEncoderLayer, DecoderLayer)
+
+def recomputable(model: nn.Module) -> list[nn.Module]:
+    """The outermost layers that may be computed twice: those whose class says ``recomputable = True``.
+
+    Such a layer reads nothing but its arguments and its weights.
+    """
+    found: list[nn.Module] = []
+    for child in model.children():
+        is_layer = isinstance(child, TORCHVISION) or getattr(child, "recomputable", False) is True
+        found += [child] if is_layer else recomputable(child)
+    return list(dict.fromkeys(found))
 
 
 def checkpoint_activations(model: nn.Module) -> int:
-    """Let every layer of the classes ``LAYERS`` keep only its inputs for the backward pass, in place.
+    """Let every layer that may be computed twice keep only its inputs for the backward pass, in place.
 
     Results and gradients stay the same, random numbers included. Layers with a live batch norm are left as they are:
     a second pass would count twice in its running statistics.
@@ -29,9 +38,9 @@ def checkpoint_activations(model: nn.Module) -> int:
     Returns:
         The number of layers.
     """
-    layers = [module for module in model.modules() if isinstance(module, LAYERS) and not _has_batch_norm(module)]
+    layers = [layer for layer in recomputable(model) if not _has_batch_norm(layer)]
     for layer in layers:
-        layer.forward = partial(_recomputed, layer.forward)  # type: ignore[method-assign]
+        layer.forward = partial(_recomputed, layer.forward)
     return len(layers)
 
 
@@ -39,7 +48,7 @@ def _has_batch_norm(layer: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in layer.modules())
 
 
-def _recomputed(forward: Callable[..., Any], *args: Any) -> Any:
+def _recomputed(forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
     if not torch.is_grad_enabled():
-        return forward(*args)
-    return checkpoint(forward, *args, use_reentrant=False)
+        return forward(*args, **named)
+    return checkpoint(forward, *args, use_reentrant=False, **named)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from syncvis.errors import StorageError
 from syncvis.files import write_atomically
+from syncvis.methods.base import Method
 from syncvis.weights import ABOUT, IMPORT, Shape, unreadable
 
 ALIASES = (
@@ -24,14 +25,15 @@ ALIASES = (
     ("decoder.heads.", "decoder.stacks.0.heads."),
     ("decoder.stacks.1.", "decoder.stacks.0."),
     ("decoder.query_sets.frame.", "decoder.query_sets.video."),
+    ("decoder.query_sets.video.", "decoder.query_sets.frame."),
 )
 """Where parts start from that a file lacks: those of a cascade or an unshared decoder in a file of the shared
-synchronous decoder, frame queries in a file of Mask2Former-VIS."""
+synchronous decoder, the queries of one level in a file that has only the other."""
 
-EXCHANGE, CLASS_HEAD = "decoder.sync.", ".class_embed."
+EXCHANGE, CLASS_HEAD = ".sync.", ".class_embed."
 
 OPTIONAL_PARTS = (EXCHANGE, CLASS_HEAD)
-"""Parts that may start fresh: the exchange, and class heads of another number of classes."""
+"""Parts that may start fresh wherever they stand: an exchange, and class heads of another number of classes."""
 
 
 def save_weights(path: Path, model: nn.Module, about: Mapping[str, Any]) -> None:
@@ -66,40 +68,51 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise unreadable(Path(path), error) from None
 
 
-def initialise(model: nn.Module, path: str | Path) -> list[str]:
+def initialise(model: Method, path: str | Path) -> list[str]:
     """Start from the weights of another run or an imported file; returns the names of the parts that start fresh.
 
-    A file may bring only some of the model's top-level parts (a backbone, say); those that it brings must be whole.
+    A file may bring only some of the model's top-level parts (a backbone, say); those that it brings must be whole, but
+    for an exchange, a class head of other classes and what the method declares ``fresh``.
 
     Raises:
         StorageError: A part that must not start fresh has no tensor of its shape in the file.
     """
     stored, state = read_weights(path), model.state_dict()
-    found = match(_shapes(state), _shapes(stored), path)
+    found = match(_shapes(state), _shapes(stored), path, model.fresh)
     tensors = {name: state[name] if source is None else stored[source] for name, source in found.items()}
     model.load_state_dict(tensors)
     return [name for name, source in found.items() if source is None]
 
 
-def match(state: Mapping[str, Shape], stored: Mapping[str, Shape], path: str | Path) -> dict[str, str | None]:
+def match(
+    state: Mapping[str, Shape], stored: Mapping[str, Shape], path: str | Path, fresh: Sequence[str] = ()
+) -> dict[str, str | None]:
     """For every tensor of a model the name of the one in a file that it starts from; None if it starts fresh.
+
+    Args:
+        fresh: beginnings of names of what may start fresh if the file has nothing of it.
 
     Raises:
         StorageError: A part that must not start fresh has no tensor of its shape in the file.
     """
-    brought = {part(name) for name in stored}
-    if not any(source in stored for name in state for source in sources(name)):
+    brought, new = {part(name) for name in stored}, absent(fresh, stored)
+    known = aliases(stored)
+    sources_of = {name: sources(name, known) for name in state}
+    if not any(source in stored for found in sources_of.values() for source in found):
         raise StorageError(
             f"has no tensor with a name of the model; its first names are {spell(stored)}",
             file=path,
             key="train.init",
             fix=IMPORT,
         )
-    found = {name: next((s for s in sources(name) if stored.get(s) == shape), None) for name, shape in state.items()}
+    found = {n: next((s for s in sources_of[n] if stored.get(s) == shape), None) for n, shape in state.items()}
     wrong = [
         name
         for name, source in found.items()
-        if source is None and part(name) in brought and not any(optional in name for optional in OPTIONAL_PARTS)
+        if source is None
+        and part(name) in brought
+        and not any(optional in name for optional in OPTIONAL_PARTS)
+        and not is_within(name, new)
     ]
     if wrong:
         raise StorageError(
@@ -132,9 +145,31 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     model.load_state_dict(stored)
 
 
-def sources(name: str) -> list[str]:
-    """Names that a tensor may have in a file, its own first: see ALIASES."""
-    return [name, *(old + name.removeprefix(new) for new, old in ALIASES if name.startswith(new))]
+def aliases(stored: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Those of ALIASES for what a file, with these names, has nothing of: what it has starts from nothing else."""
+    names = list(stored)
+    return tuple((new, old) for new, old in ALIASES if not any(name.startswith(new) for name in names))
+
+
+def sources(name: str, known: Sequence[tuple[str, str]]) -> list[str]:
+    """Names that a tensor may have in a file whose aliases are ``known``, its own first."""
+    found = [name]
+    for one in found:  # grows on the way: an alias of an alias counts, too
+        found += [
+            other for new, old in known if one.startswith(new) and (other := old + one.removeprefix(new)) not in found
+        ]
+    return found
+
+
+def absent(beginnings: Iterable[str], stored: Iterable[str]) -> tuple[str, ...]:
+    """Those of the beginnings of names that no name of a file has."""
+    names = list(stored)
+    return tuple(one for one in beginnings if not any(is_within(name, (one,)) for name in names))
+
+
+def is_within(name: str, beginnings: Iterable[str]) -> bool:
+    """Whether a name is one of these, or of something inside of them: ``a.b.weight`` is within ``a.b``."""
+    return any(f"{name}.".startswith(f"{one}.") for one in beginnings)
 
 
 def part(name: str) -> str:

@@ -22,19 +22,6 @@ from syncvis.methods import build
 from syncvis.methods.base import Method
 from syncvis.training.meter import ForwardCost, forward_cost
 
-PARTS = {
-    "backbone": r"backbone\.",
-    "pixel decoder": r"pixel_decoder\.",
-    "exchange attention": r".*\bsync\..*\battention\.",
-    "exchange FFN": r".*\bsync\..*\bffn\.",
-    "heads": r".*\bheads\.",
-    "frame queries": r".*\bquery_sets\.frame\.",
-    "video queries": r".*\bquery_sets?\.",
-    "decoder layers": r"decoder\.",
-    "other": r"",
-}
-"""Parts of a model: the first pattern that the beginning of a parameter's name matches names its part."""
-
 BACKWARD = 2
 """FLOPs of the backward pass against the forward pass: each product has one for its input and one for its weight."""
 
@@ -81,14 +68,15 @@ def shape_model(config: RunConfig, num_classes: int) -> Method:
         return build(config, num_classes)
 
 
-def count_parameters(model: nn.Module) -> dict[str, Parameters]:
-    """Parameters by part, in the order of PARTS; parts that the model does not have are left out."""
+def count_parameters(model: Method) -> dict[str, Parameters]:
+    """Parameters by the method's parts, in their order, then by the top-level children of what is in none of them."""
     counts: dict[str, Parameters] = defaultdict(Parameters)
     for name, parameter in model.named_parameters():
-        part = next(part for part, pattern in PARTS.items() if re.match(pattern, name))
+        child = name.split(".")[0].replace("_", " ")
+        part = next((part for part, pattern in model.parts.items() if re.match(pattern, name)), child)
         size = parameter.numel()
         counts[part] += Parameters(size, 0) if parameter.requires_grad else Parameters(0, size)
-    return {part: counts[part] for part in PARTS if part in counts}
+    return {part: counts[part] for part in dict.fromkeys([*model.parts, *counts]) if part in counts}
 
 
 def counting_device() -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from pydantic import BaseModel
+
 from syncvis.training.cost import Memory, Parameters, counting_device
 from syncvis.training.dry_run import DryRun, Missing, gib
 
@@ -35,7 +37,7 @@ def _run_rows(run: DryRun) -> list[tuple[str, ...]]:
     config, train, data = run.config, run.config.train, run.config.data
     milestones = ", ".join(f"{m:,.0f}" if m > 1 else f"{m:.0%}" for m in train.milestones)
     height, width = run.size
-    method = f"{config.method.describe()}, {config.model.backbone.name}, scale {config.scale}"
+    method = f"{_settings(config.method)}, {config.model.backbone.name}, scale {config.scale}"
     start = [("weights", f"{train.init}: {run.initial_weights}")] if run.initial_weights else []
     return [
         ("model", f"{method}, K = {run.num_classes} ({run.classes_from})"),
@@ -44,6 +46,12 @@ def _run_rows(run: DryRun) -> list[tuple[str, ...]]:
         ("clip", f"{data.frames} frames of {height} x {width}: the largest short side at 16:9, padded"),
         *start,
     ]
+
+
+def _settings(method: BaseModel) -> str:
+    """Name and settings of a method; a choice by name speaks for itself."""
+    settings = {key: value for key, value in method.model_dump(mode="json").items() if value is not None}
+    return ", ".join(value if isinstance(value, str) else f"{key} {value}" for key, value in settings.items())
 
 
 def _parameter_rows(parameters: dict[str, Parameters]) -> list[tuple[str, ...]]:

@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from syncvis.config import RunConfig
-from syncvis.errors import StorageError
+from syncvis.errors import ConfigError, StorageError
 from syncvis.references import allow
 from syncvis.training.cost import shape_model
 from syncvis.training.start import start_from
 
 
 def answer(config: RunConfig, classes: Sequence[str]) -> dict[str, Any]:
-    """``words`` of :class:`syncvis.training.start.Start`, or ``problem`` and ``fix`` of weights that do not fit."""
+    """``words`` of :class:`syncvis.training.start.Start`, or what is wrong: ``problem``, ``key`` and ``fix``."""
     try:
         return {"words": start_from(shape_model(config, len(classes)), str(config.train.init), classes).words}
-    except StorageError as error:
-        return {"problem": error.problem, "fix": error.fix}
+    except (ConfigError, StorageError) as error:
+        return {"problem": error.problem, "key": error.key, "fix": error.fix}
 
 
 def main() -> None:

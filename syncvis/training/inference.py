@@ -1,25 +1,22 @@
-"""Whole-video inference: encode in chunks, decode all frames at once, keep the best tracks.
+"""Whole-video inference: encode in chunks, let the method's stream find tracks, keep the best and make their masks.
 
-Only the decoder mixes frames, so that chunks change nothing. What grows with the video are the feature maps that the
-queries read, and the mask features, which wait in the host's memory until the masks of the best tracks are made, again
-chunk by chunk.
+Frames do not see each other in the encoder, so that chunks change nothing. The mask features wait in the host's memory
+until the masks of the best tracks are made, again chunk by chunk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from syncvis.config import EvalConfig
 from syncvis.methods.base import Method
 from syncvis.ops.masks import encode
-from syncvis.structures import RLE, ClipBatch, ClipFeatures, LayerOutput, Track, VideoPrediction
+from syncvis.outputs import VideoTracks
+from syncvis.structures import RLE, ClipBatch, Track, VideoPrediction
 
 CHUNKS = {"cpu": 2, "cuda": 16}
 """Frames that pass the backbone together, and whose masks are made together; a CPU's caches like few."""
@@ -63,83 +60,40 @@ def predict_chunks(
         original: height and width that the masks must have.
 
     Returns:
-        At most ``config.topk`` tracks, best first: the best (query, class) pairs, so a query may appear twice.
+        At most ``config.topk`` tracks, best first: the best (track, class) pairs, so a track may appear twice.
     """
-    features, padded = _encode(model, chunks, device)
-    output, _ = model.decode(features)
-    class_logits, mask_embeddings = track_predictions(output.final, features.num_frames)
-    probabilities = class_logits.softmax(-1)[:, :-1]
-    scores, order = probabilities.flatten().topk(min(config.topk, probabilities.numel()))
-    queries, labels = order // probabilities.shape[1], order % probabilities.shape[1]
-    sizes = (padded, resized, original)
-    masks, sureness = _track_masks(mask_embeddings[:, queries], features.mask[0], sizes, config.score != "class")
-    found = zip(labels.tolist(), (scores.cpu() * sureness).tolist(), masks, strict=True)
-    tracks = [Track(label, score, tuple(mask)) for label, score, mask in found]
-    return VideoPrediction(video_id, tuple(sorted(tracks, key=lambda track: -track.score)))
-
-
-def _encode(model: Method, chunks: Iterable[ClipBatch], device: torch.device) -> tuple[ClipFeatures, tuple[int, int]]:
-    """Features of all frames, the mask features in the host's memory, and the padded height and width."""
-    parts = []
+    stream = model.stream()
     for chunk in chunks:
-        features = model.encode(chunk.images.to(device), chunk.valid.to(device))
-        parts.append(replace(features, mask=features.mask.cpu()))
+        stream.step(model.encode(chunk.images.to(device), chunk.valid.to(device)))
         padded = (chunk.images.shape[-2], chunk.images.shape[-1])
-    return ClipFeatures.concat(parts), padded
-
-
-def track_predictions(output: LayerOutput, num_frames: int) -> tuple[Tensor, Tensor]:
-    """Class logits (Q, K+1) and mask embeddings (T, Q, C) of a batch of one.
-
-    Video queries predict where there are any; frame queries alone are linked over the frames.
-    """
-    if output.video is not None:
-        return output.video.class_logits[0], output.video.mask_embeddings.expand(num_frames, -1, -1)
-    assert output.frame is not None
-    frame = output.frame
-    order = link_frames(frame.embeddings[0])[..., None]
-    class_logits = torch.take_along_dim(frame.class_logits[0], order, 1).mean(0)
-    return class_logits, torch.take_along_dim(frame.mask_embeddings[0], order, 1)
-
-
-def link_frames(embeddings: Tensor) -> Tensor:
-    """Which query of each frame continues which query of the first one (MinVIS, arXiv 2208.02245).
-
-    Each frame is assigned to the one before by the largest total cosine of the embeddings.
-
-    Args:
-        embeddings: (T, Q, C).
-
-    Returns:
-        (T, Q) indices; row 0 counts upwards.
-    """
-    unit = F.normalize(embeddings, dim=-1)
-    order = [torch.arange(embeddings.shape[1])]
-    for before, after in pairwise(unit):
-        similarity = before[order[-1]] @ after.T
-        order.append(torch.from_numpy(linear_sum_assignment(similarity.cpu().numpy(), maximize=True)[1]))
-    return torch.stack(order).to(embeddings.device)
+    tracks = stream.finish()
+    scores, order = tracks.scores.flatten().topk(min(config.topk, tracks.scores.numel()))
+    chosen, labels = order // tracks.scores.shape[1], order % tracks.scores.shape[1]
+    masks, sureness = _track_masks(tracks, chosen, (padded, resized, original), config.score != "class")
+    found = zip(labels.tolist(), (scores.cpu() * sureness).tolist(), masks, strict=True)
+    best = [Track(label, score, tuple(mask)) for label, score, mask in found]
+    return VideoPrediction(video_id, tuple(sorted(best, key=lambda track: -track.score)))
 
 
 def _track_masks(
-    embeddings: Tensor, mask_features: Tensor, sizes: tuple[tuple[int, int], ...], measured: bool
+    tracks: VideoTracks, chosen: Tensor, sizes: tuple[tuple[int, int], ...], measured: bool
 ) -> tuple[list[list[RLE | None]], Tensor]:
-    """Masks of each track, frame by frame, and how sure they are.
+    """Masks of the chosen tracks, frame by frame, and how sure they are.
 
     Args:
-        embeddings: (T, R, C) mask embeddings of R tracks.
-        mask_features: (T, C, h, w), on any device.
+        chosen: (r,) indices of tracks.
         sizes: height and width of the padded input, of the image inside it, and of the masks.
         measured: sureness is the mean foreground probability over the foreground pixels of all frames; else 1.
     """
-    masks: list[list[RLE | None]] = [[] for _ in range(embeddings.shape[1])]
+    masks: list[list[RLE | None]] = [[] for _ in range(len(chosen))]
     total, count = torch.zeros(len(masks)), torch.zeros(len(masks))
-    length = chunk_length(embeddings.device)
-    for here, features in zip(embeddings.split(length), mask_features.split(length), strict=True):
-        logits = torch.einsum("trc,tchw->rthw", here, features.to(here.device))
+    length, num_frames = chunk_length(chosen.device), len(tracks.seen)
+    for start in range(0, num_frames, length):
+        stop = min(start + length, num_frames)
+        logits, seen = tracks.mask_logits(chosen, start, stop), tracks.seen[start:stop, chosen].T
         for track, low in enumerate(logits):  # one at a time: full-size masks of all tracks may be large
             full = _to_original(low, *sizes)
-            inside = full > 0
+            inside = (full > 0) & seen[track, :, None, None]
             masks[track] += [encode(mask) if mask.any() else None for mask in inside.cpu().numpy()]
             if measured:
                 total[track] += (full.sigmoid() * inside).sum().cpu()

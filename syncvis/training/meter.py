@@ -35,7 +35,7 @@ def forward_cost(model: Method, images: Tensor, valid: Tensor) -> ForwardCost:
     """Count a forward pass in training mode: images (B, T, 3, H, W), valid (B, T, H, W)."""
     meter = _Meter(model)
     with meter.running():
-        output, _ = model.decode(model.encode(images, valid))
+        output = model.decode(model.encode(images, valid))
     cost = ForwardCost(meter.flops(), meter.saved_bytes())
     del output  # whose graph had to live until here
     return cost

@@ -26,6 +26,7 @@ from syncvis.structures import ClipBatch
 from syncvis.training.activations import checkpoint_activations
 from syncvis.training.bar import progress_bar
 from syncvis.training.checkpoint import initialise, save_weights
+from syncvis.training.cost import shape_model
 from syncvis.training.log import Listener, LoggedRow, read_rows, tell
 from syncvis.training.loop import Progress, train
 from syncvis.training.overlays import write_overlays
@@ -73,6 +74,8 @@ def _carry_out(
     clock, device = _Clock(), torch.device(runtime.device)
     torch.set_num_threads(runtime.threads)
     _refuse_other_config(config, out)
+    if config.train.trained is not None:
+        shape_model(config, 1)  # a part that is not there is an error before the data is looked at
     splits = _looked_at(config, runtime).splits
     if rank() == 0:
         write_text(out / "config.yaml", _as_yaml(config))
@@ -172,9 +175,14 @@ def _both(first: Listener, second: Listener | None) -> Listener:
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Trainable parameters of each part, and in total."""
-    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
-    return {**parts, "total": sum(parts.values())}
+    """Trainable parameters of each top-level part and in ``total``; ``frozen`` are the others, if there are any."""
+    parts = {name: _numbers(part, trainable=True) for name, part in model.named_children()}
+    frozen = _numbers(model, trainable=False)
+    return {**parts, "total": _numbers(model, trainable=True)} | ({"frozen": frozen} if frozen else {})
+
+
+def _numbers(module: nn.Module, trainable: bool) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad == trainable)
 
 
 def _share(settings: TrainConfig) -> Share:

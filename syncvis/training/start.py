@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
 from syncvis.config import RunConfig
 from syncvis.data.entries import read_categories
 from syncvis.data.jsonfile import JsonFile
 from syncvis.errors import DataError
-from syncvis.training.checkpoint import CLASS_HEAD, EXCHANGE, match, part, spell
+from syncvis.methods.base import Method
+from syncvis.training.checkpoint import CLASS_HEAD, EXCHANGE, is_within, match, part, spell
 from syncvis.weights import Header, Shape, read_header
 
 
@@ -30,7 +29,7 @@ class Start:
     words: str = ""
 
 
-def start_from(model: nn.Module, path: str | Path, classes: Sequence[str] | None) -> Start:
+def start_from(model: Method, path: str | Path, classes: Sequence[str] | None) -> Start:
     """Compare a model, which may be without storage, with the header of its initial weights.
 
     Args:
@@ -41,12 +40,12 @@ def start_from(model: nn.Module, path: str | Path, classes: Sequence[str] | None
     """
     header = read_header(path)
     state = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = match(state, header.shapes, path)
+    found = match(state, header.shapes, path, model.fresh)
     fresh = tuple(name for name, source in found.items() if source is None)
     taken = {source for source in found.values() if source is not None}
     left = [name for name in header.shapes.keys() - taken if not name.endswith(".num_batches_tracked")]
     sentences = [
-        _listed("fresh", _fresh_parts(fresh, state, header)),
+        _listed("fresh", _fresh_parts(fresh, state, header, model.fresh)),
         _taken_over(header, classes) if any(CLASS_HEAD in name for name in taken) else "",
         _listed("not used", _left_parts(left)),
     ]
@@ -76,7 +75,7 @@ def compare_classes(theirs: Sequence[str], ours: Sequence[str]) -> str:
     return f"other classes: {spell(map(repr, gone))} in the file, {spell(map(repr, new))} here{order}"
 
 
-def _fresh_parts(fresh: Iterable[str], state: Mapping[str, Shape], header: Header) -> list[str]:
+def _fresh_parts(fresh: Iterable[str], state: Mapping[str, Shape], header: Header, new: Sequence[str]) -> list[str]:
     brought = {part(name) for name in header.shapes}
     words = []
     for name in fresh:
@@ -86,7 +85,7 @@ def _fresh_parts(fresh: Iterable[str], state: Mapping[str, Shape], header: Heade
             theirs, ours = num_classes(header.shapes), num_classes(state)
             words.append(f"class head ({theirs or 'no'} classes in the file, {ours} here)")
         else:
-            words.append(_group(name))
+            words.append(_group(name, new))
     return list(dict.fromkeys(words))
 
 
@@ -109,8 +108,12 @@ def num_classes(shapes: Mapping[str, Shape]) -> int | None:
     return next((shape[0] - 1 for name, shape in shapes.items() if name.endswith(f"{CLASS_HEAD}bias")), None)
 
 
-def _group(name: str) -> str:
-    return "exchange (decoder.sync)" if name.startswith(EXCHANGE) else part(name).replace("_", " ")
+def _group(name: str, new: Sequence[str] = ()) -> str:
+    """What a tensor belongs to: an exchange, something that the method declares new, or a top-level part."""
+    before, exchange, _ = name.partition(EXCHANGE)
+    if exchange:
+        return f"exchange ({before}{EXCHANGE.rstrip('.')})"
+    return next((one for one in new if is_within(name, (one,))), part(name).replace("_", " "))
 
 
 def _listed(kind: str, groups: Sequence[str]) -> str:

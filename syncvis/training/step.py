@@ -53,16 +53,20 @@ class StepOutcome:
     loss_scale: float | None = None
 
     def row(self, step: int) -> Row:
-        """The step as a row of the log, with the losses summed over layers and sub-clips."""
+        """The step as a row of the log, with the losses summed over layers and sub-clips.
+
+        ``subclip0-1/layer2/dice`` counts for ``loss/subclip/dice``, ``temporal-subclip0-1/layer2/dice`` for
+        ``loss/temporal-subclip/dice``, any other ``clip/layer2/dice`` for ``loss/clip/dice``.
+        """
         row: Row = {"step": step, "lr": self.rate, "loss": self.total.item()}
         if not self.skipped:
             row["gradient_norm"] = self.norm.item()
         if self.loss_scale is not None:
             row["loss_scale"] = self.loss_scale
         for name, value in self.losses.items():
-            level, _, term = name.split("/")
-            group = "subclip" if level.startswith("subclip") else level
-            key = f"loss/{group}/{term}"
+            window, _, term = name.split("/")
+            before, subclip, _ = window.partition("subclip")
+            key = f"loss/{before}{subclip}/{term}"
             row[key] = row.get(key, 0.0) + value.item()
         return row
 
@@ -93,6 +97,7 @@ class TrainingStep:
 
         Raises:
             NonFiniteLossError: In all processes alike; a loss or, but in fp16, the gradient is not finite.
+            ValueError: The method names a loss otherwise than :meth:`Method.losses` says.
         """
         rate = learning_rate(self.settings, step)
         set_learning_rate(self.optimizer, rate)
@@ -125,7 +130,9 @@ class TrainingStep:
         seed_step(self.seed, step, index * world_size() + rank())
         with self._exchange(last=index + 1 == self.settings.accumulate):
             with self._autocast():
-                losses: dict[str, Tensor] = self._losses(batch.to(self.device))
+                progress = step / self.settings.steps
+                losses: dict[str, Tensor] = self._losses(batch.to(self.device), progress)
+            _require_three_parts(losses)
             values = torch.stack(list(losses.values()))
             means = dict(zip(losses, mean_over_processes(values.detach()), strict=True))
             _require_finite(means, step)
@@ -153,8 +160,14 @@ class _Losses(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: ClipBatch) -> dict[str, Tensor]:
-        return self.model.losses(batch)
+    def forward(self, batch: ClipBatch, progress: float) -> dict[str, Tensor]:
+        return self.model.losses(batch, progress=progress)
+
+
+def _require_three_parts(names: Iterable[str]) -> None:
+    wrong = [name for name in names if name.count("/") != 2 or not all(name.split("/"))]
+    if wrong:
+        raise ValueError(f"losses are named <window or level>/layer<i>/<term>, not {', '.join(map(repr, wrong[:4]))}")
 
 
 def _require_finite(terms: Mapping[str, Tensor], step: int) -> None:

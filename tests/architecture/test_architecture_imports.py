@@ -19,9 +19,9 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 # Lowest first: a part of syncvis imports only what stands before it.
 ORDER = (
-    "errors", "references", "privacy", "content", "predictions", "structures", "config", "files", "weights", "source",
-    "distributed", "visualization", "ops", "models", "losses", "data", "preflight", "evaluation", "sync", "methods",
-    "training", "interop", "data_cli", "cli", "__main__",
+    "errors", "references", "privacy", "content", "predictions", "structures", "outputs", "config", "files", "weights",
+    "source", "distributed", "visualization", "ops", "models", "losses", "data", "preflight", "evaluation", "sync",
+    "online", "methods", "training", "interop", "data_cli", "cli", "__main__",
 )  # fmt: skip
 
 MAX_LINES = 400
@@ -138,6 +138,18 @@ def test_results_are_evaluated_without_torch() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=_ids)
 def test_files_stay_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def test_exchanges_are_built_in_one_place() -> None:
+    """No method has a copy of the modules: all get them from the builders."""
+    places: dict[str, set[str]] = {"Exchange": set(), "QuerySync": set()}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = node.func if isinstance(node, ast.Call) else None
+            called = name.id if isinstance(name, ast.Name) else name.attr if isinstance(name, ast.Attribute) else ""
+            if called in places:
+                places[called].add(f"{_module(path)}:{node.lineno}")  # type: ignore[attr-defined]
+    assert all(len(found) == 1 for found in places.values()), places
 
 
 def _text_files() -> list[Path]:

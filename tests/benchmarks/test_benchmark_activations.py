@@ -10,7 +10,7 @@ import torch
 from helpers import random_batch, tiny_model
 from torch import Tensor, nn
 
-from syncvis.training.activations import LAYERS, checkpoint_activations
+from syncvis.training.activations import checkpoint_activations, recomputable
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -33,13 +33,12 @@ def _kept_bytes(model: nn.Module) -> int:
         for x in (tensor for arg in args for tensor in _tensors(arg)):
             keep(x)
 
-    for layer in model.modules():
-        if isinstance(layer, LAYERS):
-            layer.register_forward_pre_hook(keep_inputs)
+    for layer in recomputable(model):
+        layer.register_forward_pre_hook(keep_inputs)
     torch.manual_seed(0)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         features = model.encode(*(getattr(random_batch(4), name) for name in ("images", "valid")))
-        output, _ = model.decode(features)
+        output = model.decode(features)
     assert output.final is not None
     return sum(storage.nbytes() for storage in kept.values())
 

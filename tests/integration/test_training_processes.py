@@ -99,6 +99,7 @@ def together(
         "uneven": Scenario(words("uneven", "uneven")),
         "stopped": Scenario(words("uneven", "stopped"), "SIGTERM", 0),
         "continued": Scenario(words("uneven", "stopped", "--checkpoint-activations")),
+        "frozen": Scenario(words("uneven", "frozen", "train.trained=[decoder]")),
         "odd": Scenario(words("uneven", "odd", "train.batch_size=3")),
         "nan": Scenario(words("uneven", "nan"), "nan", 2),
     }
@@ -132,6 +133,19 @@ def _alone(config: RunConfig, out: Path, **train: int) -> Path:
     with even_draws():
         run(config.model_copy(update={"train": config.train.model_copy(update=train)}), out)
     return out
+
+
+def test_parts_that_do_not_learn_stay_bit_equal(
+    together: tuple[Path, dict[str, list[tuple[int, str]]]], start: str
+) -> None:
+    folder, ended = together
+    assert [code for code, _ in ended["frozen"]] == [0, 0]
+    before, after = load_file(start), _weights(folder / "frozen")
+    moved = {name.split(".")[0] for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert moved == {"decoder"}
+    parameters = json.loads((folder / "frozen" / "result.json").read_text())["parameters"]
+    assert parameters["total"] == parameters["decoder"] > 0 == parameters["backbone"]
+    assert parameters["frozen"] > 0
 
 
 def test_the_even_clips_are_even(even: RunConfig) -> None:

@@ -280,8 +280,8 @@ def test_a_loss_that_is_not_finite_names_step_and_term(
     losses = Mask2FormerVIS.losses
     steps: list[int] = []
 
-    def third_is_nan(self: Mask2FormerVIS, batch: Any) -> dict[str, torch.Tensor]:
-        found = losses(self, batch)
+    def third_is_nan(self: Mask2FormerVIS, batch: Any, **named: Any) -> dict[str, torch.Tensor]:
+        found = losses(self, batch, **named)
         steps.append(1)
         return found | ({"clip/layer1/dice": found["clip/layer1/dice"] * float("nan")} if len(steps) == 3 else {})
 

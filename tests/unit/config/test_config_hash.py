@@ -42,11 +42,14 @@ def _another(value: Any, field: FieldInfo) -> Any:
     if isinstance(value, tuple):
         return [*value, {"root": "x"} if "Config" in str(annotation) else 1]
     if value is None:
-        number = 1 if "int" in str(annotation) else "x"
-        return {} if "Config" in str(annotation) else [1] if "tuple" in str(annotation) else number
+        return {} if "Config" in str(annotation) else _items(str(annotation))
     if isinstance(value, float):
         return value / 2 if value else 1.0
     return value * 2 if value else 1
+
+
+def _items(annotation: str) -> Any:
+    return ["x"] if "tuple[str" in annotation else [1] if "tuple" in annotation else 1 if "int" in annotation else "x"
 
 
 CONFIG = tiny_config()

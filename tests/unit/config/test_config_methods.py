@@ -125,7 +125,7 @@ def test_the_structure_follows_an_exchange_by_default() -> None:
     tree = {key: value for key, value in TINY.items() if key != "sync"} | {"method": {"structure": "auto"}}
     config = RunConfig.model_validate(tree)
     assert config.sync is not None
-    assert config.method.describe() == "mask2former_vis, synchronous"
+    assert config.method.model_dump() == {"name": "mask2former_vis", "structure": "synchronous"}
 
 
 def test_errors_name_what_the_tables_have() -> None:

@@ -20,7 +20,7 @@ from syncvis.errors import StorageError
 from syncvis.interop.checkpoints import Converted, Misfit, convert
 from syncvis.interop.stored import read_stored
 from syncvis.methods import build
-from syncvis.methods.mask2former_vis import PIXEL_STD
+from syncvis.methods.masked import PIXEL_STD
 from syncvis.models.resnet import ResNet
 from syncvis.models.swin import Swin
 

@@ -16,7 +16,10 @@ from helpers import TINY, tiny_config
 
 from syncvis import cli
 from syncvis.config import set_dotted
+from syncvis.errors import StorageError
+from syncvis.interop.importing import import_file
 from syncvis.methods import build
+from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.training.checkpoint import initialise, read_weights
 from syncvis.weights import read_header
 
@@ -186,3 +189,17 @@ def test_a_file_that_is_not_there(command: Run) -> None:
     assert (code, out) == (4, "")
     assert err.startswith("error: gone.pth: cannot be read")
     assert sorted(path.name for path in Path().iterdir()) == ["config.yaml"]
+
+
+def test_layers_that_the_method_declares_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the published file to the start of a run."""
+    stored = official.mask2former()
+    del stored["sem_seg_head.predictor.level_embed.weight"]
+    torch.save(stored, tmp_path / "model.pth")
+    config = tiny_config({"model": official.MODEL_CONFIG, "sync": None})
+    with pytest.raises(StorageError, match=r"file lacks \(1\): decoder\.stacks\.0\.level_embed\.weight"):
+        import_file(tmp_path / "model.pth", config, tmp_path / "out.safetensors")
+    monkeypatch.setattr(Mask2FormerVIS, "fresh", ("decoder.stacks.0.level_embed",))
+    words = import_file(tmp_path / "model.pth", config, tmp_path / "out.safetensors")
+    assert any("fresh 1 (decoder.stacks.0.level_embed, of which the file has nothing)" in line for line in words)
+    assert initialise(build(config, 5), tmp_path / "out.safetensors") == ["decoder.stacks.0.level_embed.weight"]

@@ -13,6 +13,10 @@ from torch import Tensor, nn
 
 from syncvis.errors import StorageError
 from syncvis.interop.checkpoints import Misfit, convert
+from syncvis.interop.names import FAMILIES
+from syncvis.interop.names.mask2former import model_entries
+from syncvis.interop.names.naming import Family
+from syncvis.interop.names.sizes import Sizes
 from syncvis.interop.official import from_official
 from syncvis.interop.stored import as_stored
 from syncvis.methods import build
@@ -185,6 +189,72 @@ def test_the_released_syncvis_gives_what_it_shares(module: str) -> None:
     assert converted.unused.keys() == expected
     assert len(expected) == 10 + 18 + 4 + 4
     assert converted.skipped.keys() == {"criterion.empty_weight", f"{module}_criterion.empty_weight"}
+
+
+@pytest.mark.parametrize("module", ["vita", "vfi", "syncvis"])
+def test_a_second_stage_is_used_by_a_model_that_has_one(module: str) -> None:
+    stored = official.released_syncvis(module)
+    names = {
+        key.removeprefix(f"{module}_module."): x for key, x in stored.items() if key.startswith(f"{module}_module.")
+    }
+    state = _state() | {f"temporal.{name}": torch.zeros_like(x) for name, x in names.items()}
+    converted = convert(stored, state)
+    for name, tensor in names.items():
+        assert torch.equal(converted.tensors[f"temporal.{name}"], tensor)
+        assert converted.loaded[f"temporal.{name}"] == f"{module}_module.{name}"
+    assert not any(key.startswith(f"{module}_module.") for key in converted.unused)
+    assert set(converted.unused.values()) < set(convert(stored, _state()).unused.values()), "only the exchange is left"
+    for damage, words in ((lambda s: s.pop("temporal.query_feat.weight"), "no place for"), (_add_one, "file lacks")):
+        changed = dict(state)
+        damage(changed)
+        with pytest.raises(Misfit, match=words):
+            convert(stored, changed)
+
+
+def _add_one(state: State) -> None:
+    state["temporal.new.weight"] = torch.zeros(1)
+
+
+def test_parts_of_the_model_that_the_file_has_nothing_of(stored: State) -> None:
+    state = _state() | {"temporal.encoder.weight": torch.zeros(1), "temporal.decoder.weight": torch.zeros(1)}
+    fresh = {name: why for name, why in convert(stored, state).fresh.items() if ".sync." not in name}
+    why = "temporal, of which the file has nothing"
+    assert fresh == {"temporal.encoder.weight": why, "temporal.decoder.weight": why}
+    for prefix, lacking in ((PIXEL, "pixel_decoder"), (PREDICTOR, "decoder")):
+        cut = {key: x for key, x in stored.items() if not key.startswith(prefix)}
+        with pytest.raises(Misfit, match=rf"file lacks \(\d+\): {lacking}\."):
+            convert(cut, _state())
+
+
+def test_new_layers_of_a_method_inside_a_part_of_the_file(stored: State) -> None:
+    state = _state() | {"decoder.taxonomy.weight": torch.zeros(1), "decoder.sync2.weight": torch.zeros(1)}
+    with pytest.raises(Misfit, match=r"file lacks \(1\): decoder\.sync2\.weight"):
+        convert(stored, state, fresh=("decoder.taxonomy",))
+    converted = convert(stored, state, fresh=("decoder.taxonomy", "decoder.sync2"))
+    assert converted.fresh["decoder.taxonomy.weight"] == "decoder.taxonomy, of which the file has nothing"
+
+
+def test_a_method_without_models_in_files(stored: State) -> None:
+    for method in ("vita", "other"):
+        with pytest.raises(
+            StorageError, match=r"no model of \w+ is made from a file\. Fix: choose from mask2former_vis"
+        ):
+            from_official(stored, method=method)
+
+
+def test_sizes_come_from_the_family_of_the_method(stored: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method that is new to the package: one table entry, whose models have two levels."""
+
+    def entries(sizes: Sizes, level: Level, heads: int, points: int) -> dict[str, Any]:
+        return {"model": model_entries(sizes, heads, points), "method": {"structure": "synchronous"}, "subclips": None}
+
+    monkeypatch.setitem(FAMILIES, "mine", Family("Mine", entries=entries))
+    sizes = {"heads": official.HEADS, "points": official.POINTS}
+    with pytest.raises(StorageError, match=r"lacks what the model has: decoder\.sync\.0\..* and \d+ more"):
+        from_official(stored, **sizes, method="mine")
+    found = from_official(stored, **sizes, changes={"sync": None}, method="mine")
+    wanted = _state("synchronous", sync=None)
+    assert {name: x.shape for name, x in found.state_dict().items()} == {name: x.shape for name, x in wanted.items()}
 
 
 @pytest.mark.parametrize(("structure", "left_out"), [("video_only", ""), ("frame_only", "1")])

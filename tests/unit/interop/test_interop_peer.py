@@ -26,6 +26,7 @@ from syncvis.interop.official import from_official
 from syncvis.interop.trace import Trace, as_targets, clip_batch, official_names, trace
 from syncvis.interop.translate import translate
 from syncvis.losses.points import GivenPoints
+from syncvis.losses.views import Supervision
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.ops.masks import decode
 from syncvis.structures import ClipTarget, Window
@@ -119,7 +120,7 @@ def test_every_output(peer: dict[str, Any], ours: Trace, output: int) -> None:
 
 
 def test_matching(peer: dict[str, Any], model: Mask2FormerVIS, ours: Trace) -> None:
-    found = model.criterion.matches(ours.output, _targets(), WINDOWS, _points())["video"]
+    found = model.criterion.levels(ours.output, Supervision(_targets(), _points()), WINDOWS)[1]["video"]
     for output in range(OUTPUTS):
         here = found.output == output
         pairs = torch.stack([found.clip, found.query, found.instance])[:, here]
@@ -127,7 +128,7 @@ def test_matching(peer: dict[str, Any], model: Mask2FormerVIS, ours: Trace) -> N
 
 
 def test_losses_and_gradients(peer: dict[str, Any], model: Mask2FormerVIS, frames: Tensor) -> None:
-    losses = official_names(model.losses(clip_batch(frames, _targets()), _points()))
+    losses = official_names(model.losses(clip_batch(frames, _targets()), points=_points()))
     assert losses.keys() == {name.removeprefix("losses.") for name in peer if name.startswith("losses.")}
     for name, value in losses.items():
         assert value.item() == pytest.approx(peer[f"losses.{name}"].item(), rel=1e-5), name

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import level_output, random_batch, single_output, tiny_config
+from helpers import criterion_losses, level_output, random_batch, single_output, tiny_config
 from torch import Tensor
 
 from syncvis.config import DataConfig
@@ -18,11 +18,13 @@ from syncvis.data.ytvis import VideoDataset
 from syncvis.losses.criterion import Criterion
 from syncvis.losses.mask_losses import REDUCTIONS
 from syncvis.losses.points import GivenPoints
-from syncvis.methods.mask2former_vis import build_criterion
-from syncvis.structures import ClipTarget, LayerOutput, LevelOutput, Window
+from syncvis.losses.views import Supervision, View
+from syncvis.methods.assemble import build_criterion
+from syncvis.outputs import ClipOutput, LayerOutput, LevelOutput
+from syncvis.structures import ClipTarget, Window
 
 IGNORED = -1
-CRITERION = build_criterion(tiny_config({"criterion.points": 64}).criterion, ignore_absent=True)
+CRITERION = build_criterion(tiny_config({"criterion.points": 64}))
 CLASSES, NO_OBJECT = 6, 6
 
 
@@ -45,7 +47,7 @@ def _class_targets(criterion: Criterion, output: LevelOutput, target: ClipTarget
     """Wanted class of each query of a clip in a window: softmax minus target is negative at the target alone."""
     logits = output.class_logits.detach().requires_grad_()
     windows = [Window.whole(target.masks.shape[1]), window]
-    losses = criterion(single_output(replace(output, class_logits=logits)), [target], windows)
+    losses = criterion_losses(criterion, single_output(replace(output, class_logits=logits)), [target], windows)
     (gradient,) = torch.autograd.grad(losses[f"{window.name}/layer0/class"], logits)
     lowest = gradient[0].min(-1)
     return [int(i) if value < 0 else IGNORED for value, i in zip(*lowest, strict=True)]
@@ -78,6 +80,103 @@ def test_a_query_that_takes_another_instance_in_a_sub_clip_has_its_class() -> No
     assert _class_targets(CRITERION, output, target, Window("late", (2,))) == [2, NO_OBJECT]
 
 
+def test_only_the_match_on_the_whole_clip_is_left_out_of_a_sub_clip() -> None:
+    """Query 2 is free on the clip, but the best for instance 0 where that is seen alone; elsewhere it finds nothing."""
+    target = _boxes((4, 0, [0]), (2, 20, [1, 2]))
+    masks = _good_masks(target, [0, 1, None])
+    masks[:, 2, 0], masks[:, 0, 0] = 9.0 * (2 * target.masks[0, 0].float() - 1), masks[:, 0, 0] / 4
+    masks[:, 2, 1:] = 4
+    output = level_output("video", torch.zeros(1, 3, CLASSES + 1), masks)
+    windows = [Window.whole(3), Window("early", (0,)), Window("late", (1, 2))]
+    view = Supervision([target], CRITERION.points).of_clips([output], windows)
+    _, matches = CRITERION(view)
+    pairs = torch.stack([matches.window, matches.query, matches.instance], 1).tolist()
+    assert pairs == [[0, 0, 0], [0, 1, 1], [1, 2, 0], [2, 1, 1]]
+    logits = output.class_logits.clone().requires_grad_()
+    losses = criterion_losses(CRITERION, single_output(replace(output, class_logits=logits)), [target], windows)
+    (gradient,) = torch.autograd.grad(losses["late/layer0/class"], logits)
+    lowest = gradient[0].min(-1)
+    found = [int(i) if value < 0 else IGNORED for value, i in zip(*lowest, strict=True)]
+    assert found == [IGNORED, 2, NO_OBJECT]
+
+
+def test_logits_and_mask_embeddings_may_differ_by_window_and_frame() -> None:
+    """Copies of the shared ones change nothing; with others, each window and frame is compared with its own."""
+    batch = random_batch(3, (3, 2))
+    torch.manual_seed(0)
+    output = level_output("video", torch.randn(2, 4, 4), torch.randn(2, 4, 3, 8, 16))
+    windows = [Window.whole(3), Window("late", (1, 2))]
+    points = GivenPoints([torch.rand(2, 64, 2)], [torch.rand(30, 64, 2)])
+    view = Supervision(batch.targets, points).of_clips([output], windows)
+    view = replace(view, points=CRITERION.points)
+
+    def losses(view: View) -> dict[str, Tensor]:
+        torch.manual_seed(1)
+        return CRITERION(view)[0]
+
+    shared = losses(view)
+    logits, codes = view.class_logits.expand(-1, -1, 2, -1, -1), view.mask_embeddings.expand(-1, -1, 3, -1, -1)
+    for name, value in losses(replace(view, class_logits=logits, mask_embeddings=codes)).items():
+        torch.testing.assert_close(value, shared[name], rtol=1e-6, atol=1e-6)
+    other = logits.clone()
+    other[:, :, 1] = 0
+    changed = losses(replace(view, class_logits=other))
+    assert torch.equal(changed["clip/layer0/class"], shared["clip/layer0/class"])
+    assert not torch.equal(changed["late/layer0/class"], shared["late/layer0/class"])
+    dark = codes.clone()
+    dark[:, :, 0] = 0
+    changed = losses(replace(view, mask_embeddings=dark))
+    assert not torch.equal(changed["clip/layer0/mask"], shared["clip/layer0/mask"])
+
+
+def test_branches_of_a_layer_are_averaged() -> None:
+    batch = random_batch(3, (3, 2))
+    torch.manual_seed(0)
+    outputs = [level_output("video", torch.randn(2, 4, 4), torch.randn(2, 4, 3, 8, 16)) for _ in range(4)]
+    outputs = [replace(o, mask_features=outputs[0].mask_features) for o in outputs]
+    windows = [Window.whole(3), Window("late", (1, 2))]
+    points = _Everywhere(torch.rand(64, 2, generator=torch.Generator().manual_seed(0)))
+    supervision = Supervision(batch.targets, points)
+    single = CRITERION(supervision.of_clips(outputs, windows))[0]
+    joined = CRITERION(supervision.of_clips(outputs, windows, "temporal", branches=2))[0]
+    assert {name.split("/")[0] for name in joined} == {"temporal", "temporal-late"}
+    for name, value in joined.items():
+        window, layer, term = name.replace("temporal-", "").replace("temporal", "clip").split("/")
+        mean = sum(single[f"{window}/layer{2 * int(layer[-1]) + branch}/{term}"] for branch in (0, 1)) / 2
+        torch.testing.assert_close(value, mean)
+
+
+@dataclass(frozen=True)
+class _Everywhere:
+    """The same points for matching and for every mask."""
+
+    points: Tensor
+
+    def matching(self, num_clips: int, device: torch.device) -> list[Tensor]:
+        return [self.points.expand(num_clips, -1, -1)]
+
+    def losses(self, logits: Tensor) -> Tensor:
+        return self.points.expand(len(logits), -1, -1)
+
+
+def test_given_points_of_each_view_are_used() -> None:
+    """By the name of the view; views with one source share its matching points, drawn once."""
+    batch = random_batch(2, (2,))
+    masks = torch.randn(1, 4, 2, 8, 16, generator=torch.Generator().manual_seed(0))
+    layer = LayerOutput(
+        level_output("frame", torch.zeros(1, 2, 4, 4), masks.transpose(1, 2)),
+        level_output("video", torch.zeros(1, 4, 4), masks),
+    )
+    corner, whole = _Everywhere(torch.zeros(64, 2)), _Everywhere(torch.rand(64, 2))
+    both = criterion_losses(CRITERION, ClipOutput((layer,)), batch.targets, [Window.whole(2)], whole)
+    named = criterion_losses(
+        CRITERION, ClipOutput((layer,)), batch.targets, [Window.whole(2)], {"frame": corner, "clip": whole}
+    )
+    for name, value in named.items():
+        same = bool(torch.isclose(value, both[name], rtol=1e-5))
+        assert same == (not name.startswith("frame") or name.endswith("class"))
+
+
 def test_from_the_data_set_to_the_class_target(tiny_data: Path) -> None:
     """A track annotated in its first frame only comes through the loader with its label."""
     dataset = VideoDataset.load(tiny_data, "train.json")
@@ -101,7 +200,9 @@ def test_frame_queries_learn_what_is_in_their_frame() -> None:
     target = _boxes((4, 0, [0]), (2, 20, [0, 1, 2]))
     masks = _good_masks(target, [1, 0]).transpose(1, 2)  # (1, T, Q, H, W)
     logits = torch.zeros(1, 3, 2, CLASSES + 1, requires_grad=True)
-    losses = CRITERION(single_output(level_output("frame", logits, masks)), [target], [Window.whole(3)])
+    losses = criterion_losses(
+        CRITERION, single_output(level_output("frame", logits, masks)), [target], [Window.whole(3)]
+    )
     assert set(losses) == {"frame/layer0/class", "frame/layer0/mask", "frame/layer0/dice"}
     (gradient,) = torch.autograd.grad(losses["frame/layer0/class"], logits)
     assert gradient[0].argmin(-1).tolist() == [[2, 4], [2, NO_OBJECT], [2, NO_OBJECT]]
@@ -113,7 +214,7 @@ def test_class_loss_is_weighted_cross_entropy() -> None:
     torch.manual_seed(1)
     logits = torch.randn(2, 4, CLASSES + 1)
     windows = [Window.whole(3), Window("late", (1, 2), weight=0.25)]
-    losses = CRITERION(single_output(level_output("video", logits, masks)), targets, windows)
+    losses = criterion_losses(CRITERION, single_output(level_output("video", logits, masks)), targets, windows)
     weight = torch.ones(CLASSES + 1)
     weight[NO_OBJECT] = CRITERION.no_object_weight
     wanted = torch.tensor([[NO_OBJECT, 2, NO_OBJECT, 4], [1, NO_OBJECT, NO_OBJECT, NO_OBJECT]])
@@ -135,7 +236,9 @@ def test_mask_losses_against_plain_loops(name: str) -> None:
     windows = [Window.whole(3), Window("early", (0, 1), weight=0.5), Window("last", (2,), weight=2)]
     criterion = replace(CRITERION, reduction=REDUCTIONS[name])
     output = level_output("video", torch.zeros(1, 3, CLASSES + 1), masks)
-    losses = criterion(single_output(output), [target], windows, GivenPoints([torch.rand(1, 64, 2)], [points]))
+    losses = criterion_losses(
+        criterion, single_output(output), [target], windows, GivenPoints([torch.rand(1, 64, 2)], [points])
+    )
 
     def at_points(maps: Tensor) -> Tensor:  # (3, T, H, W) -> (3, T, P)
         return F.grid_sample(maps.flatten(0, 1)[:, None], 2 * points[:, None] - 1, align_corners=False).view(3, 3, -1)
@@ -161,7 +264,7 @@ def test_a_sub_clip_of_all_frames_repeats_the_clip(absent: bool) -> None:
     torch.manual_seed(0)
     output = level_output("video", torch.randn(2, 4, 4), torch.randn(2, 4, 3, 8, 16))
     windows = [Window.whole(3), Window("again", (0, 1, 2))]
-    losses = replace(CRITERION, ignore_absent=absent)(single_output(output), batch.targets, windows)
+    losses = criterion_losses(replace(CRITERION, ignore_absent=absent), single_output(output), batch.targets, windows)
     for term in ("class", "mask", "dice"):
         assert torch.equal(losses[f"again/layer0/{term}"], losses[f"clip/layer0/{term}"])
 
@@ -175,8 +278,11 @@ def test_more_instances_than_queries() -> None:
 def test_without_instances_everything_is_no_object() -> None:
     target = _boxes()
     logits = torch.randn(1, 2, CLASSES + 1, generator=torch.Generator().manual_seed(0))
-    losses = CRITERION(
-        single_output(level_output("video", logits, torch.zeros(1, 2, 3, 8, 16))), [target], [Window.whole(3)]
+    losses = criterion_losses(
+        CRITERION,
+        single_output(level_output("video", logits, torch.zeros(1, 2, 3, 8, 16))),
+        [target],
+        [Window.whole(3)],
     )
     wanted = 2 * F.cross_entropy(logits[0], torch.full((2,), NO_OBJECT))
     torch.testing.assert_close(losses["clip/layer0/class"], wanted)
@@ -195,7 +301,9 @@ def test_weights_multiply() -> None:
     values = []
     for factor in (1.0, 0.25):
         torch.manual_seed(1)
-        values.append(replace(CRITERION, frame_factor=factor)(output, batch.targets, [Window.whole(2)]))
+        values.append(
+            criterion_losses(replace(CRITERION, frame_factor=factor), output, batch.targets, [Window.whole(2)])
+        )
     assert {name.split("/")[1] for name in values[0]} == {"layer0", "layer1"}
     for name, value in values[0].items():
         torch.testing.assert_close(values[1][name], value * (0.25 if name.startswith("frame") else 1))

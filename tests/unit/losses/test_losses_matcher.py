@@ -8,7 +8,7 @@ from helpers import pair_sums
 from torch import Tensor
 
 from syncvis.losses.mask_losses import frames_inside
-from syncvis.losses.matcher import match, matching_cost
+from syncvis.losses.matcher import hungarian, matching_cost
 
 WEIGHTS = (2.0, 5.0, 3.0)
 
@@ -26,7 +26,7 @@ def test_matching_is_the_cheapest(queries: int, instances: int) -> None:
     torch.manual_seed(queries * 10 + instances)
     costs = torch.randn(2, 2, 3, queries, instances)
     present = torch.rand(2, 3, instances) < 0.7
-    matches = match(costs, present)
+    matches = hungarian(costs, present)
     for output, clip, window in product(range(2), range(2), range(3)):
         here = (matches.output == output) & (matches.clip == clip) & (matches.window == window)
         query, instance = matches.query[here], matches.instance[here]
@@ -40,7 +40,7 @@ def test_matching_is_the_cheapest(queries: int, instances: int) -> None:
 
 def test_no_instance_no_match() -> None:
     for instances in (0, 2):
-        matches = match(torch.zeros(3, 2, 1, 3, instances), torch.zeros(2, 1, instances, dtype=torch.bool))
+        matches = hungarian(torch.zeros(3, 2, 1, 3, instances), torch.zeros(2, 1, instances, dtype=torch.bool))
         fields = (matches.output, matches.clip, matches.window, matches.query, matches.instance)
         assert all(x.shape == (0,) and x.dtype == torch.int64 for x in fields)
 
@@ -53,7 +53,7 @@ def _inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def test_cost_by_hand() -> None:
     class_logits, labels, logits, targets = _inputs()
-    cost = matching_cost(class_logits, labels, pair_sums(logits, targets), torch.ones(3, 1), WEIGHTS)
+    cost = matching_cost(class_logits[:, None], labels, pair_sums(logits, targets), torch.ones(3, 1), WEIGHTS)
     assert cost.shape == (2, 1, 4, 3)
     for m, q, g in ((0, 0, 0), (1, 3, 2), (0, 2, 1)):
         x, y = logits[m, q].flatten(), targets[m, g].flatten()
@@ -67,14 +67,14 @@ def test_cost_of_a_window_is_the_cost_of_its_frames_alone() -> None:
     class_logits, labels, logits, targets = _inputs()
     windows = [(0, 1, 2), (0, 2), (1,)]
     inside = frames_inside(windows, 3, logits)
-    cost = matching_cost(class_logits, labels, pair_sums(logits, targets), inside, WEIGHTS)
+    cost = matching_cost(class_logits[:, None], labels, pair_sums(logits, targets), inside, WEIGHTS)
     for w, frames in enumerate(windows):
         sums = pair_sums(logits[:, :, frames], targets[:, :, frames])
-        alone = matching_cost(class_logits, labels, sums, torch.ones(len(frames), 1), WEIGHTS)
+        alone = matching_cost(class_logits[:, None], labels, sums, torch.ones(len(frames), 1), WEIGHTS)
         torch.testing.assert_close(cost[:, w], alone[:, 0])
 
 
 def test_a_diverged_model_is_matched_somehow() -> None:
     """Its loss is not finite and the training loop says so; the assignment must not fail before."""
     cost = torch.tensor([[[[[float("nan"), float("inf")], [1.0, float("-inf")]]]]])
-    assert len(match(cost, torch.ones(1, 1, 2, dtype=torch.bool)).query) == 2
+    assert len(hungarian(cost, torch.ones(1, 1, 2, dtype=torch.bool)).query) == 2

@@ -12,10 +12,12 @@ from helpers import NUM_CLASSES, STRUCTURES, named_tensors, predict, random_batc
 from torch import Tensor
 
 from syncvis.config import AGGREGATIONS
+from syncvis.losses.views import Supervision
 from syncvis.methods import build
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.models.decoder import CascadeDecoder, QueryDecoder, QuerySet
-from syncvis.structures import ClipBatch, LayerOutput, Queries, Window
+from syncvis.outputs import LayerOutput, Queries
+from syncvis.structures import ClipBatch, Window
 
 
 def _double(batch: ClipBatch) -> ClipBatch:
@@ -148,7 +150,8 @@ def _matches(model: Mask2FormerVIS, batch: ClipBatch) -> set[tuple[Any, ...]]:
     """(level, clip, frame or window, query, instance) of the last layer."""
     found: set[tuple[Any, ...]] = set()
     windows = [Window.whole(3), *model.subclips(3)]
-    for level, m in model.criterion.matches(predict(model, batch), batch.targets, windows).items():
+    supervision = Supervision(batch.targets, model.criterion.points)
+    for level, m in model.criterion.levels(predict(model, batch), supervision, windows)[1].items():
         last = m.output == m.output.max()
         rows = torch.stack([m.clip, m.window, m.query, m.instance], 1)[last].tolist()
         found |= {(level, c // 3, c % 3, q, g) if level == "frame" else (level, c, w, q, g) for c, w, q, g in rows}
@@ -231,7 +234,7 @@ def test_frame_queries_see_other_frames_through_the_exchange_only(changes: dict[
     assert not torch.equal(before["layer3.frame.class"][:, 2], after["layer3.frame.class"][:, 2])
 
 
-def test_sync_is_called_after_every_layer_but_the_last() -> None:
+def test_sync_is_called_after_every_layer() -> None:
     model = tiny_model()
     decoder = model.decoder
     assert isinstance(decoder, QueryDecoder)
@@ -239,7 +242,17 @@ def test_sync_is_called_after_every_layer_but_the_last() -> None:
     calls = []
     decoder.sync[0].register_forward_hook(lambda *_: calls.append(1))
     assert len(predict(model, random_batch(3)).layers) == 3 + 1
-    assert len(calls) == 3 - 1
+    assert len(calls) == 3
+
+
+def test_the_exchange_after_the_last_layer_reaches_the_result() -> None:
+    """With one layer there is no other exchange."""
+    changes = {"model.decoder.layers": 1}
+    model, batch = tiny_model(changes), random_batch(3)
+    still = _like(model, changes | {"sync.momentum": 0})
+    found, wanted = (named_tensors(predict(m, batch)) for m in (model, still))
+    changed = {name for name in found if not torch.equal(found[name], wanted[name])}
+    assert changed == {name for name in found if name.startswith("layer1.")}
 
 
 def test_the_decoder_predicts_from_what_the_sync_returns() -> None:

@@ -13,7 +13,7 @@ from syncvis.models.attention import Attention, FeedForward
 from syncvis.models.backbone import TinyBackbone
 from syncvis.models.decoder import _visible
 from syncvis.models.pixel_decoder import PixelDecoder, _cell_centres
-from syncvis.structures import ClipFeatures, LevelOutput
+from syncvis.outputs import ClipFeatures, LevelOutput
 
 
 def test_attention_is_pytorchs_multi_head_attention() -> None:

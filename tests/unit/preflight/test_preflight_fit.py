@@ -63,3 +63,23 @@ def test_what_fits_is_not_asked_again(root: Path, weights: Path, monkeypatch: py
 def test_a_process_that_cannot_tell_stops_nothing(root: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("syncvis.preflight.fit.MODULE", "syncvis.no_such_module")
     assert _runs(root, weights, {}).problems == ()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_part_that_is_to_learn_and_is_not_there(root: Path, weights: Path) -> None:
+    found = _runs(root, weights, {}, {"train.trained": ["tracker"]}, {"train.trained": ["decoder"]})
+    (problem,) = found.problems
+    assert problem.what == "train.trained"
+    assert str(problem.error).startswith("train.trained: the model has no part tracker. Fix: choose from backbone")
+
+
+@pytest.mark.usefixtures("in_process")
+def test_every_setting_that_shapes_a_model_is_asked_about(
+    root: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _runs(root, weights, {})
+    asked: list[Any] = []
+    monkeypatch.setattr("syncvis.preflight.fit._ask", lambda runs: asked.extend(runs) or [answer(*r) for r in runs])
+    others = ({"subclips": None}, {"sync": None}, {"train.trained": ["decoder"]}, {"method.structure": "video_only"})
+    _runs(root, weights, {}, {"train.lr": 0.5}, *({"sync": None, **other} for other in others))
+    assert len(asked) == len(others)

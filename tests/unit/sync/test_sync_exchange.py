@@ -10,7 +10,8 @@ from helpers import level_output
 from torch import Tensor, nn
 
 from syncvis.models.attention import Attention, FeedForward
-from syncvis.structures import LayerOutput, Level, LevelOutput, Queries
+from syncvis.outputs import LayerOutput, LevelOutput, Queries
+from syncvis.structures import Level
 from syncvis.sync.aggregation import class_prediction, mask_similarity, query_similarity, select
 from syncvis.sync.module import READERS, Exchange, QuerySync
 

@@ -6,7 +6,7 @@ import pytest
 from helpers import tiny_config
 
 from syncvis.config import WINDOWS
-from syncvis.methods.mask2former_vis import _subclip_plan
+from syncvis.methods.assemble import subclip_plan
 from syncvis.structures import Window
 from syncvis.sync.subclips import chunks, neighbours, strided, subclip_windows
 
@@ -78,9 +78,9 @@ def test_edges_weigh_a_quarter(kind: str) -> None:
 
 def test_the_plan_of_a_config() -> None:
     changes = {"subclips.size": 3, "subclips.windows": "chunks", "subclips.weights": "edges", "subclips.factor": 0.8}
-    plan = _subclip_plan(tiny_config(changes))
+    plan = subclip_plan(tiny_config(changes))
     assert plan(3) == []
     assert plan(4) == [Window("subclip0-1-2", (0, 1, 2), 0.2), Window("subclip3", (3,), 0.2)]
-    assert _subclip_plan(tiny_config({"subclips": None}))(4) == []
-    strided_plan = _subclip_plan(tiny_config({"subclips.windows": "strided", "subclips.step": 2}))
+    assert subclip_plan(tiny_config({"subclips": None}))(4) == []
+    strided_plan = subclip_plan(tiny_config({"subclips.windows": "strided", "subclips.step": 2}))
     assert [window.frames for window in strided_plan(5)] == [(0, 1), (2, 3), (3, 4)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -63,3 +64,38 @@ def test_layers_are_computed_twice_in_training_and_once_without_gradient() -> No
     assert len(calls) == 1
     _train(model)
     assert len(calls) == 3
+
+
+class _Layer(nn.Module):
+    """A layer that this package does not know, with an inner one of its kind."""
+
+    recomputable = True
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.inner = _Layer(depth - 1) if depth else nn.Identity()
+        self.calls = 0
+
+    def forward(self, x: Tensor, *, shift: Tensor) -> Tensor:
+        self.calls += 1
+        x = self.linear(x + shift).relu()
+        return self.inner(x, shift=shift) if isinstance(self.inner, _Layer) else x
+
+
+def test_layers_of_any_method_are_found_by_their_mark_the_outermost_only() -> None:
+    torch.manual_seed(0)
+    shared = _Layer(0)
+    plain = nn.ModuleList([_Layer(1), shared, nn.ModuleList([shared, nn.Linear(4, 4)])])
+    model = copy.deepcopy(plain)
+    assert checkpoint_activations(model) == 2
+    gradients = []
+    for layers in (plain, model):
+        shift = torch.ones(4, requires_grad=True)
+        torch.manual_seed(1)
+        layers[1](layers[0](torch.rand(3, 4), shift=shift), shift=shift).square().sum().backward()
+        gradients.append([shift.grad, *(p.grad for p in layers.parameters() if p.grad is not None)])
+    assert len(gradients[0]) == len(gradients[1]) == 7
+    assert all(torch.equal(found, wanted) for found, wanted in zip(*gradients, strict=True))
+    assert [layer.calls for layer in (plain[0], plain[0].inner, plain[1])] == [1, 1, 1]
+    assert [layer.calls for layer in (model[0], model[0].inner, model[1])] == [2, 2, 2]

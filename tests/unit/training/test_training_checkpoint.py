@@ -9,17 +9,19 @@ import pytest
 import torch
 from helpers import NUM_CLASSES, STRUCTURES, tiny_config, tiny_model
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from syncvis.errors import StorageError
 from syncvis.files import write_atomically, write_text
 from syncvis.methods import build
+from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.training.checkpoint import (
     initialise,
     load_weights,
     read_weights,
     save_weights,
 )
+from syncvis.training.start import start_from
 from syncvis.weights import read_header
 
 
@@ -105,6 +107,78 @@ def test_frame_queries_start_as_the_video_queries_of_mask2former_vis(tmp_path: P
     for kind in ("content", "position"):
         names = (f"decoder.query_sets.{level}.{kind}.weight" for level in ("frame", "video"))
         assert torch.equal(*(state[name] for name in names))
+
+
+@pytest.mark.parametrize("structure", ["synchronous", "video_only", "cascade"])
+def test_video_queries_start_as_the_queries_of_an_image_model(tmp_path: Path, structure: str) -> None:
+    sizes = {"model.decoder.frame_queries": 4, "model.decoder.video_queries": 4}
+    base = tiny_model({**sizes, **STRUCTURES["frame_only"]})
+    save_weights(tmp_path / "base.safetensors", base, {})
+    model = tiny_model({**sizes, **STRUCTURES[structure]}, seed=1)
+    fresh = initialise(model, tmp_path / "base.safetensors")
+    assert all(".sync." in name for name in fresh)
+    state, brought = model.state_dict(), base.state_dict()
+    queries = {name: x for name, x in state.items() if ".query_set" in name}
+    assert queries
+    for name, tensor in queries.items():
+        kind = "content" if ".content." in name else "position"
+        assert torch.equal(tensor, brought[f"decoder.query_sets.frame.{kind}.weight"])
+
+
+def test_what_a_file_has_a_part_of_starts_from_nothing_else(tmp_path: Path) -> None:
+    """A hole in the video queries is no reason to take those of the frames."""
+    sizes = {"model.decoder.frame_queries": 4, "model.decoder.video_queries": 4, "sync": None}
+    state = tiny_model(sizes).state_dict()
+    del state["decoder.query_sets.video.content.weight"]
+    save_file(state, tmp_path / "hole.safetensors")
+    with pytest.raises(StorageError, match=r"right shape for decoder\.query_sets\.video\.content\.weight\. Fix"):
+        initialise(tiny_model(sizes), tmp_path / "hole.safetensors")
+
+
+def _with_temporal(**parts: nn.Module) -> Mask2FormerVIS:
+    model = tiny_model({"sync": None})
+    model.add_module("temporal", nn.ModuleDict(parts))
+    return model
+
+
+def test_an_exchange_may_start_fresh_wherever_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "stage.safetensors"
+    save_weights(path, _with_temporal(encoder=nn.Linear(2, 2)), {})
+    sync = nn.ModuleDict({"attention": nn.Linear(2, 2)})
+    model = _with_temporal(encoder=nn.Linear(2, 2), sync=sync)
+    assert initialise(model, path) == ["temporal.sync.attention.weight", "temporal.sync.attention.bias"]
+    assert start_from(model, path, None).words.startswith("fresh: exchange (temporal.sync); ")
+    with pytest.raises(StorageError, match=r"right shape for temporal\.other\.weight"):
+        initialise(_with_temporal(encoder=nn.Linear(2, 2), other=nn.Linear(2, 2)), path)
+
+
+def test_new_layers_in_a_part_of_the_file_if_the_method_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Mask2FormerVIS, "fresh", ("temporal.memory",))
+    path = tmp_path / "stage.safetensors"
+    save_weights(path, _with_temporal(encoder=nn.Linear(2, 2)), {})
+    model = _with_temporal(encoder=nn.Linear(2, 2), memory=nn.Linear(2, 3))
+    assert initialise(model, path) == ["temporal.memory.weight", "temporal.memory.bias"]
+    assert start_from(model, path, None).words.startswith("fresh: temporal.memory; ")
+    with pytest.raises(StorageError, match=r"right shape for temporal\.memory_of_others\.weight"):
+        initialise(_with_temporal(encoder=nn.Linear(2, 2), memory_of_others=nn.Linear(2, 3)), path)
+
+
+def test_new_layers_that_the_file_has_must_be_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Mask2FormerVIS, "fresh", ("temporal.memory",))
+    state = _with_temporal(encoder=nn.Linear(2, 2), memory=nn.Linear(2, 3)).state_dict()
+    del state["temporal.memory.bias"]
+    save_file(state, tmp_path / "hole.safetensors")
+    with pytest.raises(StorageError, match=r"right shape for temporal\.memory\.bias"):
+        initialise(_with_temporal(encoder=nn.Linear(2, 2), memory=nn.Linear(2, 3)), tmp_path / "hole.safetensors")
+
+
+def test_a_decoder_of_another_kind_is_refused(stored: Path) -> None:
+    model = tiny_model({"sync": None})
+    model.decoder = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(2, 2)]), "boxes": nn.Linear(2, 4)})  # type: ignore[assignment]
+    with pytest.raises(StorageError, match=r"no tensor of the right shape for decoder\.layers\.0\.weight.* and 1 more"):
+        initialise(model, stored)
 
 
 def test_a_class_head_of_other_classes_starts_fresh(stored: Path) -> None:

@@ -12,6 +12,7 @@ from helpers import NUM_CLASSES, STRUCTURES, random_batch, tiny_config, tiny_mod
 from torch import nn
 
 from syncvis.config import load_config
+from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.training.cost import count_parameters, counting_device, fake_forward_cost, memory, shape_model
 from syncvis.training.meter import _Meter, forward_cost
 
@@ -44,7 +45,17 @@ def test_parts_sum_to_the_model(structure: str) -> None:
     model = shape_model(tiny_config(STRUCTURES[structure]), NUM_CLASSES)
     counts = count_parameters(model)
     assert sum(count.total for count in counts.values()) == sum(p.numel() for p in model.parameters())
-    assert "other" not in counts
+    assert counts.keys() <= model.parts.keys()
+
+
+def test_rows_are_the_method_s_and_then_its_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Mask2FormerVIS, "parts", {"head": r".*\bheads\.", "decoder": r"decoder\."})
+    model = shape_model(tiny_config(), NUM_CLASSES)
+    model.add_module("clip_memory", nn.Linear(3, 2))
+    counts = count_parameters(model)
+    assert list(counts) == ["head", "decoder", "backbone", "pixel decoder", "clip memory"]
+    assert counts["clip memory"].total == 3 * 2 + 2
+    assert sum(count.total for count in counts.values()) == sum(p.numel() for p in model.parameters())
 
 
 def test_frozen_parts() -> None:
@@ -93,6 +104,18 @@ def test_half_precision_keeps_less() -> None:
     )
     assert 0.4 * full < half < 0.9 * full
     assert not torch.is_autocast_enabled(counting_device())
+
+
+def test_parts_that_do_not_learn_keep_nothing_and_need_no_moments() -> None:
+    changes = {**STRUCTURES["video_only"], "model.decoder.layers": 1}
+    whole, stage = (tiny_config({**changes, "train.trained": trained}) for trained in (None, ["decoder"]))
+    costs = [fake_forward_cost(config, NUM_CLASSES, 1, (64, 64), "cpu") for config in (whole, stage)]
+    assert set(costs[0].saved) > set(costs[1].saved) == {"decoder"}
+    models = [shape_model(config, NUM_CLASSES) for config in (whole, stage)]
+    needed = memory(models[1], costs[1])
+    learning = 4 * sum(p.numel() for name, p in models[0].named_parameters() if name.startswith("decoder."))
+    assert (needed.gradients, needed.optimizer) == (learning, 2 * learning)
+    assert needed.weights == memory(models[0], costs[0]).weights
 
 
 class _Squares(nn.Module):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers import TINY, tiny_config
+from pydantic import BaseModel
 
 from syncvis.config import load_config, set_dotted
 from syncvis.errors import DataError, StorageError
@@ -16,7 +17,7 @@ from syncvis.methods import build
 from syncvis.training import dry_run as module
 from syncvis.training.checkpoint import save_weights
 from syncvis.training.dry_run import dry_run, training_size
-from syncvis.training.dry_run_text import render
+from syncvis.training.dry_run_text import _settings, render
 
 ROOT = Path(__file__).parents[3]
 RECIPES = ROOT / "experiments" / "recipes"
@@ -159,3 +160,15 @@ def test_bad_requests_are_one_line(syncvis: Run, words: list[object], parts: lis
 def test_sizes_that_costs_are_counted_for(name: str, size: tuple[int, int]) -> None:
     """512 x 910 shrinks to 432 x 768, then is padded; 480 x 853 is not bounded."""
     assert training_size(load_config(RECIPES / f"{name}.yaml")) == size
+
+
+def test_a_method_is_named_with_its_settings() -> None:
+    class Settings(BaseModel):
+        name: str = "mine"
+        window: int = 6
+        stage: str | None = None
+        kind: str = "shifted"
+        compat: bool = False
+
+    assert _settings(Settings()) == "mine, window 6, shifted, compat False"
+    assert _settings(tiny_config().method) == "mask2former_vis, synchronous"

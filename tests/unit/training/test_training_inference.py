@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import STRUCTURES, level_output, random_batch, tiny_model
+from helpers import STRUCTURES, random_batch, tiny_model
 from torch import Tensor
 
 from syncvis.config import EvalConfig
+from syncvis.online.stream import WholeVideo
 from syncvis.ops.masks import decode
-from syncvis.structures import ClipBatch, ClipFeatures, ClipOutput, LayerOutput, VideoPrediction
+from syncvis.outputs import ClipFeatures, VideoTracks
+from syncvis.structures import ClipBatch, VideoPrediction
 from syncvis.training import inference
-from syncvis.training.inference import link_frames, predict_video, track_predictions
+from syncvis.training.inference import predict_video
 
 
 def _video(num_frames: int, height: int = 32, width: int = 64) -> ClipBatch:
@@ -51,21 +53,26 @@ def test_encoding_in_chunks_changes_nothing(structure: str, monkeypatch: pytest.
 
 
 class Fixed:
-    """A method that predicts chosen class and mask logits, whatever it sees."""
+    """A method that finds chosen tracks, whatever it sees."""
 
-    def __init__(self, class_logits: Tensor, mask_logits: Tensor) -> None:
-        self.output = ClipOutput((LayerOutput(video=level_output("video", class_logits, mask_logits)),))
+    def __init__(self, scores: Tensor, mask_logits: Tensor, seen: Tensor) -> None:
+        tracks, num_frames = mask_logits.shape[:2]
+        codes = torch.eye(tracks).expand(num_frames, -1, -1)
+        self.tracks = VideoTracks(scores, codes, seen, mask_logits.transpose(0, 1))
 
     def encode(self, images: Tensor, valid: Tensor) -> ClipFeatures:
-        return ClipFeatures((), self.output.mask_features, ())
+        return ClipFeatures((), torch.zeros(1, images.shape[1], 1, 1, 1), ())
 
-    def decode(self, features: ClipFeatures, memory: Tensor | None = None) -> tuple[ClipOutput, Tensor | None]:
-        return self.output, memory
+    def stream(self) -> WholeVideo:
+        return WholeVideo(lambda features: self.tracks)
 
 
-def _fixed(probabilities: list[list[float]], masks: Tensor, **settings: object) -> VideoPrediction:
-    """Probabilities of K + 1 classes per query, masks (Q, T, 8, 16) of an image of 30 x 40 padded to 32 x 64."""
-    method = Fixed(torch.tensor(probabilities)[None].log(), masks[None])
+def _fixed(
+    scores: list[list[float]] | Tensor, masks: Tensor, seen: Tensor | None = None, **settings: object
+) -> VideoPrediction:
+    """Scores of K classes per track, masks (R, T, 8, 16) of an image of 30 x 40 padded to 32 x 64."""
+    everywhere = torch.ones(masks.shape[1], len(masks), dtype=torch.bool)
+    method = Fixed(torch.as_tensor(scores), masks, everywhere if seen is None else seen)
     video = _video(masks.shape[1])
     return predict_video(method, video, (30, 40), (60, 80), 0, EvalConfig(**settings))  # type: ignore[arg-type]
 
@@ -76,7 +83,7 @@ def test_masks_come_at_the_original_size_without_the_padding() -> None:
     masks[0, :, :4, :5] = 9  # pixels 0..15 x 0..19 of the image: a quarter of 32 x 40
     masks[1, :, :, 12:] = 9  # pixels 48..63 lie in the padding
     masks[0, 1] = -9
-    first, second = _fixed([[0.9, 0.1], [0.6, 0.4]], masks).tracks
+    first, second = _fixed([[0.9], [0.6]], masks).tracks
     mask = decode(first.masks[0], 60, 80, "mask")  # type: ignore[arg-type]
     assert mask.shape == (60, 80)
     assert mask[:28, :40].all()  # bilinear upsampling rounds the corner
@@ -89,7 +96,7 @@ def test_masks_come_at_the_original_size_without_the_padding() -> None:
 
 def test_the_best_query_class_pairs_are_kept() -> None:
     masks = torch.zeros(2, 1, 8, 16)
-    probabilities = [[0.5, 0.3, 0.2], [0.1, 0.45, 0.45]]
+    probabilities = [[0.5, 0.3], [0.1, 0.45]]
     tracks = _fixed(probabilities, masks, topk=3).tracks
     assert [(track.label, round(track.score, 4)) for track in tracks] == [(0, 0.5), (1, 0.45), (1, 0.3)]
     assert len(_fixed(probabilities, masks, topk=99).tracks) == 4
@@ -98,46 +105,19 @@ def test_the_best_query_class_pairs_are_kept() -> None:
 def test_score_times_mask_quality() -> None:
     masks = torch.full((2, 1, 8, 16), 0.4)
     masks[1] = 4
-    tracks = _fixed([[0.6, 0.4], [0.5, 0.5]], masks, score="class_times_mask").tracks
+    tracks = _fixed([[0.6], [0.5]], masks, score="class_times_mask").tracks
     quality = [0.5 * torch.tensor(4.0).sigmoid().item(), 0.6 * torch.tensor(0.4).sigmoid().item()]
     assert [track.score for track in tracks] == pytest.approx(quality, abs=1e-4)
 
 
-def test_linking_recovers_a_permutation() -> None:
-    torch.manual_seed(0)
-    first = torch.randn(5, 8)
-    orders = [torch.arange(5), torch.randperm(5), torch.randperm(5)]
-    embeddings = torch.stack([first[order] * (t + 1) + 0.01 * torch.randn(5, 8) for t, order in enumerate(orders)])
-    wanted = torch.stack([order.argsort() for order in orders])
-    assert torch.equal(link_frames(embeddings), wanted)
+def test_an_absent_track_has_no_mask_and_no_share_in_the_quality() -> None:
+    masks = torch.full((1, 2, 8, 16), 4.0)
+    masks[0, 1] = 0.4
+    (track,) = _fixed([[1.0]], masks, torch.tensor([[True], [False]]), score="class_times_mask").tracks
+    assert track.masks[0] is not None
+    assert track.masks[1] is None
+    assert track.score == pytest.approx(torch.tensor(4.0).sigmoid().item(), abs=1e-4)
 
 
-def test_linking_follows_slow_change() -> None:
-    """Each frame continues the one before, not the first: two directions turn by half a circle."""
-    angles = torch.linspace(0, torch.pi, 9)
-    turning = torch.stack([angles.cos(), angles.sin()], -1)
-    embeddings = torch.stack([turning, -turning], 1)
-    embeddings[5:] = embeddings[5:].flip(1)
-    assert link_frames(embeddings)[:, 0].tolist() == [0] * 5 + [1] * 4
-
-
-def test_frame_queries_alone_become_tracks() -> None:
-    """Class logits are averaged along a track, its masks follow the query that carries it."""
-    embeddings = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])[None]
-    class_logits = torch.tensor([[[1.0, 0.0], [2.0, 0.0]], [[4.0, 0.0], [3.0, 0.0]]])[None]
-    masks = torch.arange(4.0).view(1, 2, 2, 1, 1)
-    frame = replace(level_output("frame", class_logits, masks), embeddings=embeddings)
-    logits, mask_embeddings = track_predictions(LayerOutput(frame=frame), 2)
-    assert logits[:, 0].tolist() == [2.0, 3.0]
-    tracks = torch.einsum("tqc,tchw->qthw", mask_embeddings, frame.mask_features[0])
-    assert tracks.flatten(1).tolist() == [[0.0, 3.0], [1.0, 2.0]]
-
-
-def test_video_queries_predict_where_there_are_any() -> None:
-    torch.manual_seed(0)
-    video = level_output("video", torch.randn(1, 3, 2), torch.randn(1, 3, 4, 2, 2))
-    frame = level_output("frame", torch.randn(1, 4, 5, 2), torch.randn(1, 4, 5, 2, 2))
-    logits, mask_embeddings = track_predictions(LayerOutput(frame, video), 4)
-    assert torch.equal(logits, video.class_logits[0])
-    masks = torch.einsum("tqc,tchw->qthw", mask_embeddings, video.mask_features[0])
-    torch.testing.assert_close(masks, video.mask_logits[0])
+def test_a_video_without_tracks() -> None:
+    assert _fixed(torch.zeros(0, 2), torch.zeros(0, 3, 8, 16), torch.zeros(3, 0, dtype=torch.bool)).tracks == ()

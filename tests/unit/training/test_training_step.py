@@ -38,10 +38,10 @@ def _weights(model: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def test_passes_of_equal_clips_equal_one_large_pass() -> None:
-    """Each clip has two instances, so each pass divides by the same numbers as the other and half those of both."""
+    """Each clip has two instances and no query is left out, so each pass divides by half the numbers of both."""
     batch = random_batch(3, (2, 2))
     # Far below AdamW's epsilon a step is proportional to the gradient, so that rounding stays rounding.
-    linear = {"train.clip_norm": 1e-9, "train.lr": 1.0, "train.weight_decay": 0}
+    linear = {"train.clip_norm": 1e-9, "train.lr": 1.0, "train.weight_decay": 0, "subclips.absent": "no_object"}
     whole, take_whole = _step(linear)
     parts, take_parts = _step(linear | {"train.accumulate": 2})
     before = _weights(whole)
@@ -139,7 +139,9 @@ def test_fp16_does_not_excuse_a_loss_that_is_not_finite(monkeypatch: pytest.Monk
     _, take = _step({"train.precision": "fp16"})
     losses = Mask2FormerVIS.losses
     monkeypatch.setattr(
-        Mask2FormerVIS, "losses", lambda *args: losses(*args) | {"clip/layer0/dice": torch.tensor(math.inf)}
+        Mask2FormerVIS,
+        "losses",
+        lambda *args, **named: losses(*args, **named) | {"clip/layer0/dice": torch.tensor(math.inf)},
     )
     with pytest.raises(NonFiniteLossError, match="clip/layer0/dice is not finite at step 3"):
         take(3, [random_batch(3, (1,))])
@@ -154,3 +156,46 @@ def test_a_long_row_of_skipped_steps_is_an_error() -> None:
         _count_skipped(progress, outcome)
     with pytest.raises(NonFiniteLossError, match=r"train\.precision: the gradient overflowed in the last 50 steps"):
         _count_skipped(progress, lost)
+
+
+def test_the_method_hears_how_far_the_training_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[float] = []
+    losses = Mask2FormerVIS.losses
+
+    def listening(self: Mask2FormerVIS, batch: ClipBatch, points: Any = None, progress: float = 1.0) -> Any:
+        heard.append(progress)
+        return losses(self, batch, points, progress)
+
+    monkeypatch.setattr(Mask2FormerVIS, "losses", listening)
+    _, take = _step({"train.steps": 4, "train.accumulate": 2})
+    for step in (0, 1, 3):
+        take(step, _single(random_batch(3, (1, 1))))
+    assert heard == [0.0, 0.0, 0.25, 0.25, 0.75, 0.75]
+
+
+def test_a_row_sums_over_layers_and_subclips() -> None:
+    names = ("clip/layer0/dice", "clip/layer1/dice", "clip/layer1/class", "frame/layer0/dice")
+    names += ("subclip0-1/layer0/dice", "subclip1-2/layer1/dice", "temporal/layer0/dice")
+    names += ("temporal-subclip0-1/layer0/dice", "temporal-subclip0-2/layer0/dice", "reid/layer2/contrast")
+    losses = {name: torch.tensor(2.0**i) for i, name in enumerate(names)}
+    row = StepOutcome(0.1, losses, torch.tensor(1.0), torch.tensor(1.0)).row(1)
+    assert {key: value for key, value in row.items() if key.startswith("loss/")} == {
+        "loss/clip/dice": 1 + 2,
+        "loss/clip/class": 4,
+        "loss/frame/dice": 8,
+        "loss/subclip/dice": 16 + 32,
+        "loss/temporal/dice": 64,
+        "loss/temporal-subclip/dice": 128 + 256,
+        "loss/reid/contrast": 512,
+    }
+
+
+@pytest.mark.parametrize("name", ["contrast", "clip/dice", "clip/layer0/mask/dice", "clip//dice"])
+def test_a_loss_of_another_name_is_said_in_the_first_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = Mask2FormerVIS.losses
+    monkeypatch.setattr(
+        Mask2FormerVIS, "losses", lambda *args, **named: losses(*args, **named) | {name: torch.tensor(1.0)}
+    )
+    _, take = _step({})
+    with pytest.raises(ValueError, match=f"losses are named <window or level>/layer<i>/<term>, not '{name}'"):
+        take(0, [random_batch(3, (1,))])

@@ -1,0 +1,41 @@
+"""MinVIS (arXiv 2208.02245): an image model on every frame, and frames linked by their query embeddings.
+
+With ``sync`` or ``subclips`` there are video queries too: they share the layers of the frame queries and are supervised
+as tubes in training. The result is always that of the frame queries.
+"""
+
+from __future__ import annotations
+
+from syncvis.config import MinVISSettings, RunConfig
+from syncvis.methods.assemble import MaskedParts, build_query_decoder, masked_parts
+from syncvis.methods.masked import MaskedMethod
+from syncvis.models.decoder import QueryDecoder
+from syncvis.online.causal import CausalFrames
+from syncvis.online.linking import LinkedFrames
+from syncvis.online.stream import Stream
+
+
+class MinVIS(MaskedMethod[QueryDecoder]):
+    """Frame queries predict, linked over the frames.
+
+    Args:
+        window: frames that are decoded together at test time, where frame queries exchange with video queries.
+    """
+
+    def __init__(self, parts: MaskedParts[QueryDecoder], window: int) -> None:
+        super().__init__(parts)
+        self.window = window
+
+    def stream(self) -> Stream:
+        return LinkedFrames(CausalFrames.of(self.decoder, self.window))
+
+
+def build(config: RunConfig, num_classes: int) -> MinVIS:
+    """Assemble the model that a run config describes."""
+    assert isinstance(config.method, MinVISSettings)
+    return MinVIS(masked_parts(config, num_classes, _build_decoder), config.method.window or config.data.frames)
+
+
+def _build_decoder(config: RunConfig, num_classes: int) -> QueryDecoder:
+    alone = config.sync is None and config.subclips is None
+    return build_query_decoder(config, num_classes, ["frame"] if alone else ["frame", "video"])

@@ -1,0 +1,1 @@
+"""Videos at test time: streams of chunks, causal windows, linking and tracking over frames."""
