@@ -41,6 +41,7 @@ def provenance(runtime: Runtime, device: torch.device, plugins: Iterable[str] = 
         "changed": list(source.changed),
         "left_out": list(source.left_out),
         "plugins": dict(source.plugins),
+        "workbench": snapshot().code,
         "command": public_command(sys.argv),
         "environment": environment(runtime, device),
     }
