@@ -13,11 +13,14 @@ import os
 from contextlib import suppress
 
 from sweeps.trial import PLUGINS_VARIABLE, PRELOAD_VARIABLE, note_signals
-from syncvis.references import allow
+from syncvis.errors import ConfigError
+from syncvis.references import allow, allowed
 
 note_signals()
 _plugins = os.environ.get(PLUGINS_VARIABLE, "").split()
-allow(_plugins)
-for _name in [*os.environ.get(PRELOAD_VARIABLE, "").split(), *_plugins]:
+for _name in _plugins:
+    with suppress(ConfigError):  # its file is gone
+        allow([_name])
+for _name in [*os.environ.get(PRELOAD_VARIABLE, "").split(), *allowed()]:
     with suppress(Exception):
         importlib.import_module(_name)

@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from helpers import TINY
 
+from sweeps.cli import app as sweeps_app
 from sweeps.experiment import Experiment, load_experiment, plan_cells
 from sweeps.ledger import Ledger
 from sweeps.view import StudyKey
+from syncvis.cli import app
 from syncvis.config import AGGREGATIONS, METHODS, WINDOWS
 from syncvis.config.tables import OWN_CODE
 from syncvis.methods.base import Method
@@ -154,6 +157,19 @@ def test_the_page_names_what_there_is() -> None:
     for name in Method.__abstractmethods__:
         assert re.search(rf"^\| `{name}\(", PAGE, re.MULTILINE), name
     assert all(is_reference(f"my_strategies:{name}") for name in [*AGGREGATIONS, *WINDOWS, *METHODS])
+
+
+def test_every_command_that_runs_or_plans_takes_the_permission() -> None:
+    names = re.search(r"`--plugin MODULE`, once for each module, of (.*?)\. A config", PAGE, re.DOTALL)
+    assert names is not None
+    commands = re.findall(r"`([a-z ]+)`", names[1])
+    assert commands == ["train", "eval", "infer", "weights import", "sweep plan", "run", "work", "rerun"]
+    group = typer.main.get_command(app)
+    for words in [*commands[:5], *(f"sweep {name}" for name in commands[5:])]:
+        command = group if not words.startswith("sweep") else typer.main.get_command(sweeps_app)
+        for word in words.removeprefix("sweep ").split():
+            command = command.commands[word]
+        assert "--plugin" in [option for parameter in command.params for option in parameter.opts], words
 
 
 def test_every_key_of_an_experiment_is_in_the_table() -> None:
