@@ -72,7 +72,7 @@ def changes_of_place(record: Record, device: str) -> Iterator[str]:
 
     now = provenance(Runtime(device=device), torch.device(device))
     result = record.result
-    yield from changes_of_source(result, snapshot())
+    yield from changes_of_source(result, snapshot(record.config.plugins))
     before, here = result.get("environment") or {}, now["environment"]
     for name in dict.fromkeys([*before, *here]):
         yield from _change(name, before.get(name), here.get(name))

@@ -4,6 +4,7 @@ from syncvis.config.files import (
     apply_overrides,
     load_config,
     merge,
+    own_settings,
     parse_overrides,
     parse_yaml,
     read_layers,
@@ -26,7 +27,7 @@ from syncvis.config.methods import (
     TMTVISSettings,
     VITASettings,
 )
-from syncvis.config.run import RunConfig
+from syncvis.config.run import RunConfig, plugins_of
 from syncvis.config.schema import (
     BackboneConfig,
     CommonConfig,
@@ -91,8 +92,10 @@ __all__ = [
     "apply_overrides",
     "load_config",
     "merge",
+    "own_settings",
     "parse_overrides",
     "parse_yaml",
+    "plugins_of",
     "read_layers",
     "read_tree",
     "read_yaml",

@@ -174,7 +174,7 @@ class OwnMethodSettings(MethodSettings):
 
     own: ClassVar[Mapping[str, Any]] = Mask2FormerVISSettings.own
 
-    name: str
+    name: Annotated[str, AfterValidator(Named({}))]
     settings: dict[str, Any] = Field(default={}, description="read by the method alone")
 
 

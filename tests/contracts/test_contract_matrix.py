@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,6 +30,7 @@ from syncvis.methods import build
 from syncvis.methods.assemble import build_criterion, subclip_plan
 from syncvis.methods.base import Method
 from syncvis.outputs import ClipOutput, LayerOutput, LevelOutput
+from syncvis.references import allow
 from syncvis.structures import ClipBatch, ClipTarget, VideoPrediction, Window
 from syncvis.training.checkpoint import load_weights, save_weights
 from syncvis.training.inference import predict_chunks
@@ -45,7 +47,12 @@ SHAPES: dict[str, tuple[int, tuple[int, ...]]] = {
 }
 
 
-@pytest.fixture(params=METHODS)
+OWN = os.environ.get("SYNCVIS_METHODS", "").split()
+"""Methods from outside of the package, ``module:function``, which hold to the same contract."""
+allow(name.partition(":")[0] for name in OWN)
+
+
+@pytest.fixture(params=[*METHODS, *OWN])
 def method(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -63,6 +63,13 @@ def test_select_takes_the_best_of_each_frame_in_ascending_order() -> None:
     assert select(lambda source, reader: score, unread, unread, 9).tolist() == [[[0, 1, 2, 3]] * 2]
 
 
+@pytest.mark.parametrize("shape", [(1, 4), (1, 4, 2), (1, 2, 4, 1), (1, 2, 3)], ids=str)
+def test_a_strategy_that_scores_something_else_is_refused(shape: tuple[int, ...]) -> None:
+    unread = level_output("video", torch.zeros(1, 4, 3), torch.zeros(1, 4, 2, 1, 1))
+    with pytest.raises(ValueError, match=r"gave .*, not \(B, T, Q\) = \(1, 2, 4\)"):
+        select(lambda source, reader: torch.zeros(shape), unread, unread, 2)
+
+
 def _exchange(momentum: float) -> Exchange:
     return Exchange(Attention(8, 2), FeedForward(8, 16), momentum)
 
