@@ -79,6 +79,11 @@ class ClipTarget:
         """The same instances, seen in some frames only."""
         return replace(self, masks=self.masks[:, list(frames)])
 
+    def shown(self) -> ClipTarget:
+        """Without the instances that no frame shows."""
+        some = self.present.any(1)
+        return ClipTarget(self.labels[some], self.ids[some], self.masks[some])
+
 
 @dataclass(frozen=True)
 class PaddedTargets:
@@ -134,6 +139,11 @@ class ClipBatch:
     @property
     def num_frames(self) -> int:
         return self.images.shape[1]
+
+    def first(self, num_frames: int) -> ClipBatch:
+        """The first frames of every clip, with the instances that these show."""
+        targets = tuple(t.window(tuple(range(num_frames))).shown() for t in self.targets)
+        return ClipBatch(self.images[:, :num_frames], self.valid[:, :num_frames], targets)
 
     def to(self, device: torch.device) -> ClipBatch:
         targets = tuple(t.to(device) for t in self.targets)

@@ -18,6 +18,7 @@ from syncvis.config.files import (
 from syncvis.config.methods import (
     BUILDERS,
     METHODS,
+    CTVISSettings,
     Mask2FormerVISSettings,
     MethodConfig,
     MethodSettings,
@@ -25,6 +26,7 @@ from syncvis.config.methods import (
     OnlineSettings,
     OwnMethodSettings,
     TMTVISSettings,
+    TrackerConfig,
     VITASettings,
 )
 from syncvis.config.run import RunConfig, plugins_of
@@ -58,6 +60,7 @@ __all__ = [
     "STRUCTURES",
     "WINDOWS",
     "BackboneConfig",
+    "CTVISSettings",
     "CommonConfig",
     "CriterionConfig",
     "CropConfig",
@@ -87,6 +90,7 @@ __all__ = [
     "SyncConfig",
     "TMTVISSettings",
     "TinyBackboneConfig",
+    "TrackerConfig",
     "TrainConfig",
     "VITASettings",
     "apply_overrides",

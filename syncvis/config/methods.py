@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from syncvis.config.schema import CommonConfig, DataConfig, DecoderConfig
-from syncvis.config.section import NULL, OWN, Named, Natural, NonNegative, Positive, Section, one_of
+from syncvis.config.section import NULL, OWN, Fraction, Named, Natural, NonNegative, Positive, Section, one_of
 from syncvis.config.tables import STRUCTURES
 from syncvis.references import is_reference
 
 Tree = Mapping[str, Any]
+
+UNQUOTED_OFF = BeforeValidator(lambda value: "off" if value is False else value)
+"""YAML reads ``off`` without quotes as false."""
 
 AUTO = "auto"
 LEARNED = "learned"
@@ -169,6 +172,46 @@ class TMTVISSettings(MethodSettings):
         return None if self.text == LEARNED else (self.text, self.width)
 
 
+class TrackerConfig(Section):
+    """When detections are tracked, and when tracks continue, begin and end (CTVIS' values)."""
+
+    detect: Fraction = Field(0.01, description="score above which a query is a detection; the best one always is")
+    overlap: Fraction = Field(0.6, description="mask IoU with a better detection above which one is dropped")
+    match: Fraction = Field(0.3, description="similarity above which a detection continues a track")
+    open_first: Fraction = Field(0.01, description="score above which a detection opens a track while there is none")
+    open: Fraction = Field(0.01, description="the same later on")
+    patience: Natural = Field(20, description="a track unseen for more frames than this is forgotten")
+    cache: Positive = Field(10, description="latest embeddings of a track that a new one is compared with")
+    settled: Natural = Field(9, description="from this frame on, counted from 0, short tracks leave the result,")
+    short: Natural = Field(3, description="which are those seen in fewer frames than this")
+    missed: Natural = Field(2, description="and not in the last frames, this many")
+
+
+class CTVISSettings(OnlineSettings):
+    """CTVIS: frames tracked by embeddings that are trained against a memory."""
+
+    name: Literal["ctvis"] = "ctvis"
+    contrast_weight: NonNegative = Field(2.0, description="of the contrast of dot products")
+    cosine_weight: NonNegative = Field(3.0, description="of the squared error of cosines")
+    causal: Annotated[Literal["off", "prefix"], UNQUOTED_OFF, OWN] = Field(
+        NULL,
+        description="prefix: in half of the steps clips are cut to their first n frames, n from 2 to all, so that the "
+        "last frame sees the past alone, as at test time; null: prefix where sync is set, else off",
+    )
+    tracker: TrackerConfig = TrackerConfig()
+    compat: bool = Field(False, description="leave out the contrast items that the published code miscounts")
+
+    @classmethod
+    def complete(cls, tree: Tree) -> Tree:
+        causal = "off" if tree.get("sync", {}) is None else "prefix"
+        return super().complete(_filled(tree, ["method", "causal"], causal))
+
+    def agree(self, config: CommonConfig) -> None:
+        super().agree(config)
+        if self.causal != "off" and config.sync is None:
+            raise ValueError("method.causal: without sync no frame sees a later one; set it to null")
+
+
 class OwnMethodSettings(MethodSettings):
     """A method from outside the package: ``module:function`` and whatever settings its function reads."""
 
@@ -179,6 +222,7 @@ class OwnMethodSettings(MethodSettings):
 
 
 METHODS: dict[str, tuple[type[MethodSettings], str]] = {
+    "ctvis": (CTVISSettings, "syncvis.methods.ctvis:build"),
     "minvis": (MinVISSettings, "syncvis.methods.minvis:build"),
     "vita": (VITASettings, "syncvis.methods.vita:build"),
     "mask2former_vis": (Mask2FormerVISSettings, "syncvis.methods.mask2former_vis:build"),

@@ -16,11 +16,18 @@ from syncvis.structures import ClipBatch, ClipTarget, fold
 
 SIZE_DIVISOR = 32
 
-LOSS_TERMS = {"class": "ce", "mask": "mask", "dice": "dice", "similarity": "sim"}
+LOSS_TERMS = {
+    "class": "ce",
+    "mask": "mask",
+    "dice": "dice",
+    "similarity": "sim",
+    "contrast": "reid",
+    "cosine": "aux_reid",
+}
 """Our terms -> the published ones."""
 
-LOSS_PREFIXES = {"clip": "loss_", "frame": "loss_", "temporal": "loss_vita_"}
-"""What losses are of -> how their published names begin, in detectron2's Mask2Former and in VITA."""
+LOSS_PREFIXES = {"clip": "loss_", "frame": "loss_", "temporal": "loss_vita_", "reid": "loss_"}
+"""What losses are of -> how their published names begin, in detectron2's Mask2Former, VITA and CTVIS."""
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,7 @@ class Heads(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.class_embed = nn.Linear(dim, num_classes + 1)
-        self.mask_embed = nn.Sequential(
-            nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, mask_dim)
-        )
+        self.mask_embed = _mlp(dim, mask_dim)
 
     def forward(self, level: Level, queries: Tensor, features: ClipFeatures) -> LevelOutput:
         """queries (B, T, Qf, C) or (B, Qv, C)."""
@@ -36,3 +34,21 @@ class Heads(nn.Module):
             features.mask,
             features.guides[-1],
         )
+
+
+def identity_head(dim: int) -> nn.Sequential:
+    """Normalised queries (..., C) -> embeddings (..., C) that tell instances apart over time (CTVIS' ``reid_embed``).
+
+    Its initialisation is detectron2's ``c2_xavier_fill``.
+    """
+    head = _mlp(dim, dim)
+    for layer in head:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_uniform_(layer.weight, a=1)
+            nn.init.zeros_(layer.bias)
+    return head
+
+
+def _mlp(dim: int, out: int) -> nn.Sequential:
+    """Three linear layers of width C with ReLU between."""
+    return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, out))

@@ -13,11 +13,11 @@ class CausalFrames:
 
     Args:
         decode: features of a clip -> predictions with a frame level.
-        window: frames that are decoded together, the frame itself the last of them; 1 where frames do not see each
+        window: frames that are decoded together, the frame itself the last of them; None where frames do not see each
             other, which are then decoded as they come.
     """
 
-    def __init__(self, decode: Callable[[ClipFeatures], ClipOutput], window: int) -> None:
+    def __init__(self, decode: Callable[[ClipFeatures], ClipOutput], window: int | None) -> None:
         self._decode, self._window = decode, window
         self._past: ClipFeatures | None = None
 
@@ -26,17 +26,18 @@ class CausalFrames:
         """Frames see the window only where they exchange with video queries, which are else left out."""
         if decoder.exchanges:
             return cls(decoder, window)
-        return cls(lambda features: decoder(features, levels=["frame"]), 1)
+        return cls(lambda features: decoder(features, levels=["frame"]), None)
 
     def __call__(self, features: ClipFeatures) -> LevelOutput:
         """Features (1, t, ...) of the next frames -> what the frame queries predict there after the last layer."""
-        if self._window == 1:
+        if self._window is None:
             return self._final(features)
-        return LevelOutput.concat([self._next(features.window((t,))) for t in range(features.num_frames)])
+        each = [self._next(features.window((t,)), self._window) for t in range(features.num_frames)]
+        return LevelOutput.concat(each)
 
-    def _next(self, frame: ClipFeatures) -> LevelOutput:
+    def _next(self, frame: ClipFeatures, window: int) -> LevelOutput:
         seen = frame if self._past is None else ClipFeatures.concat([self._past, frame])
-        kept = range(max(0, seen.num_frames - self._window + 1), seen.num_frames)
+        kept = range(max(0, seen.num_frames - window + 1), seen.num_frames)
         self._past = seen.window(tuple(kept))
         return self._final(seen).window((seen.num_frames - 1,))
 

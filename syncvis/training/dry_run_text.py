@@ -49,8 +49,13 @@ def _run_rows(run: DryRun) -> list[tuple[str, ...]]:
 
 
 def _settings(method: BaseModel) -> str:
-    """Name and settings of a method; a choice by name speaks for itself."""
-    settings = {key: value for key, value in method.model_dump(mode="json").items() if value is not None}
+    """Name and settings of a method: choices by name, which speak for themselves, and what is not at its default.
+
+    What is off is left out.
+    """
+    changed = method.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    settings = {k: v for k, v in method.model_dump(mode="json").items() if isinstance(v, str) or k in changed}
+    settings = {k: v for k, v in settings.items() if v != "off"}
     return ", ".join(value if isinstance(value, str) else f"{key} {value}" for key, value in settings.items())
 
 

@@ -20,8 +20,8 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 # Lowest first: a part of syncvis imports only what stands before it.
 ORDER = (
     "errors", "references", "privacy", "content", "predictions", "structures", "outputs", "config", "files", "weights",
-    "source", "distributed", "visualization", "ops", "models", "losses", "data", "preflight", "evaluation", "sync",
-    "online", "methods", "training", "interop", "data_cli", "cli", "__main__",
+    "source", "distributed", "visualization", "ops", "models", "online", "losses", "data", "preflight", "evaluation",
+    "sync", "methods", "training", "interop", "data_cli", "cli", "__main__",
 )  # fmt: skip
 
 MAX_LINES = 400

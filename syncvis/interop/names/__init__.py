@@ -6,12 +6,13 @@ too, with the reason why it is not taken.
 
 from __future__ import annotations
 
-from syncvis.interop.names import mask2former, minvis, vita
+from syncvis.interop.names import ctvis, mask2former, minvis, vita
 from syncvis.interop.names.naming import Family
 
 FAMILIES: dict[str, Family] = {
     "mask2former_vis": mask2former.FAMILY,
     "minvis": minvis.FAMILY,
+    "ctvis": ctvis.FAMILY,
     "vita": vita.FAMILY,
 }
 """By the name of the method; another one is a file here and its line."""

@@ -18,6 +18,7 @@ from syncvis.config import (
     METHODS,
     WINDOWS,
     CommonConfig,
+    CTVISSettings,
     Mask2FormerVISSettings,
     MethodSettings,
     OwnMethodSettings,
@@ -277,3 +278,38 @@ def test_the_modules_that_a_config_names() -> None:
     assert tiny_config({"sync": None, "subclips": None, "method": {"structure": "video_only"}}).plugins == ()
     own = tiny_config({"method": {"name": "b.c:build"}, "sync.aggregation": "a:x", "subclips.windows": "b.c:windows"})
     assert own.plugins == plugins_of(own.model_dump(mode="json")) == ("a", "b.c")
+
+
+CTVIS = {"method": {"name": "ctvis"}}
+
+
+@pytest.mark.parametrize(("sync", "causal", "window"), [({}, "prefix", 3), (None, "off", None)], ids=str)
+def test_an_online_method_sees_the_past_where_it_exchanges(sync: Any, causal: str, window: int | None) -> None:
+    found = tiny_config(CTVIS | {"sync": sync})
+    assert isinstance(found.method, CTVISSettings)
+    assert (found.method.causal, found.method.window) == (causal, window)
+    assert found == tiny_config({"method": {"name": "ctvis", "causal": causal, "window": window}, "sync": sync})
+    assert (found.model.decoder.time_code, found.criterion.tube_reduction) == (False, "per_frame_sum")
+
+
+def test_off_needs_no_quotes(write: Write) -> None:
+    path = write("run.yaml", yaml.safe_dump(merge(TINY, {"method": {"name": "ctvis"}})))
+    found = load_config(path, ["method.causal=off"])
+    assert isinstance(found.method, CTVISSettings)
+    assert found.method.causal == "off"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"method.causal": "prefix", "sync": None}, "method.causal: without sync no frame sees a later one"),
+        ({"method.window": 2, "sync": None}, "method.window: without sync no frame sees another"),
+        ({"method.causal": "always"}, "method.causal"),
+        ({"method.tracker.match": -0.1}, "method.tracker.match"),
+        ({"method.tracker.cache": 0}, "method.tracker.cache"),
+        ({"method.structure": "auto"}, "method.structure"),
+    ],
+    ids=str,
+)
+def test_what_ctvis_refuses(changes: dict[str, Any], named: str) -> None:
+    assert named in _refused(CTVIS | changes)

@@ -9,10 +9,12 @@ import pytest
 
 from syncvis.config import (
     CropConfig,
+    CTVISSettings,
     Mask2FormerVISSettings,
     RunConfig,
     SubclipConfig,
     TMTVISSettings,
+    TrackerConfig,
     load_config,
     read_layers,
 )
@@ -31,6 +33,14 @@ PUBLISHED = {
     "minvis_ytvis_2019_r50": (32, 1e-4, (4000,), 6000, 1, 20, 100, 360, 10),  # MinVIS d039c54
     "tmt_vis_ytvis_2019_r50": (16, 1e-4, (4000,), 6000, 5, 20, 100, 360, 10),  # TMT-VIS faf0ac2 base_train.yaml
     "syncvis_tmt_vis_ytvis_2019_r50": (16, 1e-4, (4000,), 6000, 5, 20, 100, 360, 10),  # as TMT-VIS
+    "ctvis_ytvis_2019_r50": (16, 1e-4, (6000, 12000), 16000, 10, 20, 100, 480, 40),  # CTVIS c1ed15c, as all of these
+    "ctvis_ytvis_2019_swin_l": (16, 1e-4, (6000, 12000), 16000, 8, 16, 200, 480, 40),
+    "ctvis_ytvis_2021_r50": (16, 1e-4, (6000, 12000), 16000, 10, 20, 100, 480, 40),
+    "ctvis_ytvis_2021_swin_l": (16, 1e-4, (6000, 12000), 16000, 8, 16, 200, 480, 40),
+    "ctvis_ytvis_2022_r50": (16, 1e-4, (6000, 12000), 16000, 10, 20, 100, 480, 40),  # its README: trained on 2021
+    "ctvis_ytvis_2022_swin_l": (16, 1e-4, (6000, 12000), 16000, 8, 16, 200, 480, 40),
+    "ctvis_ovis_r50": (16, 1e-4, (6000, 12000), 16000, 10, 15, 100, 480, 25),
+    "ctvis_ovis_swin_l": (16, 1e-4, (6000, 12000), 16000, 6, 10, 200, 480, 25),
     "syncvis_ytvis_2019_r50": (8, 1e-4, (37500,), 70000, 8, 20, 100, 360, 10),  # SYNC R50_bs8.yaml
     "syncvis_ytvis_2019_r101": (8, 5e-5, (75000,), 140000, 5, 20, 100, 360, 10),  # SYNC R101_bs8.yaml
     "syncvis_ytvis_2019_swin_l": (8, 5e-5, (75000,), 140000, 5, 20, 200, 448, 10),  # SYNC SWIN_bs8.yaml
@@ -57,10 +67,12 @@ PUBLISHED |= {  # the released SyncVIS is on VITA
     for name, values in PUBLISHED.items()
     if re.match("syncvis_(ytvis|ovis)", name) and "r101" not in name
 }
+PUBLISHED |= {f"syncvis_{name}": values for name, values in PUBLISHED.items() if name.startswith("ctvis")}
 BACKBONES = {"r50": "resnet50", "r101": "resnet101", "swin_l": "swin_l"}
 
 
 JOINT = [name for name in PUBLISHED if re.match("(syncvis_)?(vita|ytvis|ovis)_", name)]
+CTVIS = [name for name in PUBLISHED if "ctvis" in name]
 
 
 def _recipe(name: str) -> RunConfig:
@@ -185,7 +197,25 @@ def test_tmt_vis_trains_on_one_data_set(name: str) -> None:
         assert (config.sync, config.subclips) == (None, None)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", CTVIS)
+def test_ctvis_and_its_data(name: str) -> None:
+    config = _recipe(name)
+    data, ratios = config.data, {"ytvis_2019": 1.5, "ytvis_2021": 0.8, "ytvis_2022": 0.8, "ovis": 0.75}
+    (coco,) = data.mix
+    assert (coco.ratio, coco.pseudo) == (1.0, True)
+    assert data.ratio == next(ratio for benchmark, ratio in ratios.items() if benchmark in name)
+    assert data.short_side == (320, 352, 392, 416, 448, 480, 512, 544, 576, 608, 640)
+    assert (data.max_size, data.sampling) == (768, "replacement")
+    assert isinstance(config.method, CTVISSettings)
+    assert config.method.tracker == TrackerConfig()  # whose values are the published ones
+    assert (config.method.contrast_weight, config.method.cosine_weight) == (2, 3)
+    both = name.startswith("syncvis")
+    assert (config.sync is not None, config.subclips is not None) == (both, both)
+    assert (config.method.causal, config.method.window) == (("prefix", data.frames) if both else ("off", None))
+    assert config.eval.score == "class_times_mask"
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if "ctvis" not in name])
 def test_what_cannot_be_followed_is_said(name: str) -> None:
     text = "".join(path.read_text() for path, _ in read_layers(RECIPES / f"{name}.yaml"))
     assert ("# Differs: published runs start from SyncVIS's own" in text) == name.startswith("syncvis")

@@ -232,3 +232,10 @@ def released_syncvis(module: str = "syncvis", classes: int = 5) -> dict[str, Ten
         **{name: nn.Embedding(QUERIES, DIM) for name in ("query_embed1", *(f"query_feat{i}" for i in range(1, 6)))},
     )
     return state | {f"sem_seg_head.predictor.{k}": v for k, v in random_state(extra, seed=1).items()}
+
+
+def ctvis(classes: int = 5) -> dict[str, Tensor]:
+    """State dict of CTVIS: a Mask2Former with a head for re-identification."""
+    head = node(reid_embed=node(layers=nn.ModuleList(nn.Linear(DIM, DIM) for _ in range(3))))
+    state = random_state(head, seed=2)
+    return mask2former(classes) | {f"sem_seg_head.predictor.{k}": v for k, v in state.items()}

@@ -13,9 +13,11 @@ from syncvis.training.cost import count_parameters, shape_model
 RECIPES = Path(__file__).parents[3] / "experiments" / "recipes"
 CLASSES = 40
 
-# R50, K = 40: the official models, counted (Mask2Former-VIS 9b0651c, MinVIS d039c54). TMT-VIS' own model cannot be
+# R50, K = 40: the official models, counted (Mask2Former-VIS 9b0651c, MinVIS d039c54,
+# CTVIS c1ed15c). TMT-VIS' own model cannot be
 # built: Mask2Former-VIS, a text MLP 1024-256-256-256 and two attentions of four 256 x 256 layers.
 PUBLISHED = {
+    "ctvis": 44_157_353,
     "mask2former_vis": 43_959_977,
     "minvis": 43_959_977,
     "tmt_vis": 44_880_297,

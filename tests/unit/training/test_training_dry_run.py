@@ -162,13 +162,16 @@ def test_sizes_that_costs_are_counted_for(name: str, size: tuple[int, int]) -> N
     assert training_size(load_config(RECIPES / f"{name}.yaml")) == size
 
 
-def test_a_method_is_named_with_its_settings() -> None:
+def test_a_method_is_named_with_its_choices_and_what_is_not_at_its_default() -> None:
     class Settings(BaseModel):
         name: str = "mine"
         window: int = 6
         stage: str | None = None
         kind: str = "shifted"
+        causal: str = "off"
         compat: bool = False
 
-    assert _settings(Settings()) == "mine, window 6, shifted, compat False"
+    assert _settings(Settings()) == "mine, shifted"
+    assert _settings(Settings(window=5, stage="last", kind="plain")) == "mine, window 5, last, plain"
+    assert _settings(Settings(causal="prefix", compat=True)) == "mine, shifted, prefix, compat True"
     assert _settings(tiny_config().method) == "mask2former_vis, synchronous"
