@@ -19,6 +19,8 @@ COLUMNS = {"AP": "ap", "AP50": "ap50", "AP75": "ap75", "AR1": "ar1", "AR10": "ar
 PUBLISHED_NAMES = {
     "mask2former_vis": "Mask2Former-VIS",
     "vita": "VITA",
+    "ctvis": "CTVIS",
+    "minvis": "MinVIS",
     "genvis": "GenVIS",
     "dvis": "DVIS",
     "idol": "IDOL",

@@ -6,11 +6,12 @@ too, with the reason why it is not taken.
 
 from __future__ import annotations
 
-from syncvis.interop.names import mask2former, vita
+from syncvis.interop.names import mask2former, minvis, vita
 from syncvis.interop.names.naming import Family
 
 FAMILIES: dict[str, Family] = {
     "mask2former_vis": mask2former.FAMILY,
+    "minvis": minvis.FAMILY,
     "vita": vita.FAMILY,
 }
 """By the name of the method; another one is a file here and its line."""

@@ -20,6 +20,7 @@ PUBLISHED = {
     "mask2former_vis_ytvis_2021_r50": (16, 1e-4, (5500,), 8000, 2, 20, 100, 360, 10),  # M2F
     "mask2former_vis_ytvis_2021_r101": (16, 1e-4, (5500,), 8000, 2, 20, 100, 360, 10),  # M2F
     "mask2former_vis_ytvis_2021_swin_l": (16, 1e-4, (5500,), 8000, 2, 20, 200, 360, 10),  # M2F
+    "minvis_ytvis_2019_r50": (32, 1e-4, (4000,), 6000, 1, 20, 100, 360, 10),  # MinVIS d039c54
     "syncvis_ytvis_2019_r50": (8, 1e-4, (37500,), 70000, 8, 20, 100, 360, 10),  # SYNC R50_bs8.yaml
     "syncvis_ytvis_2019_r101": (8, 5e-5, (75000,), 140000, 5, 20, 100, 360, 10),  # SYNC R101_bs8.yaml
     "syncvis_ytvis_2019_swin_l": (8, 5e-5, (75000,), 140000, 5, 20, 200, 448, 10),  # SYNC SWIN_bs8.yaml
@@ -49,7 +50,7 @@ PUBLISHED |= {  # the released SyncVIS is on VITA
 BACKBONES = {"r50": "resnet50", "r101": "resnet101", "swin_l": "swin_l"}
 
 
-JOINT = [name for name in PUBLISHED if not name.startswith("mask2former_vis")]
+JOINT = [name for name in PUBLISHED if name.startswith(("syncvis", "vita"))]
 
 
 def _recipe(name: str) -> RunConfig:
@@ -74,7 +75,7 @@ def test_published_values(name: str) -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_names_say_what_is_inside(name: str) -> None:
     config = _recipe(name)
-    parts = re.fullmatch("(mask2former_vis|vita|syncvis_vita|syncvis)_((?:ytvis|ovis).*?)_(r50|r101|swin_l)", name)
+    parts = re.fullmatch(r"(\w+?)_(ytvis_\d+|ovis)_(r50|r101|swin_l)", name)
     assert parts is not None
     model, benchmark, backbone = parts.groups()
     start = "vita" if model.endswith("vita") else "mask2former"
@@ -150,6 +151,12 @@ def test_mask2former_vis_has_no_part_of_syncvis(name: str) -> None:
     assert (config.method.structure, config.sync, config.subclips) == ("video_only", None, None)
     assert (config.data.short_side, config.data.max_size, config.data.crop) == ((360, 480), 1333, None)
     assert (config.data.sampling, config.data.pseudo, config.data.mix) == ("replacement", None, ())
+
+
+def test_minvis_trains_an_image_model() -> None:
+    config = _recipe("minvis_ytvis_2019_r50")
+    assert (config.method.name, config.sync, config.subclips) == ("minvis", None, None)
+    assert (config.data.short_side, config.data.max_size, config.data.crop) == ((360, 480), 1333, None)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
