@@ -32,10 +32,9 @@ class Trace:
         levels: three maps of the pixel decoder (B, T, C, h, w), coarse to fine.
         mask_features: (B, T, C, h, w).
         clip_mask_features: (B, T, C, h, w), those of VITA's clip queries.
-        class_logits: of all L + 1 outputs, before the first layer first: (B, Q, K+1), of frame queries (B, T, Q, K+1);
-            then of what a method predicts besides. ``output.named()`` has the names in this order.
-        mask_logits: of the same: (B, Q, T, h, w), of frame queries (B, T, Q, h, w).
-        output: what the criterion reads.
+        class_logits: of all L + 1 outputs, before the first layer first: (B, Q, K+1), of frame queries (B, T, Q, K+1).
+        mask_logits: of all L + 1 outputs: (B, Q, T, h, w), of frame queries (B, T, Q, h, w).
+        output: every prediction, also those that a method makes besides; ``output.named()`` has them by name.
     """
 
     backbone: tuple[Tensor, ...]
@@ -65,7 +64,7 @@ def trace(model: MaskedMethod[Any], frames: Tensor) -> Trace:
     maps = model.backbone(fold(model.normalise(batch.images, batch.valid)))
     features = model.encode(batch.images, batch.valid)
     output = model.decode(features) if model.training else model.decode_video(features)
-    predictions = output.named().values()
+    predictions = [level for layer in output.layers for level in layer.levels()]
     return Trace(
         tuple(maps),
         features.levels,

@@ -28,7 +28,7 @@ MASKED_PARTS: Mapping[str, str] = {
 
 
 class Method(nn.Module, ABC):
-    """The interface of a video instance segmentation method; its only code of weight keeps frozen parts frozen.
+    """The interface of a video instance segmentation method; its code keeps frozen parts frozen.
 
     A class and not a Protocol only because a method is also an ``nn.Module``, and types cannot say both.
 

@@ -50,7 +50,7 @@ PUBLISHED |= {  # the released SyncVIS is on VITA
 BACKBONES = {"r50": "resnet50", "r101": "resnet101", "swin_l": "swin_l"}
 
 
-JOINT = [name for name in PUBLISHED if name.startswith(("syncvis", "vita"))]
+JOINT = [name for name in PUBLISHED if re.match("(syncvis_)?(vita|ytvis|ovis)_", name)]
 
 
 def _recipe(name: str) -> RunConfig:
