@@ -14,7 +14,7 @@ RECIPES = Path(__file__).parents[3] / "experiments" / "recipes"
 CLASSES = 40
 
 # R50, K = 40: the official models, counted (Mask2Former-VIS 9b0651c, MinVIS d039c54, CTVIS c1ed15c, VITA 59c24ad).
-# TMT-VIS' own cannot be built: Mask2Former-VIS, a text MLP 1024-256-256-256, and two attentions of four 256 x 256 layers.
+# TMT-VIS' own cannot be built: Mask2Former-VIS, a text MLP 1024-256-256-256, two attentions of four 256 x 256 layers.
 PUBLISHED = {
     "ctvis": 44_157_353,
     "mask2former_vis": 43_959_977,
