@@ -121,7 +121,7 @@ def test_augmentation_of_vita_and_syncvis(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith("syncvis")])
 def test_the_two_modules(name: str) -> None:
-    """Decoder and model files of the released code; on CTVIS, of which nothing was released, three sub-clips of four."""
+    """Decoder and model files of the released code; on CTVIS, where nothing was released, three sub-clips of four."""
     config = _recipe(name)
     if isinstance(config.method, Mask2FormerVISSettings):
         assert config.method.structure == "synchronous"
