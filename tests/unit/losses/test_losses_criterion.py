@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import criterion_losses, level_output, random_batch, single_output, tiny_config
+from helpers import Everywhere, criterion_losses, level_output, random_batch, single_output, tiny_config
 from torch import Tensor
 
 from syncvis.config import DataConfig
@@ -135,7 +135,7 @@ def test_branches_of_a_layer_are_averaged() -> None:
     outputs = [level_output("video", torch.randn(2, 4, 4), torch.randn(2, 4, 3, 8, 16)) for _ in range(4)]
     outputs = [replace(o, mask_features=outputs[0].mask_features) for o in outputs]
     windows = [Window.whole(3), Window("late", (1, 2))]
-    points = _Everywhere(torch.rand(64, 2, generator=torch.Generator().manual_seed(0)))
+    points = Everywhere(torch.rand(64, 2, generator=torch.Generator().manual_seed(0)))
     supervision = Supervision(batch.targets, points)
     single = CRITERION(supervision.of_clips(outputs, windows))[0]
     joined = CRITERION(supervision.of_clips(outputs, windows, "temporal", branches=2))[0]
@@ -146,19 +146,6 @@ def test_branches_of_a_layer_are_averaged() -> None:
         torch.testing.assert_close(value, mean)
 
 
-@dataclass(frozen=True)
-class _Everywhere:
-    """The same points for matching and for every mask."""
-
-    points: Tensor
-
-    def matching(self, num_clips: int, device: torch.device) -> list[Tensor]:
-        return [self.points.expand(num_clips, -1, -1)]
-
-    def losses(self, logits: Tensor) -> Tensor:
-        return self.points.expand(len(logits), -1, -1)
-
-
 def test_given_points_of_each_view_are_used() -> None:
     """By the name of the view; views with one source share its matching points, drawn once."""
     batch = random_batch(2, (2,))
@@ -167,7 +154,7 @@ def test_given_points_of_each_view_are_used() -> None:
         level_output("frame", torch.zeros(1, 2, 4, 4), masks.transpose(1, 2)),
         level_output("video", torch.zeros(1, 4, 4), masks),
     )
-    corner, whole = _Everywhere(torch.zeros(64, 2)), _Everywhere(torch.rand(64, 2))
+    corner, whole = Everywhere(torch.zeros(64, 2)), Everywhere(torch.rand(64, 2))
     both = criterion_losses(CRITERION, ClipOutput((layer,)), batch.targets, [Window.whole(2)], whole)
     named = criterion_losses(
         CRITERION, ClipOutput((layer,)), batch.targets, [Window.whole(2)], {"frame": corner, "clip": whole}
