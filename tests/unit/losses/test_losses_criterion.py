@@ -164,6 +164,37 @@ def test_given_points_of_each_view_are_used() -> None:
         assert same == (not name.startswith("frame") or name.endswith("class"))
 
 
+def test_padding_of_32_pixels_changes_no_match_and_no_loss() -> None:
+    """Given predictions, and points at the same places of the images: whatever the padding holds is not read."""
+    batch = random_batch(3, (3, 2))  # 32 x 64 pixels, of which a cell has 4 x 4
+    torch.manual_seed(0)
+    layer = LayerOutput(
+        level_output("frame", torch.randn(2, 3, 5, 4), torch.randn(2, 3, 5, 8, 16)),
+        level_output("video", torch.randn(2, 4, 4), torch.randn(2, 4, 3, 8, 16)),
+    )
+    size = torch.tensor([64, 32])
+    points = (2 + (size - 4) * torch.rand(64, 2)) / size  # half a cell away from the edges
+    padded = LayerOutput(*(replace(o, mask_features=_padded(o.mask_features, 8)) for o in layer.both()))
+    targets = [replace(t, masks=F.pad(t.masks, (0, 32, 0, 32))) for t in batch.targets]
+    windows = [Window.whole(3), Window("early", (0, 1)), Window("late", (1, 2))]
+    wanted, pairs = CRITERION.levels(ClipOutput((layer,)), Supervision(batch.targets, Everywhere(points)), windows)
+    scaled = Everywhere(points * size / (size + 32))
+    found, padded_pairs = CRITERION.levels(ClipOutput((padded,)), Supervision(targets, scaled), windows)
+    for level, matches in pairs.items():
+        assert all(torch.equal(vars(padded_pairs[level])[name], x) for name, x in vars(matches).items())
+    assert found.keys() == wanted.keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value, wanted[name], rtol=1e-5, atol=1e-5)
+
+
+def _padded(features: Tensor, cells: int) -> Tensor:
+    """With some cells at the right and at the bottom that hold anything."""
+    height, width = features.shape[-2:]
+    larger = 9 * torch.randn(*features.shape[:-2], height + cells, width + cells)
+    larger[..., :height, :width] = features
+    return larger
+
+
 def test_from_the_data_set_to_the_class_target(tiny_data: Path) -> None:
     """A track annotated in its first frame only comes through the loader with its label."""
     dataset = VideoDataset.load(tiny_data, "train.json")
