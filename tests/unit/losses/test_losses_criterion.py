@@ -164,6 +164,21 @@ def test_given_points_of_each_view_are_used() -> None:
         assert same == (not name.startswith("frame") or name.endswith("class"))
 
 
+def test_views_with_one_source_share_its_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = []
+    monkeypatch.setattr(Everywhere, "matching", lambda self, clips, _: draws.append(clips) or [torch.rand(clips, 9, 2)])  # type: ignore[func-returns-value]
+    masks = torch.zeros(1, 4, 2, 8, 16)
+    frame = level_output("frame", torch.zeros(1, 2, 4, 4), masks.transpose(1, 2))
+    video = level_output("video", torch.zeros(1, 4, 4), masks)
+    one, other = (Everywhere(torch.zeros(9, 2)) for _ in range(2))
+    for points, wanted in ((one, [1]), ({"frame": one, "clip": one}, [1]), ({"frame": one, "clip": other}, [1, 1])):
+        draws.clear()
+        supervision = Supervision(random_batch(2).targets, points)
+        supervision.of_frames([frame], 1)
+        supervision.of_clips([video], [Window.whole(2)])
+        assert draws == wanted
+
+
 def test_padding_of_32_pixels_changes_no_match_and_no_loss() -> None:
     """Given predictions, and points at the same places of the images: whatever the padding holds is not read."""
     batch = random_batch(3, (3, 2))  # 32 x 64 pixels, of which a cell has 4 x 4

@@ -17,34 +17,35 @@ from syncvis.losses.mask_losses import REDUCTIONS
 from syncvis.losses.views import Supervision, View
 from syncvis.methods.assemble import build_criterion
 from syncvis.outputs import LevelOutput
-from syncvis.structures import ClipTarget, Window
+from syncvis.structures import ClipTarget, Level, Window
 
 WEIGHTS = {"class": 2.0, "mask": 7.0, "dice": 3.0}
 CHANGES = {"criterion.class_weight": 2, "criterion.mask_weight": 7, "criterion.dice_weight": 3}
-CLIPS, FRAMES, QUERIES, CLASSES, CHANNELS = 3, 4, 5, 3, 6
-WINDOWS = [Window.whole(FRAMES), Window("late", (1, 2, 3), 0.5), Window("ends", (0, 3)), Window("one", (2,), 2.0)]
+CLIPS, FRAMES, QUERIES, CLASSES, CHANNELS = 3, 5, 6, 3, 9
+WINDOWS = [Window.whole(FRAMES), Window("late", (1, 2, 3, 4), 0.5), Window("ends", (0, 4)), Window("one", (2,), 2.0)]
 POINTS = torch.rand(40, 2, generator=torch.Generator().manual_seed(0))
 
 
 def _targets() -> tuple[ClipTarget, ...]:
     """Three, no and seven instances; instance 0 is seen in the first frame only, 2 nowhere but in the third."""
     targets = list(random_batch(FRAMES, (3, 0, 7), seed=3).targets)
-    targets[0].masks[2, [0, 1, 3]] = False
-    targets[2].masks[2, [0, 1, 3]] = False
+    targets[0].masks[2, [0, 1, 3, 4]] = False
+    targets[2].masks[2, [0, 1, 3, 4]] = False
     targets[2].masks[4] = False  # of the clip, but without a pixel: it counts on the whole clip alone
     return tuple(targets)
 
 
-def _outputs(level: str, number: int) -> list[LevelOutput]:
+def _outputs(
+    level: Level, number: int, windows: tuple[int, ...] = (), frames: tuple[int, ...] = ()
+) -> list[LevelOutput]:
+    """Random predictions: class logits (M, windows, Q, K+1), mask embeddings (M, frames, Q, C)."""
     torch.manual_seed(1)
-    features = torch.randn(CLIPS, FRAMES, CHANNELS, 8, 16)
-    lead = (CLIPS, FRAMES, QUERIES) if level == "frame" else (CLIPS, QUERIES)
-    return [
-        LevelOutput(
-            level, torch.zeros(0), torch.randn(*lead, CLASSES + 1), torch.randn(*lead, CHANNELS), features, None
-        )  # type: ignore[arg-type]
-        for _ in range(number)
-    ]
+    features, none = torch.randn(CLIPS, FRAMES, CHANNELS, 8, 16), torch.zeros(0)
+    found = []
+    for _ in range(number):
+        logits = torch.randn(CLIPS, *windows, QUERIES, CLASSES + 1)
+        found.append(LevelOutput(level, none, logits, torch.randn(CLIPS, *frames, QUERIES, CHANNELS), features, None))
+    return found
 
 
 def _at_points(maps: Tensor) -> Tensor:
@@ -131,29 +132,24 @@ def _check(criterion: Criterion, view: View, targets: list[ClipTarget], reductio
         torch.testing.assert_close(value, torch.stack(branches).mean(), msg=lambda text, n=name: f"{n}: {text}")
 
 
-@pytest.mark.parametrize("parts", ["one", "of each frame and window"])
+@pytest.mark.parametrize(("windows", "frames"), [((), ()), ((len(WINDOWS),), (FRAMES,))], ids=["shared", "own"])
 @pytest.mark.parametrize("ignore_absent", [True, False])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("branches", [1, 2])
-def test_tubes(branches: int, reduction: str, ignore_absent: bool, parts: str) -> None:
-    criterion = replace(
-        build_criterion(tiny_config(CHANGES | {"criterion.tube_reduction": reduction})), ignore_absent=ignore_absent
-    )
-    view = Supervision(_targets(), Everywhere(POINTS)).of_clips(
-        _outputs("video", 2 * branches), WINDOWS, branches=branches
-    )
-    if parts != "one":
-        logits = torch.randn(2 * branches, CLIPS, len(WINDOWS), QUERIES, CLASSES + 1)
-        view = replace(
-            view, class_logits=logits, mask_embeddings=torch.randn(2 * branches, CLIPS, FRAMES, QUERIES, CHANNELS)
-        )
-    _check(criterion, view, list(_targets()), reduction)
+def test_tubes(
+    branches: int, reduction: str, ignore_absent: bool, windows: tuple[int, ...], frames: tuple[int, ...]
+) -> None:
+    """Class logits of the clip or of each window's own, mask embeddings of the clip or of each frame's own."""
+    criterion = build_criterion(tiny_config(CHANGES | {"criterion.tube_reduction": reduction}))
+    outputs = _outputs("video", 2 * branches, windows, frames)
+    view = Supervision(_targets(), Everywhere(POINTS)).of_clips(outputs, WINDOWS, branches=branches)
+    _check(replace(criterion, ignore_absent=ignore_absent), view, list(_targets()), reduction)
 
 
 def test_frames() -> None:
     """A frame is a clip of its own, with the instances that it shows."""
     criterion, targets = build_criterion(tiny_config(CHANGES)), _targets()
-    view = Supervision(targets, Everywhere(POINTS)).of_frames(_outputs("frame", 3), 0.25)
+    view = Supervision(targets, Everywhere(POINTS)).of_frames(_outputs("frame", 3, (FRAMES,), (FRAMES,)), 0.25)
     assert [(w.name, w.weight) for w in view.windows] == [("frame", 0.25)]
     frames = [target.window((t,)) for target in targets for t in range(FRAMES)]
     shown = [ClipTarget(*(x[f.present[:, 0]] for x in (f.labels, f.ids, f.masks))) for f in frames]
