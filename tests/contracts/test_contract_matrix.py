@@ -187,7 +187,11 @@ def test_videos_in_turn_do_not_mix(method: str, modules: str) -> None:
     together = _tracks(model, videos)
     for found, video in zip(together, videos, strict=True):
         (wanted,) = _tracks(model, [video])
-        assert len(found.seen) == video.num_frames
+        candidates = len(found.scores)
+        assert found.scores.shape == (candidates, NUM_CLASSES)
+        assert ((found.scores >= 0) & (found.scores <= 1)).all()
+        assert found.seen.shape == found.mask_embeddings.shape[:2] == (video.num_frames, candidates)
+        assert len(found.mask_features) == video.num_frames
         for field in fields(VideoTracks):
             torch.testing.assert_close(getattr(found, field.name), getattr(wanted, field.name))
     assert not torch.equal(together[0].mask_embeddings[0], together[1].mask_embeddings[0])

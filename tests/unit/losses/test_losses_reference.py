@@ -13,7 +13,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from syncvis.losses.criterion import Criterion
-from syncvis.losses.mask_losses import REDUCTIONS
+from syncvis.losses.mask_losses import REDUCTIONS, joint
+from syncvis.losses.points import RandomPoints
 from syncvis.losses.views import Supervision, View
 from syncvis.methods.assemble import build_criterion
 from syncvis.outputs import LevelOutput
@@ -24,6 +25,20 @@ CHANGES = {"criterion.class_weight": 2, "criterion.mask_weight": 7, "criterion.d
 CLIPS, FRAMES, QUERIES, CLASSES, CHANNELS = 3, 5, 6, 3, 9
 WINDOWS = [Window.whole(FRAMES), Window("late", (1, 2, 3, 4), 0.5), Window("ends", (0, 4)), Window("one", (2,), 2.0)]
 POINTS = torch.rand(40, 2, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_criterion_of_a_config() -> None:
+    changes = CHANGES | {
+        "criterion.no_object_weight": 0.2,
+        "criterion.frame_factor": 0.4,
+        "criterion.points": 9,
+        "criterion.oversample": 5,
+        "criterion.importance": 0.6,
+        "criterion.tube_reduction": "joint",
+    }
+    for subclips, ignore_absent in (({"subclips": None}, True), ({}, True), ({"subclips.absent": "no_object"}, False)):
+        found = build_criterion(tiny_config(changes | subclips))
+        assert found == Criterion(2, 7, 3, 0.2, 0.4, RandomPoints(9, 5, 0.6), joint, ignore_absent)
 
 
 def _targets() -> tuple[ClipTarget, ...]:
