@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,19 @@ def single_output(level: LevelOutput) -> ClipOutput:
     """A pass of one layer with one level."""
     layer = LayerOutput(frame=level) if level.level == "frame" else LayerOutput(video=level)
     return ClipOutput((layer,))
+
+
+@dataclass(frozen=True)
+class Everywhere:
+    """A source of points: the same (P, 2) for matching and for every mask."""
+
+    points: Tensor
+
+    def matching(self, num_clips: int, device: torch.device) -> list[Tensor]:
+        return [self.points.expand(num_clips, -1, -1)]
+
+    def losses(self, logits: Tensor) -> Tensor:
+        return self.points.expand(len(logits), -1, -1)
 
 
 def criterion_losses(

@@ -40,10 +40,10 @@ def _embedded(level: Level, embeddings: Tensor) -> LevelOutput:
 
 def test_query_similarity_is_the_largest_cosine_of_the_frame() -> None:
     frame = _embedded("frame", torch.tensor([[[[2.0, 0.0], [1.0, 1.0]], [[0.0, -3.0], [-1.0, 0.0]]]]))
-    video = _embedded("video", torch.tensor([[[5.0, 0.0]]]))
-    diagonal = 2**-0.5
-    torch.testing.assert_close(query_similarity(frame, video), torch.tensor([[[1, diagonal], [0, -1]]]))
-    torch.testing.assert_close(query_similarity(video, frame), torch.tensor([[[1.0], [0.0]]]))
+    video = _embedded("video", torch.tensor([[[3.0, 4.0]]]))
+    diagonal = 0.7 * 2**0.5
+    torch.testing.assert_close(query_similarity(frame, video), torch.tensor([[[0.6, diagonal], [-0.8, -0.6]]]))
+    torch.testing.assert_close(query_similarity(video, frame), torch.tensor([[[diagonal], [-0.6]]]))
 
 
 def test_mask_similarity_is_the_largest_soft_iou_of_the_frame() -> None:
