@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +47,24 @@ def sources_text(done: pd.DataFrame) -> str:
     if len(states) > 1:
         named = ", ".join(f"{state.name} ({cells_text(state.cells)})" for state in states)
         text = f"Mixes {len(states)} states of the source: {named}; a difference may be one of the code."
+    text = " ".join([text, *_plugins(done)])
     if begun:
         text += f" {cells_text(begun)} began with another source, in an earlier attempt."
     return text
+
+
+def _plugins(done: pd.DataFrame) -> Iterator[str]:
+    """A sentence for each file of one's own: with several states of it, a warning."""
+    files: dict[str, Counter[str]] = {}
+    for text in done["plugins"]:
+        for file, digest in json.loads(text).items():
+            files.setdefault(file, Counter())[digest[:8]] += 1
+    for file, states in sorted(files.items()):
+        named = ", ".join(f"{digest} ({cells_text(cells)})" for digest, cells in states.most_common())
+        if len(states) == 1:
+            yield f"Code from outside: {file} {named}."
+        else:
+            yield f"Mixes {len(states)} states of {file}: {named}; a difference may be one of the code."
 
 
 def commits_text(done: pd.DataFrame) -> str:

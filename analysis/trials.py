@@ -13,13 +13,14 @@ import pandas as pd
 from analysis.experiments import Definition, as_label, read_definition
 from analysis.ledger import Row, read_ledger
 from syncvis.errors import StorageError
+from syncvis.source import PLUGIN_FOLDER
 
 AXIS = "axis."  # prefix of an axis column, so that an axis may have any name
 
 CELL_COLUMNS = [
     *("experiment", "scale", "cell_hash", "number", "seed", "position", "config", "state", "attempt", "error"),
     *("run_dir", "finished", "steps", "seconds", "peak_memory_mb", "commit", "dirty", "diff", "source", "changed"),
-    "begun_elsewhere",
+    *("plugins", "begun_elsewhere"),
     *("data", "data_fingerprint", "method", "environment"),
 ]
 CARRIED = ["commit", "dirty", "seconds", "peak_memory_mb", "steps", "run_dir", "finished"]
@@ -37,7 +38,8 @@ class Trials:
         cells: one row per (experiment, scale, cell_hash), finished or not; ``number`` is the trial number, and
             ``state`` is planned, running, done, pruned or gave_up; a done cell without a result, or a member
             without a cell, is ``missing``, a result of fewer steps than its config asks for is ``short``;
-            ``begun_elsewhere``: an earlier attempt ran another source.
+            ``source`` is the fingerprint of the workbench alone, ``plugins`` JSON of file -> SHA-256 of modules of
+            one's own; ``begun_elsewhere``: an earlier attempt ran another source.
         reports: hash -> AP at the last evaluation of each pruned cell, in percent.
         studies: (experiment, scale) -> its definition.
         place: the ledger's file, or its URL without the password.
@@ -67,7 +69,8 @@ def load_trials(ledger: str | Path) -> Trials:
     for row in found.cells:
         result = _result(row, found.place)
         cell = _cell(row, result, found.place)
-        cell["begun_elsewhere"] = bool(codes.get(cell["cell_hash"], set()) - {cell["source"]} and cell["source"])
+        ran = result.get("source")
+        cell["begun_elsewhere"] = bool(codes.get(cell["cell_hash"], set()) - {ran} and ran)
         cells.append(cell)
         values, steps, per_video = _all_numbers(result, found.place, f"results {cell['cell_hash']}")
         name = {key: cell[key] for key in ("experiment", "scale", "cell_hash")}
@@ -154,8 +157,9 @@ def _cell(row: Row, result: Row, place: str) -> Row:
         "commit": result.get("commit"),
         "dirty": result.get("dirty"),
         "diff": result.get("diff"),
-        "source": result.get("source"),
-        "changed": bool(result.get("changed")),
+        "source": result.get("workbench") or result.get("source"),
+        "changed": any(not name.startswith(f"{PLUGIN_FOLDER}/") for name in result.get("changed") or ()),
+        "plugins": json.dumps(result.get("plugins") or {}, sort_keys=True),
         "data": Path(str((config.get("data") or {}).get("root", ""))).name,
         "data_fingerprint": result.get("data_fingerprint"),
         "method": (config.get("method") or {}).get("name"),

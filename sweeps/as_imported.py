@@ -5,6 +5,7 @@ Files that change later change none of the modules that this process has, so its
 
 from __future__ import annotations
 
+from syncvis.references import allowed
 from syncvis.source import snapshot
 
-snapshot()
+snapshot(allowed())

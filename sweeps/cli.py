@@ -18,6 +18,7 @@ from sweeps.commands.options import (
     Experiments,
     Gpus,
     Out,
+    Plugins,
     Sampler,
     ScaleOption,
     Storage,
@@ -39,6 +40,7 @@ from sweeps.enrolment import Change, enrol
 from sweeps.ledger import Ledger
 from sweeps.placement.ray import RaySettings
 from sweeps.placement.slurm import SlurmSettings
+from sweeps.plugins import try_plugins
 from sweeps.printing import say
 from sweeps.readiness import left, look_at, require_disk
 from sweeps.runner import Sweep, SweepOptions
@@ -46,6 +48,7 @@ from sweeps.tracking.commands import sync
 from sweeps.tracking.environment import Mode
 from syncvis.config import RunConfig
 from syncvis.errors import ConfigError
+from syncvis.references import allow
 
 PlacementName = Literal["local", "slurm", "ray"]
 
@@ -79,11 +82,13 @@ def run(
     gpus_per_trial: Annotated[float | None, typer.Option(min=0, help="Of a Ray task; may be a part of one.")] = None,
     processes_per_trial: Annotated[int, typer.Option(min=1, help="That train one trial together, one per GPU.")] = 1,
     trial_timeout: TrialTimeout = None,
+    plugins: Plugins = None,
 ) -> None:
     """Run what is left. The same command again continues it.
 
     Exit code 5: cells were given up; 75: interrupted.
     """
+    allow(plugins)
     placed = _placement(placement, slurm or [], ray_address, gpus_per_trial)
     options = SweepOptions(
         out,
@@ -117,6 +122,7 @@ def _refuse_unready(configs: list[RunConfig], options: SweepOptions) -> None:
     """One error before the first cell; what is not on this machine may be where the workers of others run."""
     if not configs:
         return
+    try_plugins(configs)
     found = look_at(configs)
     (found if options.placement is None else found.wrong).refuse()
     for note in found.notes:

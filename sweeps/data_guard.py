@@ -1,4 +1,4 @@
-"""Whether the cells of a study saw the same files, data and initial weights: no table mixes different ones."""
+"""Whether the cells of a study saw the same files (data, initial weights, texts): no table mixes different ones."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ def changed_data(view: View, keys: Keys = None) -> list[str]:
             seen.setdefault(path, Counter())[part] += number
     for train, part, number in _seen(view, keys, "train", "init_fingerprint"):
         seen.setdefault(Path(train["init"]), Counter())[part] += number
+    for method, part, number in _seen(view, keys, "method", "text_fingerprint"):
+        seen.setdefault(Path(method["text"]), Counter())[part] += number
     return [line for path, counts in seen.items() if (line := _difference(path, counts))]
 
 

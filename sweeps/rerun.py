@@ -59,10 +59,11 @@ def load_record(view: View, row: Row) -> Record:
 
 
 def changes_of_place(record: Record, device: str) -> Iterator[str]:
-    """What is not now as it was when the trial ran: source, versions, hardware, threads, data, initial weights.
+    """What is not now as it was when the trial ran: source, versions, hardware, threads, data, initial weights,
+    texts.
 
     Raises:
-        StorageError: The file of initial weights cannot be read.
+        StorageError: A file of weights or texts cannot be read.
     """
     import torch
 
@@ -71,7 +72,7 @@ def changes_of_place(record: Record, device: str) -> Iterator[str]:
 
     now = provenance(Runtime(device=device), torch.device(device))
     result = record.result
-    yield from changes_of_source(result, snapshot())
+    yield from changes_of_source(result, snapshot(record.config.plugins))
     before, here = result.get("environment") or {}, now["environment"]
     for name in dict.fromkeys([*before, *here]):
         yield from _change(name, before.get(name), here.get(name))
@@ -82,6 +83,10 @@ def changes_of_place(record: Record, device: str) -> Iterator[str]:
     if init is not None:
         start = fingerprint(Path(init))
         yield from _change(f"fingerprint of train.init ({init})", result.get("init_fingerprint"), start)
+    if record.config.method.class_text is not None:
+        text = record.config.method.class_text[0]
+        rows = fingerprint(Path(text))
+        yield from _change(f"fingerprint of method.text ({text})", result.get("text_fingerprint"), rows)
 
 
 def new_folder(parent: Path, number: int) -> Path:

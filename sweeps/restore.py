@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from sweeps.database import Row
 from sweeps.sources import sources_of
 from sweeps.view import View
 from syncvis.errors import ConfigError, StorageError
-from syncvis.source import PACKAGES, Source, code_fingerprint, git, read_patch
+from syncvis.source import PACKAGES, PLUGIN_FOLDER, Source, git, read_patch, restored_fingerprint
 
 MARK = f"{PACKAGES[0]}/__init__.py"
 """A file that every source tree of ours has."""
@@ -21,12 +22,18 @@ class Restored:
     """A source tree in a folder.
 
     Attributes:
-        root: the folder of the packages in it, which PYTHONPATH has to name.
-        code: its fingerprint.
+        root: the folder of the packages in it.
+        code: its fingerprint, see :func:`syncvis.source.restored_fingerprint`.
     """
 
     root: Path
     code: str
+
+    @property
+    def path(self) -> str:
+        """What PYTHONPATH has to name: the packages, and the folder of plug-ins if there is one."""
+        plugins = self.root / PLUGIN_FOLDER
+        return os.pathsep.join(map(str, [self.root, *[plugins] * plugins.is_dir()]))
 
 
 def source_of_trial(view: View, row: Row, attempt: int | None = None) -> Source:
@@ -120,7 +127,7 @@ def restore(source: Source, folder: Path, repository: Path) -> Restored:
             _git(repository, "worktree", "remove", "--force", str(here))
             _require(f"the kept changes do not fit the commit: {problem}")
     root = here / inside
-    return Restored(root, code_fingerprint(root))
+    return Restored(root, restored_fingerprint(root))
 
 
 def is_ours(repository: Path) -> bool:

@@ -30,6 +30,7 @@ from sweeps.trial import LEASE_SECONDS, RUN
 from sweeps.view import ENDED, StudyKey
 from sweeps.worker import POLL_SECONDS
 from syncvis.errors import ConfigError, Interrupted, StorageError
+from syncvis.references import allowed
 
 LOOK_SECONDS = 0.5
 OPTUNA_SECONDS = 30.0
@@ -148,7 +149,7 @@ class Sweep:
         options, ledger, keys = self._options, self._ledger, self._keys
         times = options.lease, options.poll, options.processes, options.trial_timeout
         orders = WorkerOptions(
-            options.ledger, options.out / "logs", options.run, options.device, options.gpu_groups, *times
+            options.ledger, options.out / "logs", options.run, options.device, options.gpu_groups, *times, allowed()
         )
         if isinstance(options.placement, SlurmSettings):
             return SlurmJobs(orders, options.placement, options.size, ledger, keys, options.out / "slurm")

@@ -10,14 +10,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from sweeps.database import Row, attempt_sources, sources
-from sweeps.ledger import Attempt, Ledger
+from sweeps.ledger import Claim, Ledger
 from sweeps.view import View
+from syncvis.config import plugins_of
 from syncvis.source import Source, snapshot
 
 
-def keep_source(ledger: Ledger, attempt: Attempt) -> None:
-    """Keep the source of this process as that of an attempt."""
-    ledger.keep_source(attempt, as_row(snapshot()))
+def keep_source(ledger: Ledger, claim: Claim) -> None:
+    """Keep the source of this process as that of an attempt, with the modules of one's own that its config names."""
+    ledger.keep_source(claim, as_row(snapshot(plugins_of(json.loads(claim.config)))))
 
 
 def as_row(source: Source) -> Row:
@@ -57,12 +58,12 @@ def changes_of_source(result: Mapping[str, Any], here: Source) -> Iterator[str]:
 
 def source_now(record: Mapping[str, Any]) -> Iterator[str]:
     """Lines about the sources of a trial's attempts, and whether this is the last of them."""
-    states = record["sources"]
+    states, now = record["sources"], snapshot(plugins_of(record["config"])).code
     for attempt, state in states.items():
         yield f"source of attempt {attempt}: {told(state)}"
-    if states and list(states.values())[-1]["source"] != snapshot().code:
+    if states and list(states.values())[-1]["source"] != now:
         way = f"`syncvis sweep restore {record['number']} --to FOLDER` brings it back"
-        yield f"source is not as it was: {snapshot().code} here now; {way}"
+        yield f"source is not as it was: {now} here now; {way}"
 
 
 def as_record(source: Source) -> Row:

@@ -19,7 +19,7 @@ CHUNK = 500
 _PLACE = ("experiment", "scale", "number", "seed", "state")
 _ORIGIN = (
     *("wall_seconds", "peak_memory_mb", "commit", "dirty", "diff", "source"),
-    *("data_fingerprint", "init_fingerprint"),
+    *("data_fingerprint", "init_fingerprint", "text_fingerprint"),
 )
 _RECORD = ("attempts", "failures", "deaths", "error", "cell_hash", "variant_hash", "run_dir", "started", "finished")
 

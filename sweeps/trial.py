@@ -35,9 +35,12 @@ from syncvis.errors import (
     StorageError,
     WorkbenchError,
 )
+from syncvis.references import allowed
 
 RUN = "syncvis.training.run:run"
 PRELOAD_VARIABLE = "SYNCVIS_PRELOAD"
+PLUGINS_VARIABLE = "SYNCVIS_PLUGINS"
+"""What a worker tells its own forking server: nobody else reads it."""
 LEASE_SECONDS = 60.0
 RECORD_SECONDS = 1.0
 """How long a metric row may wait for the ledger; an evaluation's never waits."""
@@ -143,7 +146,7 @@ def carry_out(
                 pruned.extend(filter(None, [should_prune(claim)]))
 
         try:
-            config = RunConfig.model_validate_json(claim.config)
+            config = _config(claim)
             result = run(config, claim.run_dir, lambda: bool(pulse.lost.is_set() or pruned or stopped()), on_row)
             if result["metrics"].get("AP") is None:
                 raise NonFiniteLossError("is not a number", key="AP", fix="look at the rows of its metrics.jsonl")
@@ -160,6 +163,15 @@ def carry_out(
                 raise
         except Exception as error:  # whatever a cell does, the other cells go on
             _fail(ledger, claim, error)
+
+
+def _config(claim: Claim) -> RunConfig:
+    """Raises ConfigError where this version makes another run of it, whose result would not be the cell's."""
+    config = RunConfig.model_validate_json(claim.config)
+    if config.cell_hash != claim.cell_hash:
+        problem = f"is another run ({config.cell_hash}) in this version, which has other settings"
+        raise ConfigError(problem, file=f"trial {claim.number}", fix="plan the experiment again: syncvis sweep run")
+    return config
 
 
 class _Pulse:
@@ -295,8 +307,10 @@ def load_run(name: str, device: str) -> RunCell:
 
 
 def preloaded(run: str, *others: str) -> list[str]:
-    """The modules for a forking server; ``sweeps.survive`` imports that of the run, then its source is taken."""
+    """The modules for a forking server; ``sweeps.survive`` imports that of the run and those of one's own that are
+    allowed here, which what it forks may import as well. Then the source of all is taken."""
     os.environ[PRELOAD_VARIABLE] = run.partition(":")[0]
+    os.environ[PLUGINS_VARIABLE] = " ".join(allowed())
     return ["sweeps.survive", "sweeps.as_imported", *others]
 
 

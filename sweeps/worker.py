@@ -19,10 +19,12 @@ from multiprocessing.context import ForkServerProcess
 from sweeps import trial
 from sweeps.identity import this_process
 from sweeps.ledger import Claim, Ledger
+from sweeps.plugins import require_plugins
 from sweeps.ranks import together
 from sweeps.trial import LEASE_SECONDS, RUN, Order, StopSignal, check_run, load_run, preloaded, stop_signal
 from sweeps.view import Keys, StudyKey
 from syncvis.errors import Interrupted, WorkbenchError
+from syncvis.references import allow
 
 POLL_SECONDS = 1.0
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -153,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, help="end after so many cells, or as soon as none is planned")
     parser.add_argument("--processes", type=int, default=1, help="how many train one trial together")
     parser.add_argument("--trial-timeout", type=float, help="seconds after which a trial has failed; default: none")
+    parser.add_argument("--plugin", action="append", help="a module of your own that trials may import; repeatable")
     parser.add_argument("--parent", type=int, help="stop once this process id is no longer the parent")
     options = parser.parse_args(arguments)
     asked = stop_signal()
@@ -163,7 +166,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if place is None:
             parser.error(f"no ledger: give it, or set {STORAGE_VARIABLE}")
         check_run(options.run)
+        allow(options.plugin)
         ledger, keys = Ledger(place), options.studies and [StudyKey.parse(name) for name in options.studies]
+        require_plugins(ledger.view, keys)
         Worker(
             ledger,
             str(place),

@@ -17,6 +17,7 @@ import typer
 from syncvis.data_cli import app as data_app
 from syncvis.data_cli import say
 from syncvis.errors import ConfigError, WorkbenchError
+from syncvis.references import allow
 
 if TYPE_CHECKING:
     from syncvis.config import RunConfig
@@ -35,6 +36,10 @@ ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML run con
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. sync.momentum=0.1 seed=1")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
 Threads = Annotated[int, typer.Option(help="CPU threads", min=1)]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="MODULE", help="allow a module of your own that the config names; repeatable"),
+]
 
 
 @app.command()
@@ -56,10 +61,12 @@ def train(
         int | None, typer.Option(help="GPUs of the dry run; default 8 at scale paper, else 1", min=1)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="the dry run as JSON")] = False,
+    plugins: Plugins = None,
 ) -> None:
     """Train and evaluate one run; the same command continues an interrupted one. Several processes: with torchrun."""
     from syncvis.config import load_config
 
+    allow(plugins)
     resolved = load_config(config, overrides or [])
     if dry_run:
         _dry_run(resolved, config, gpus, device, as_json)
@@ -102,10 +109,12 @@ def evaluate(
     results: Annotated[Path | None, typer.Option(help="also write results.json, or a .zip of it, here")] = None,
     device: Device = "cpu",
     threads: Threads = 1,
+    plugins: Plugins = None,
 ) -> None:
     """Evaluate the weights of a run on a split."""
     from syncvis.training.apply import evaluate_run
 
+    allow(plugins)
     remarks: list[str] = []
     evaluation = evaluate_run(run_dir, split, root, results, device, threads, remarks)
     say(remarks)
@@ -137,10 +146,12 @@ def infer(
     max_frames: Annotated[int, typer.Option(help="refuse longer videos", min=1)] = 500,
     device: Device = "cpu",
     threads: Threads = 1,
+    plugins: Plugins = None,
 ) -> None:
     """Find and track the instances of one video."""
     from syncvis.training.apply import infer_video
 
+    allow(plugins)
     paths = infer_video(run_dir, source, out, max_frames, device, threads)
     for path in paths:
         typer.echo(str(path))
@@ -155,12 +166,14 @@ def import_weights(
     prefix: Annotated[
         str | None, typer.Option(help="of the names to take, such as ema_model., if there are two")
     ] = None,
+    plugins: Plugins = None,
 ) -> None:
     """Turn published ImageNet, Mask2Former, VITA or SyncVIS weights into a file for train.init."""
     from syncvis.config import load_config
     from syncvis.interop.importing import import_file
     from syncvis.interop.opening import recognise
 
+    allow(plugins)
     recognise(file)
     for line in import_file(file, load_config(config, overrides or []), out, prefix):
         typer.echo(line)

@@ -90,6 +90,35 @@ def split_videos(
         typer.echo(f"warning: category {name!r} is only in {path.name}", err=True)
 
 
+@app.command("text")
+def text(
+    root: Root,
+    out: Annotated[Path, typer.Option(help="safetensors file to write")],
+    split: Split = "train.json",
+    encoder: Annotated[
+        str | None, typer.Option(metavar="MODULE:FUNCTION", help="names -> (K, D) array; its code is run")
+    ] = None,
+    width: Annotated[int | None, typer.Option(min=8, help="D without --encoder, default 1024")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace an existing file")] = False,
+) -> None:
+    """Write embeddings of the class names, for TMT-VIS. Without --encoder they know only how the names are spelt."""
+    from syncvis.data.class_text import write_class_text
+    from syncvis.data.entries import read_categories
+    from syncvis.data.jsonfile import JsonFile
+    from syncvis.data.text_encoders import encode_with, spelling
+    from syncvis.errors import ConfigError, StorageError
+
+    if encoder is not None and width is not None:
+        fix = "leave --width out: an encoder decides it"
+        raise ConfigError("--encoder and --width exclude each other", file="command line", fix=fix)
+    if out.exists() and not force:
+        raise StorageError("exists already", file=out, fix="add --force to replace it, or choose another --out")
+    names = list(dict.fromkeys(category.name for category in read_categories(JsonFile(root / split))))
+    matrix = encode_with(encoder, names) if encoder else spelling(names, width or 1024)
+    done = write_class_text(out, names, matrix, encoder or "spelling")
+    typer.echo(f"class text: {out} ({len(names)} classes, width {done.matrix.shape[1]}, by {encoder or 'spelling'})")
+
+
 @app.command("view")
 def view(
     root: Root,

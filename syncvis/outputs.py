@@ -247,12 +247,24 @@ class VideoTracks:
         mask_embeddings: (T, R, C).
         seen: (T, R) bool, False where a track is absent: it has no mask there.
         mask_features: (T, C, h, w), on any device.
+        sure_at_input: how sure the masks are is measured at the size of the model's input, not at the size that they
+            get in the end.
     """
 
     scores: Tensor
     mask_embeddings: Tensor
     seen: Tensor
     mask_features: Tensor
+    sure_at_input: bool = False
+
+    @classmethod
+    def of_tubes(cls, output: LevelOutput, sure_at_input: bool = False) -> VideoTracks:
+        """Every query that predicts a tube of the whole video, a batch of one, is a track that is always seen."""
+        num_frames = output.mask_features.shape[1]
+        codes = output.mask_embeddings.expand(num_frames, -1, -1)
+        seen = torch.ones(codes.shape[:2], dtype=torch.bool, device=codes.device)
+        scores = output.class_logits[0].softmax(-1)[:, :-1]
+        return cls(scores, codes, seen, output.mask_features[0], sure_at_input)
 
     def mask_logits(self, tracks: Tensor, start: int, stop: int) -> Tensor:
         """Masks (r, t, h, w) of some tracks (r,) in the frames from start to stop, on the device of the tracks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,11 @@ TINY: dict[str, Any] = {
 }
 """Frame and video queries, hidden and mask width differ in number, so that a mix-up does not fit."""
 
-METHOD_SETTINGS: dict[str, dict[str, Any]] = {"mask2former_vis": {"structure": "auto"}}
+METHOD_SETTINGS: dict[str, dict[str, Any]] = {
+    "mask2former_vis": {"structure": "auto"},
+    "vita": {"clip_queries": 6, "encoder_layers": 2, "decoder_layers": 2, "window": 2, "branches": 2},
+    "tmt_vis": {"text": "learned", "width": 6, "selected": 2},
+}
 """What a method needs besides its name to be built at the tiny size, with and without modules."""
 
 MODULES: dict[str, dict[str, Any]] = {
@@ -142,6 +147,19 @@ def single_output(level: LevelOutput) -> ClipOutput:
     """A pass of one layer with one level."""
     layer = LayerOutput(frame=level) if level.level == "frame" else LayerOutput(video=level)
     return ClipOutput((layer,))
+
+
+@dataclass(frozen=True)
+class Everywhere:
+    """A source of points: the same (P, 2) for matching and for every mask."""
+
+    points: Tensor
+
+    def matching(self, num_clips: int, device: torch.device) -> list[Tensor]:
+        return [self.points.expand(num_clips, -1, -1)]
+
+    def losses(self, logits: Tensor) -> Tensor:
+        return self.points.expand(len(logits), -1, -1)
 
 
 def criterion_losses(

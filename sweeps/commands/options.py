@@ -49,6 +49,15 @@ Gpus = Annotated[str | None, typer.Option(help="GPUs to share out: 0,1,2.")]
 TrialTimeout = Annotated[
     float | None, typer.Option(min=1, metavar="SECONDS", help="A try of a trial that takes longer has failed.")
 ]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="MODULE",
+        help="Allow a module of your own that cells name; repeatable.",
+        show_default=False,
+    ),
+]
 OUT = SweepOptions.out
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 

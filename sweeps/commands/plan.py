@@ -14,6 +14,7 @@ from sweeps.commands.options import (
     OUT,
     Experiments,
     Out,
+    Plugins,
     Sampler,
     ScaleOption,
     Storage,
@@ -24,10 +25,12 @@ from sweeps.commands.options import (
 from sweeps.cost import Left, Rate, spent
 from sweeps.definition import Cell, Study
 from sweeps.forecast import Forecast, Plan, plan_of
+from sweeps.plugins import missing_flags
 from sweeps.printing import plain, say
 from sweeps.readiness import left, look_at
 from sweeps.runner import SweepOptions
 from sweeps.view import StudyKey, View
+from syncvis.references import allow
 
 NOT_MEASURED = "not measured"
 NO_NUMBER = "–"
@@ -48,8 +51,10 @@ def plan(
     trials: Trials = None,
     out: Out = OUT,
     storage: Storage = None,
+    plugins: Plugins = None,
 ) -> None:
     """Show how many cells each experiment has, how many are left, and the hours; starts nothing."""
+    allow(plugins)
     studies = studies_of(experiments, scale, sampler, trials)
     ledger, console = find_ledger(out, storage), Console()
     view = ledger.view if ledger else None
@@ -71,6 +76,8 @@ def _refuse_unready(studies: Sequence[Study], view: View | None, console: Consol
     configs = left(studies, view)
     if not configs:
         return
+    if flags := missing_flags(configs):
+        say(console, f"note: cells name code from outside the workbench; `run` needs {flags}")
     found = look_at(configs)
     for note in found.notes:
         say(console, f"note: {note}")

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sweeps.commands.options import OUT, Out, Storage, Trial, open_ledger, trial_of
+from sweeps.commands.options import OUT, Out, Plugins, Storage, Trial, open_ledger, trial_of
 from sweeps.printing import say
 from sweeps.rerun import changes_of_place, differences, load_record, new_folder, train_again
 from sweeps.trial import RUN, check_run
 from sweeps.worker import ONE_THREAD
+from syncvis.references import allow, require
 
 MAX_SHOWN = 10
 
@@ -22,6 +23,7 @@ def rerun(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     out: Out = OUT,
     storage: Storage = None,
+    plugins: Plugins = None,
     run: Annotated[str, typer.Option(hidden=True)] = RUN,
 ) -> None:
     """Train a trial again from the ledger's record, and compare every metric and loss with it, bit for bit.
@@ -30,9 +32,11 @@ def rerun(
     hardware, data. The new run stays in OUT/reruns.
     """
     check_run(run)
+    allow(plugins)
     os.environ.update(ONE_THREAD)  # as a worker does, and before torch is imported
     view, console = open_ledger(out, storage).view, Console()
     record = load_record(view, trial_of(view, trial))
+    require(record.config.plugins)
     for line in changes_of_place(record, device):
         way = (
             f"; `syncvis sweep restore {trial} --to FOLDER` brings that one back" if line.startswith("source: ") else ""

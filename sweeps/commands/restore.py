@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,6 +14,7 @@ from sweeps.commands.options import OUT, Out, Storage, open_ledger, trial_of
 from sweeps.printing import say
 from sweeps.restore import Restored, is_ours, restore, source_of_folder, source_of_trial
 from sweeps.sources import as_record, told
+from syncvis.config import plugins_of, read_yaml
 from syncvis.errors import ConfigError
 from syncvis.source import Source
 
@@ -36,7 +39,7 @@ def restore_source(
     clone = repository or next(filter(is_ours, (SOURCE, Path())), SOURCE)
     restored = restore(source, to, clone)
     say(Console(), "\n".join(_lines(source, restored)))
-    say(Console(), f"folder  {to}\nuse     PYTHONPATH={restored.root} {command}")
+    say(Console(), f"folder  {to}\nuse     PYTHONPATH={restored.path} {command}")
     say(Console(), f"remove  git -C {clone} worktree remove --force {to.absolute()}")
     if source.code and restored.code != source.code:
         raise typer.Exit(1)
@@ -47,12 +50,18 @@ def _source(run: str, attempt: int | None, out: Path, storage: str | None) -> tu
     if run.isdecimal():
         view = open_ledger(out, storage).view
         row = trial_of(view, int(run))
-        again = f"rerun {run}{'' if out == OUT else f' --out {out}'}" if row["state"] == "done" else "..."
+        words = [run, *([] if out == OUT else ["--out", str(out)]), *_plugins(json.loads(row["config"]))]
+        again = f"rerun {' '.join(words)}" if row["state"] == "done" else "..."
         return source_of_trial(view, row, attempt), f"syncvis sweep {again}"
     if attempt is not None:
         fix = "leave it out, or give the number of a trial"
         raise ConfigError("belongs to a trial of a sweep", key="--attempt", fix=fix)
-    return source_of_folder(Path(run)), "syncvis train ..."
+    config = read_yaml(Path(run) / "config.yaml") if (Path(run) / "config.yaml").exists() else {}
+    return source_of_folder(Path(run)), " ".join(["syncvis train", *_plugins(config), "..."])
+
+
+def _plugins(config: Mapping[str, Any]) -> list[str]:
+    return [word for module in plugins_of(config) for word in ("--plugin", module)]
 
 
 def _lines(source: Source, restored: Restored) -> list[str]:

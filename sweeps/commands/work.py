@@ -12,6 +12,7 @@ from sweeps.commands.options import (
     Device,
     Gpus,
     Out,
+    Plugins,
     Storage,
     TrialTimeout,
     Workers,
@@ -19,7 +20,9 @@ from sweeps.commands.options import (
     keys_of,
     open_ledger,
 )
+from sweeps.plugins import require_plugins
 from sweeps.runner import Sweep, SweepOptions
+from syncvis.references import allow
 
 
 def work(
@@ -30,6 +33,7 @@ def work(
     storage: Storage = None,
     device: Device = "cpu",
     trial_timeout: TrialTimeout = None,
+    plugins: Plugins = None,
 ) -> None:
     """Work on what others have planned, until nothing is left; needs no experiment file.
 
@@ -38,6 +42,9 @@ def work(
 
     Exit code 5: cells were given up; 75: interrupted.
     """
+    allow(plugins)
     ledger = open_ledger(out, storage)
+    keys = keys_of(ledger.view, studies) or []
+    require_plugins(ledger.view, keys)
     options = SweepOptions(out, storage, workers, gpu_names(gpus), "disabled", device, trial_timeout=trial_timeout)
-    raise typer.Exit(Sweep(ledger, keys_of(ledger.view, studies) or [], options, Console()).run())
+    raise typer.Exit(Sweep(ledger, keys, options, Console()).run())

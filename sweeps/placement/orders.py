@@ -30,6 +30,7 @@ class WorkerOptions:
         gpus: what each worker of this machine may use, as for CUDA_VISIBLE_DEVICES ("0" or "0,1"), shared out in turn.
         processes: how many train one trial together.
         trial_timeout: seconds after which a trial has failed; None for no end.
+        plugins: modules of one's own that trials may import.
     """
 
     storage: str
@@ -41,6 +42,7 @@ class WorkerOptions:
     poll_seconds: float = POLL_SECONDS
     processes: int = 1
     trial_timeout: float | None = None
+    plugins: Sequence[str] = ()
 
     def words(self, keys: Sequence[StudyKey], limit: int | None = None) -> tuple[str, ...]:
         """Of ``python -m sweeps.worker``."""
@@ -48,6 +50,7 @@ class WorkerOptions:
         words += ["--lease", str(self.lease_seconds), "--poll", str(self.poll_seconds)]
         words += ["--processes", str(self.processes)]
         words += [] if self.trial_timeout is None else ["--trial-timeout", str(self.trial_timeout)]
+        words += [word for module in self.plugins for word in ("--plugin", module)]
         return tuple(words if limit is None else [*words, "--limit", str(limit)])
 
 

@@ -18,7 +18,8 @@ from sweeps.tracking.wandb_file import steps_and_end
 
 FINISH_SECONDS = 2.0
 FACTS = (
-    *("commit", "dirty", "diff", "source", "environment", "data_fingerprint", "init_fingerprint"),
+    *("commit", "dirty", "diff", "source", "environment"),
+    *("data_fingerprint", "init_fingerprint", "text_fingerprint"),
     *("parameters", "peak_memory_mb"),
 )
 EXIT_CODES = {"done": 0, "pruned": 0, "gave_up": 1}

@@ -6,17 +6,20 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from syncvis.config.methods import method_name
+from syncvis.config.methods import OwnMethodSettings, method_name
 from syncvis.config.run import RunConfig
 from syncvis.config.schema import backbone_family
+from syncvis.config.section import Section
 from syncvis.errors import ConfigError
+
+S = TypeVar("S", bound=Section)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -201,6 +204,20 @@ def resolve(tree: Mapping[str, Any], source: str | Path) -> RunConfig:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         raise validation_error(error, RunConfig, source) from None
+
+
+def own_settings(config: RunConfig, model: type[S]) -> S:
+    """What a config says in ``method.settings`` of a method of one's own, as a section that the method describes.
+
+    Raises:
+        ConfigError: With every problem at once, as for the settings of the workbench.
+    """
+    given = config.method.settings if isinstance(config.method, OwnMethodSettings) else {}
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        problem = validation_error(error, model, config.method.name).problem
+        raise ConfigError(problem, key="method.settings", fix="correct the keys named above") from None
 
 
 def validation_error(error: ValidationError, model: type[BaseModel], source: str | Path) -> ConfigError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
-from syncvis.config.schema import CommonConfig, DataConfig
+from syncvis.config.schema import CommonConfig, DataConfig, DecoderConfig
 from syncvis.config.section import NULL, OWN, Fraction, Named, Natural, NonNegative, Positive, Section, one_of
 from syncvis.config.tables import STRUCTURES
 from syncvis.references import is_reference
@@ -22,6 +22,7 @@ UNQUOTED_OFF = BeforeValidator(lambda value: "off" if value is False else value)
 """YAML reads ``off`` without quotes as false."""
 
 AUTO = "auto"
+LEARNED = "learned"
 DEFAULT = "mask2former_vis"
 
 
@@ -47,6 +48,11 @@ class MethodSettings(Section):
 
     def agree(self, config: CommonConfig) -> None:
         """Raises ValueError where the other settings cannot be meant with this method."""
+
+    @property
+    def class_text(self) -> tuple[str, int] | None:
+        """A file of class-name embeddings that a training reads, and how long its rows must be; None: no file."""
+        return None
 
 
 class Mask2FormerVISSettings(MethodSettings):
@@ -104,6 +110,68 @@ class MinVISSettings(OnlineSettings):
     name: Literal["minvis"] = "minvis"
 
 
+class VITASettings(MethodSettings):
+    """VITA: a temporal module of clip queries on top of the frame queries; video queries are there with ``sync``."""
+
+    own: ClassVar[Mapping[str, Any]] = {"criterion.tube_reduction": "joint", "model.decoder.time_code": False}
+    of_decoder: ClassVar[Mapping[str, str]] = {
+        "clip_queries": "frame_queries",
+        "heads": "heads",
+        "ffn_dim": "ffn_dim",
+    }
+
+    name: Literal["vita"] = "vita"
+    clip_queries: Annotated[Positive, OWN] = Field(NULL, description="null: as many as model.decoder.frame_queries")
+    heads: Annotated[Positive, OWN] = Field(NULL, description="of the temporal module; null: as model.decoder has")
+    ffn_dim: Annotated[Positive, OWN] = Field(NULL, description="of the temporal module; null: as model.decoder has")
+    encoder_layers: Natural = 6
+    decoder_layers: Positive = 3
+    window: Natural = Field(6, description="frames whose queries attend each other in the encoder; 0: all")
+    branches: Positive = Field(3, description="last layers of the frame decoder that each get a pass in training")
+    similarity_weight: NonNegative = 0.5
+    final: Literal["clip", "video"] = Field("clip", description="the queries whose prediction is the result")
+    compat: bool = Field(
+        False,
+        description="at test time as published: the window of a video that has a single one is cut in two, and how "
+        "sure a mask is is measured before its last resize",
+    )
+
+    @classmethod
+    def complete(cls, tree: Tree) -> Tree:
+        model = tree.get("model", {})
+        decoder = model.get("decoder", {}) if isinstance(model, Mapping) else {}
+        for key, source in cls.of_decoder.items():
+            value = decoder.get(source) if isinstance(decoder, Mapping) else None
+            default = DecoderConfig.model_fields[source].default
+            tree = _filled(tree, ["method", key], default if value is None else value)
+        return super().complete(tree)
+
+    def agree(self, config: CommonConfig) -> None:
+        layers = config.model.decoder.layers
+        if self.branches > layers:
+            raise ValueError(f"method.branches: {self.branches} of the decoder's {layers} layers are too many")
+        if config.model.hidden_dim % self.heads:
+            raise ValueError(f"method.heads: hidden_dim {config.model.hidden_dim} is not divisible by {self.heads}")
+        if self.final == "video" and config.sync is None:
+            raise ValueError("method.final: without sync there are no video queries; set it to clip")
+
+
+class TMTVISSettings(MethodSettings):
+    """TMT-VIS on Mask2Former-VIS: class names read the clip, and queries start from what the best of them found."""
+
+    own: ClassVar[Mapping[str, Any]] = Mask2FormerVISSettings.own
+
+    name: Literal["tmt_vis"] = "tmt_vis"
+    text: str = Field(description="file of class-name embeddings (``syncvis data text`` makes one), or learned")
+    width: Positive = Field(1024, description="numbers for each class, as the file has them")
+    selected: Positive = Field(10, description="classes that the queries of a frame, or of the video, read")
+    replace: bool = Field(False, description="what is read replaces the query instead of being added (released code)")
+
+    @property
+    def class_text(self) -> tuple[str, int] | None:
+        return None if self.text == LEARNED else (self.text, self.width)
+
+
 class TrackerConfig(Section):
     """When detections are tracked, and when tracks continue, begin and end (CTVIS' values)."""
 
@@ -149,14 +217,16 @@ class OwnMethodSettings(MethodSettings):
 
     own: ClassVar[Mapping[str, Any]] = Mask2FormerVISSettings.own
 
-    name: str
+    name: Annotated[str, AfterValidator(Named({}))]
     settings: dict[str, Any] = Field(default={}, description="read by the method alone")
 
 
 METHODS: dict[str, tuple[type[MethodSettings], str]] = {
     "ctvis": (CTVISSettings, "syncvis.methods.ctvis:build"),
     "minvis": (MinVISSettings, "syncvis.methods.minvis:build"),
+    "vita": (VITASettings, "syncvis.methods.vita:build"),
     "mask2former_vis": (Mask2FormerVISSettings, "syncvis.methods.mask2former_vis:build"),
+    "tmt_vis": (TMTVISSettings, "syncvis.methods.tmt_vis:build"),
 }
 """Name -> its settings, and the function that builds it from a RunConfig and the number of classes."""
 

@@ -15,6 +15,20 @@ from pydantic import model_validator
 
 from syncvis.config.methods import Mask2FormerVISSettings, MethodConfig, complete, unread_changes
 from syncvis.config.schema import CommonConfig
+from syncvis.config.tables import OWN_CODE
+from syncvis.references import is_reference
+
+
+def plugins_of(tree: Mapping[str, Any]) -> tuple[str, ...]:
+    """The modules of one's own that the tree of a resolved run config names."""
+    names = (_value(tree, key.split(".")) for key in OWN_CODE)
+    return tuple(sorted({name.partition(":")[0] for name in names if isinstance(name, str) and is_reference(name)}))
+
+
+def _value(tree: Any, path: list[str]) -> Any:
+    for name in path:
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return tree
 
 
 class RunConfig(CommonConfig):
@@ -34,6 +48,11 @@ class RunConfig(CommonConfig):
             raise ValueError(f"{', '.join(unread)}: {self.method.name} never reads this; leave it at its default")
         self.method.agree(self)
         return self
+
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """The modules of one's own that it names."""
+        return plugins_of(self.model_dump(include={"method", "sync", "subclips"}))
 
     def canonical(self) -> str:
         """Canonical JSON of the resolved config: sorted keys, no white space."""

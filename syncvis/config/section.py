@@ -34,14 +34,14 @@ class Named:
     """
 
     def __init__(self, table: Mapping[str, Any], references: bool = True) -> None:
-        self.table, self._references = table, references
+        self.table, self.references = table, references
 
     def __call__(self, name: str) -> str:
         if name in self.table:
             return name
-        if self._references and is_reference(name):
+        if self.references and is_reference(name):
             return next((known for known, reference in self.table.items() if reference == name), name)
-        raise ValueError(f"must be {one_of([*self.table, *['module:function'] * self._references])}")
+        raise ValueError(f"must be {one_of([*self.table, *['module:function'] * self.references])}")
 
 
 def one_of(names: Sequence[str]) -> str:

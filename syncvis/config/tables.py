@@ -30,3 +30,6 @@ STRUCTURES: dict[str, tuple[Literal["frame", "video"], ...]] = {
     "video_only": ("video",),
 }
 """Arrangement of Mask2Former-VIS' query sets -> the levels that predict (paper Table 6)."""
+
+OWN_CODE = ("method.name", "sync.aggregation", "subclips.windows")
+"""Keys of a run config at which ``module:function`` of one's own may stand."""

@@ -23,6 +23,12 @@ class Matches:
     query: Tensor
     instance: Tensor
 
+    def of_whole_clips(self, first: int = 0) -> Matches:
+        """The pairs of the whole clip, which is the first window, in the outputs from ``first`` on, counted from 0."""
+        chosen = (self.window == 0) & (self.output >= first)
+        fields = (self.output - first, self.clip, self.window, self.query, self.instance)
+        return Matches(*(field[chosen] for field in fields))
+
 
 def matching_cost(
     class_logits: Tensor, labels: Tensor, sums: FrameSums, inside: Tensor, weights: tuple[float, float, float]

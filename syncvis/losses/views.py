@@ -91,16 +91,15 @@ class Supervision:
 
         Args:
             windows: the first one is the whole clip.
-            name: of the view, and of the whole clip's losses; sub-clips of a view other than "clip" are called
-                ``<name>-<sub-clip>``.
+            name: of the view, and of the whole clip's losses; other windows of a view that is not "clip" are called
+                ``<name>-<window>``.
             branches: see :class:`View`.
         """
         logits, codes = _stacked([o.class_logits for o in outputs], [o.mask_embeddings for o in outputs])
         features = outputs[0].mask_features.float()
         samples, source = self._samples(name, features), self._source(name)
         if name != "clip":
-            whole, *others = windows
-            windows = [replace(whole, name=name), *(replace(w, name=f"{name}-{w.name}") for w in others)]
+            windows = [replace(w, name=name if w.name == "clip" else f"{name}-{w.name}") for w in windows]
         return View(logits, codes, features, self.targets, samples, windows, source, branches)
 
     def _source(self, name: str) -> PointSource:

@@ -111,6 +111,12 @@ def build_query_decoder(config: RunConfig, num_classes: int, levels: Sequence[Le
     return QueryDecoder(query_sets, stacks, syncs, decoder.time_code)
 
 
+def build_online_decoder(config: RunConfig, num_classes: int) -> QueryDecoder:
+    """A decoder of frame queries, and of video queries beside them where a module of SyncVIS needs them."""
+    alone = config.sync is None and config.subclips is None
+    return build_query_decoder(config, num_classes, ["frame"] if alone else ["frame", "video"])
+
+
 def build_syncs(config: SyncConfig | None, model: ModelConfig, layers: int) -> list[Sync]:
     """One exchange, shared by all layers; after the last one too, since the heads predict from what it gives."""
     if config is None:

@@ -28,7 +28,7 @@ MASKED_PARTS: Mapping[str, str] = {
 
 
 class Method(nn.Module, ABC):
-    """The interface of a video instance segmentation method; its only code keeps frozen parts frozen.
+    """The interface of a video instance segmentation method; its code keeps frozen parts frozen.
 
     A class and not a Protocol only because a method is also an ``nn.Module``, and types cannot say both.
 
@@ -52,6 +52,10 @@ class Method(nn.Module, ABC):
     def decode(self, features: ClipFeatures) -> ClipOutput:
         """Features of a clip -> every prediction that training supervises."""
 
+    def decode_video(self, features: ClipFeatures) -> ClipOutput:
+        """Features of a whole video -> what is predicted at test time, by a method that decodes it at once."""
+        return self.decode(features)
+
     @abstractmethod
     def losses(self, batch: ClipBatch, points: Points | None = None, progress: float = 1.0) -> dict[str, Tensor]:
         """Weighted training losses of a batch with targets, ``<window>/layer<i>/<term>``; their sum is minimised.
@@ -64,6 +68,15 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def stream(self) -> Stream:
         """What finds the tracks of one video; each video has a new one, so nothing is left from the one before."""
+
+    def read_classes(self, names: Sequence[str]) -> None:
+        """Before a training: take what the method's files say of the classes, in the order of the class head.
+
+        Most methods know classes by number only. A finished run does not ask again: what was read is in its weights.
+
+        Raises:
+            WorkbenchError: A file is missing, damaged, or does not know a class.
+        """
 
     def learn_only(self, names: Sequence[str]) -> None:
         """Freeze all top-level children but these: no gradient, and evaluation mode also while the others train.

@@ -20,7 +20,7 @@ from syncvis.config import CTVISSettings, RunConfig, TrackerConfig
 from syncvis.losses.contrast import carriers, contrast_losses, memory_items
 from syncvis.losses.matcher import Matches
 from syncvis.losses.views import Points, Supervision
-from syncvis.methods.assemble import MaskedParts, build_query_decoder, masked_parts
+from syncvis.methods.assemble import MaskedParts, build_online_decoder, masked_parts
 from syncvis.methods.base import MASKED_PARTS
 from syncvis.methods.masked import MaskedMethod
 from syncvis.models.decoder import QueryDecoder
@@ -105,7 +105,7 @@ def build(config: RunConfig, num_classes: int) -> CTVIS:
     """Assemble the model that a run config describes."""
     settings = config.method
     assert isinstance(settings, CTVISSettings)
-    parts = masked_parts(config, num_classes, _build_decoder)
+    parts = masked_parts(config, num_classes, build_online_decoder)
     window = settings.window or config.data.frames
     return CTVIS(parts, identity_head(config.model.hidden_dim), settings, window, config.seed)
 
@@ -129,8 +129,3 @@ def prefix_length(num_frames: int, progress: float, seed: int) -> int:
 
 def _tracked(rules: TrackerConfig, detections: Detections) -> Detections:
     return distinct(confident(detections, rules.detect), rules.overlap)
-
-
-def _build_decoder(config: RunConfig, num_classes: int) -> QueryDecoder:
-    alone = config.sync is None and config.subclips is None
-    return build_query_decoder(config, num_classes, ["frame"] if alone else ["frame", "video"])

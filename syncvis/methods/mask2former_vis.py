@@ -5,8 +5,6 @@ With video queries only it is Mask2Former-VIS; with frame queries, an exchange a
 
 from __future__ import annotations
 
-import torch
-
 from syncvis.config import STRUCTURES, Mask2FormerVISSettings, RunConfig
 from syncvis.methods.assemble import build_query_decoder, build_stack, masked_parts
 from syncvis.methods.masked import MaskedMethod
@@ -28,11 +26,9 @@ class Mask2FormerVIS(MaskedMethod[QueryDecoder | CascadeDecoder]):
 
     def tracks(self, features: ClipFeatures) -> VideoTracks:
         """Features of a whole video, a batch of one -> a track for every video query."""
-        video = self.decode(features).final.video
+        video = self.decode_video(features).final.video
         assert video is not None
-        codes = video.mask_embeddings.expand(features.num_frames, -1, -1)
-        seen = torch.ones(codes.shape[:2], dtype=torch.bool, device=codes.device)
-        return VideoTracks(video.class_logits[0].softmax(-1)[:, :-1], codes, seen, features.mask[0])
+        return VideoTracks.of_tubes(video)
 
 
 def build(config: RunConfig, num_classes: int) -> Mask2FormerVIS:

@@ -7,7 +7,7 @@ as tubes in training. The result is always that of the frame queries.
 from __future__ import annotations
 
 from syncvis.config import MinVISSettings, RunConfig
-from syncvis.methods.assemble import MaskedParts, build_query_decoder, masked_parts
+from syncvis.methods.assemble import MaskedParts, build_online_decoder, masked_parts
 from syncvis.methods.masked import MaskedMethod
 from syncvis.models.decoder import QueryDecoder
 from syncvis.online.causal import CausalFrames
@@ -33,9 +33,4 @@ class MinVIS(MaskedMethod[QueryDecoder]):
 def build(config: RunConfig, num_classes: int) -> MinVIS:
     """Assemble the model that a run config describes."""
     assert isinstance(config.method, MinVISSettings)
-    return MinVIS(masked_parts(config, num_classes, _build_decoder), config.method.window or config.data.frames)
-
-
-def _build_decoder(config: RunConfig, num_classes: int) -> QueryDecoder:
-    alone = config.sync is None and config.subclips is None
-    return build_query_decoder(config, num_classes, ["frame"] if alone else ["frame", "video"])
+    return MinVIS(masked_parts(config, num_classes, build_online_decoder), config.method.window or config.data.frames)

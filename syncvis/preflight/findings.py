@@ -15,8 +15,8 @@ class Problem:
     Attributes:
         what: what it is a problem of: "initial weights".
         error: as the run raises it.
-        is_absent: the whole data set, or the file of weights, is only not on this machine, but perhaps where the run
-            takes place.
+        is_absent: the whole data set, or a file beside it, is only not on this machine, but perhaps where the run takes
+            place.
     """
 
     what: str

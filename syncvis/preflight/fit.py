@@ -19,6 +19,8 @@ from syncvis.files import fingerprint
 from syncvis.preflight.findings import Findings, Problem
 from syncvis.preflight.memory import recall, remember
 from syncvis.preflight.weights import INITIAL_WEIGHTS, KEY
+from syncvis.references import allowed
+from syncvis.source.plugins import files_of, sums
 
 MODULE = "syncvis.training.fit"
 VERSION = "fit 2"
@@ -30,9 +32,11 @@ def look_at_fit(runs: Sequence[tuple[RunConfig, Classes]]) -> Findings:
     """Weights that do not fit a model are problems; what they leave fresh is a note.
 
     Args:
-        runs: configs whose weights are whole files, each with the names of its classes.
+        runs: configs whose weights are whole files, each with the names of its classes. Models of code from outside
+            that is not allowed here are left out.
     """
-    asked = {_key(config, classes): (config, classes) for config, classes in runs}
+    known = [(config, classes) for config, classes in runs if set(config.plugins) <= set(allowed())]
+    asked = {_key(config, classes): (config, classes) for config, classes in known}
     answers = {key: found for key in asked if (found := recall(key)) is not None and "words" in found}
     left = {key: run for key, run in asked.items() if key not in answers}
     for key, answer in zip(left, _ask(list(left.values())), strict=False):
@@ -51,7 +55,8 @@ def _key(config: RunConfig, classes: Classes) -> tuple[str, ...]:
     model = config.model_dump_json(
         include={"model": True, "method": True, "sync": True, "subclips": True, "train": {"trained"}}
     )
-    return VERSION, model, str(config.train.init), fingerprint(Path(str(config.train.init))), *classes
+    init, code = str(config.train.init), [json.dumps(sums(files_of(module))) for module in config.plugins]
+    return VERSION, model, init, fingerprint(Path(init)), *code, *classes
 
 
 def _ask(runs: Sequence[tuple[RunConfig, Classes]]) -> list[dict[str, Any]]:
@@ -59,7 +64,9 @@ def _ask(runs: Sequence[tuple[RunConfig, Classes]]) -> list[dict[str, Any]]:
     if not runs:
         return []
     asked = json.dumps([{"config": config.model_dump(mode="json"), "classes": classes} for config, classes in runs])
-    done = subprocess.run([sys.executable, "-m", MODULE], input=asked, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", MODULE, *allowed()], input=asked, capture_output=True, text=True, check=False
+    )
     try:
         answers = json.loads(done.stdout)
     except ValueError:

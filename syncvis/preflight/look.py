@@ -16,6 +16,7 @@ from syncvis.data.ytvis import VideoDataset
 from syncvis.errors import DataError, StorageError
 from syncvis.files import fingerprint
 from syncvis.preflight.absent import absent
+from syncvis.preflight.class_text import look_at_class_text
 from syncvis.preflight.findings import Findings, Problem
 from syncvis.preflight.fit import look_at_fit
 from syncvis.preflight.frames import Frames, folders_of
@@ -77,6 +78,7 @@ def look(config: RunConfig, watch: Watch = unwatched) -> Look:
         if mixed is not None and not mixed.usable:
             problems.append(_untrainable(part, mixed))
     problems += look_at_weights(config.train.init)
+    problems += look_at_class_text(config.method, [category.name for category in categories or ()])
     return Look(problems=tuple(problems), notes=tuple(notes), splits=splits, categories=categories)
 
 
@@ -113,7 +115,7 @@ def _with_whole_weights(
 def _needs(config: RunConfig) -> tuple[Any, ...]:
     data = config.data
     mixed = tuple((mixed.root, mixed.train, mixed.format) for mixed in data.mix)
-    return data.root, data.train, data.valid, data.videos, mixed, config.train.init
+    return data.root, data.train, data.valid, data.videos, mixed, config.train.init, config.method.class_text
 
 
 def _look_at_part(part: Part, watch: Watch, problems: list[Problem], notes: list[str]) -> Seen | None:

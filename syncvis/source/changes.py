@@ -71,9 +71,9 @@ def changes(top: Path, hidden: Sequence[str], is_code: Callable[[str], bool]) ->
     parts = None if None in listed else _parts(top, [name for name in found if name not in left_out])
     if parts is None:
         return Changes(set(), b"", ("all changes: git could not tell them",))
-    kept = dict(_kept(parts, codes, left_out))
-    patch = b"".join(kept[name] for name in parts if name in kept)
-    return Changes({*parts, *left_out}, patch, _told(left_out))
+    stay = dict(kept(parts, codes, left_out))
+    patch = b"".join(stay[name] for name in parts if name in stay)
+    return Changes({*parts, *left_out}, patch, told(left_out))
 
 
 def _left_out(top: Path, found: Sequence[str], codes: Set[str], tracked: Set[str]) -> dict[str, str]:
@@ -141,7 +141,7 @@ def _by_file(status: bytes, patch: bytes) -> dict[str, bytes] | None:
     return None if next(chunks, None) or b"" in found.values() else found
 
 
-def _kept(parts: Mapping[str, bytes], codes: set[str], left_out: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+def kept(parts: Mapping[str, bytes], codes: set[str], left_out: dict[str, str]) -> Iterator[tuple[str, bytes]]:
     """The parts that stay in the patch, code first; why another does not is added to ``left_out``."""
     size = 0
     for name, part in sorted(parts.items(), key=lambda item: (item[0] not in codes, len(item[1]), item[0])):
@@ -160,7 +160,7 @@ def _kept(parts: Mapping[str, bytes], codes: set[str], left_out: dict[str, str])
             yield name, part
 
 
-def _told(left_out: Mapping[str, str]) -> tuple[str, ...]:
+def told(left_out: Mapping[str, str]) -> tuple[str, ...]:
     """A line per file that was left out; of many, a line per reason and folder, or folder above that."""
     lines = [f"{printable(name)}: {reason}" for name, reason in sorted(left_out.items())]
     for depth in (99, 3, 2, 1):

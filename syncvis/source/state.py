@@ -6,12 +6,14 @@ import gzip
 import hashlib
 import os
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePath
 
 from syncvis.files import write_bytes
 from syncvis.source.changes import changes, printable
+from syncvis.source.plugins import FOLDER, files_in, files_of, parts_of, sums
 from syncvis.source.repository import output
 
 PACKAGES = ("syncvis", "sweeps", "analysis")
@@ -29,6 +31,8 @@ class Source:
         changed: files of the code that differ from the commit.
         patch: what ``git apply`` adds to the commit, untracked files that git does not ignore among it.
         left_out: what the patch lacks, each with the reason.
+        plugins: file -> SHA-256, of the modules of one's own that the run used; they are in the patch, among the
+            changed files and in the fingerprint.
     """
 
     commit: str | None
@@ -36,6 +40,7 @@ class Source:
     changed: tuple[str, ...] = ()
     patch: bytes = b""
     left_out: tuple[str, ...] = ()
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def diff(self) -> str | None:
@@ -69,10 +74,33 @@ def _patch_file(folder: Path, diff: str) -> Path:
     return folder / "source" / f"{diff[:16]}.patch.gz"
 
 
+def snapshot(plugins: Iterable[str] = ()) -> Source:
+    """The source that this process runs, with that of some modules of one's own.
+
+    Each part is taken at the first call that names it: call it when the code has just been imported.
+    """
+    files: dict[str, bytes] = {}
+    for module in plugins:
+        files |= {} if module.split(".")[0] in PACKAGES else files_of(module)
+    return with_plugins(_own(), files) if files else _own()
+
+
 @cache
-def snapshot() -> Source:
-    """The source that this process runs, taken at the first call: call it when the code has just been imported."""
+def _own() -> Source:
     return take(Path(__file__).parents[2])
+
+
+def with_plugins(source: Source, files: Mapping[str, bytes]) -> Source:
+    """A source tree and the files of modules of one's own, named as in :func:`syncvis.source.plugins.files_of`."""
+    added, left_out = parts_of(files)
+    return replace(
+        source,
+        code=_joined(source.code, files),
+        changed=(*source.changed, *(f"{FOLDER}/{name}" for name in sorted(files))),
+        patch=source.patch + added,
+        left_out=(*source.left_out, *left_out),
+        plugins=sums(files),
+    )
 
 
 def take(root: Path) -> Source:
@@ -109,6 +137,16 @@ def code_fingerprint(root: Path) -> str:
     results, experiment files and documentation change nothing.
     """
     return _sum(*(part for name in _code_files(root) for part in (os.fsencode(name), _content(root / name))))[:16]
+
+
+def restored_fingerprint(root: Path) -> str:
+    """The same of a tree to which a patch was applied: with the modules of one's own that it brought."""
+    files = files_in(root)
+    return _joined(code_fingerprint(root), files) if files else code_fingerprint(root)
+
+
+def _joined(code: str, files: Mapping[str, bytes]) -> str:
+    return _sum(code.encode(), *(part for name in sorted(files) for part in (name.encode(), files[name])))[:16]
 
 
 def _code_files(root: Path) -> list[str]:

@@ -48,6 +48,12 @@ def mask_similarity(source: Readable, reader: Readable) -> Tensor:
 
 @torch.no_grad()
 def select(strategy: Strategy, source: Readable, reader: Readable, num_selected: int) -> Tensor:
-    """Indices of the Nk queries of the source that score best in each frame, ascending: (B, T, min(Nk, Q))."""
-    score = strategy(source.detach(), reader.detach())
+    """Indices of the Nk queries of the source that score best in each frame, ascending: (B, T, min(Nk, Q)).
+
+    Raises:
+        ValueError: The strategy gives something else than a score for each query in each frame.
+    """
+    score, wanted = strategy(source.detach(), reader.detach()), source.embeddings_by_frame.shape[:3]
+    if score.shape != wanted:
+        raise ValueError(f"the aggregation strategy gave {tuple(score.shape)}, not (B, T, Q) = {tuple(wanted)}")
     return score.topk(min(num_selected, score.shape[-1]), -1).indices.sort(-1).values

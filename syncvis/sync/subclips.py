@@ -47,10 +47,18 @@ def subclip_windows(
         weights: "uniform", or "edges": a quarter for the first and the last window (released code, model line 260).
         factor: multiplies every weight.
         step: for the window sets that have one.
+
+    Raises:
+        ValueError: The window set gives a window twice, an empty one, or frames that are not of the clip, in order.
     """
     if num_frames <= size:
         return []
-    frame_sets: list[Frames] = load(kind, WINDOWS)(num_frames, size, **({} if step is None else {"step": step}))
+    found = load(kind, WINDOWS)(num_frames, size, **({} if step is None else {"step": step}))
+    frame_sets: list[Frames] = [tuple(frames) for frames in found]
+    for i, frames in enumerate(frame_sets):
+        if not frames or frames in frame_sets[:i] or list(frames) != sorted(set(frames) & set(range(num_frames))):
+            problem = f"not new and ascending ones of {num_frames} frames from 0"
+            raise ValueError(f"the window set {kind} gave frames {frames}, {problem}")
     last = len(frame_sets) - 1
     edge = 0.25 if weights == "edges" else 1.0
     return [

@@ -1,4 +1,4 @@
-"""``python -m syncvis.training.fit``: whether initial weights fit the models of runs, and what they leave fresh.
+"""``python -m syncvis.training.fit [PLUGIN ...]``: whether initial weights fit models, and what they leave.
 
 For :mod:`syncvis.preflight.fit`, whose callers plan without torch: JSON comes on stdin and goes to stdout.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 from syncvis.config import RunConfig
 from syncvis.errors import ConfigError, StorageError
+from syncvis.references import allow
 from syncvis.training.cost import shape_model
 from syncvis.training.start import start_from
 
@@ -26,6 +27,7 @@ def answer(config: RunConfig, classes: Sequence[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Answer a list of ``{"config", "classes"}`` in its order."""
+    allow(sys.argv[1:])
     asked = json.load(sys.stdin)
     answers = [answer(RunConfig.model_validate(one["config"]), one["classes"]) for one in asked]
     json.dump(answers, sys.stdout)

@@ -76,7 +76,7 @@ def predict_chunks(
 
 
 def _track_masks(
-    tracks: VideoTracks, chosen: Tensor, sizes: tuple[tuple[int, int], ...], measured: bool
+    tracks: VideoTracks, chosen: Tensor, sizes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]], measured: bool
 ) -> tuple[list[list[RLE | None]], Tensor]:
     """Masks of the chosen tracks, frame by frame, and how sure they are.
 
@@ -88,25 +88,32 @@ def _track_masks(
     masks: list[list[RLE | None]] = [[] for _ in range(len(chosen))]
     total, count = torch.zeros(len(masks)), torch.zeros(len(masks))
     length, num_frames = chunk_length(chosen.device), len(tracks.seen)
+    padded, resized, original = sizes
     for start in range(0, num_frames, length):
         stop = min(start + length, num_frames)
         logits, seen = tracks.mask_logits(chosen, start, stop), tracks.seen[start:stop, chosen].T
         for track, low in enumerate(logits):  # one at a time: full-size masks of all tracks may be large
-            full = _to_original(low, *sizes)
+            at_input = _to_input(low, padded, resized)
+            full = _to_original(at_input, original)
             inside = (full > 0) & seen[track, :, None, None]
             masks[track] += [encode(mask) if mask.any() else None for mask in inside.cpu().numpy()]
             if measured:
-                total[track] += (full.sigmoid() * inside).sum().cpu()
-                count[track] += inside.sum().cpu()
+                looked_at, foreground = full, inside
+                if tracks.sure_at_input:
+                    looked_at, foreground = at_input, (at_input > 0) & seen[track, :, None, None]
+                total[track] += (looked_at.sigmoid() * foreground).sum().cpu()
+                count[track] += foreground.sum().cpu()
     return masks, total / (count + 1e-6) if measured else torch.ones(len(masks))
 
 
-def _to_original(
-    logits: Tensor, padded: tuple[int, int], resized: tuple[int, int], original: tuple[int, int]
-) -> Tensor:
-    """Mask logits (T, h, w) -> (T, H, W) at the original size: upsample to the padded input, crop, resize."""
+def _to_input(logits: Tensor, padded: tuple[int, int], resized: tuple[int, int]) -> Tensor:
+    """Mask logits (T, h, w) at the size of the model's input, without its padding."""
     full = F.interpolate(logits[:, None], padded, mode="bilinear", align_corners=False)
-    full = full[..., : resized[0], : resized[1]]
-    if resized != original:
-        full = F.interpolate(full, original, mode="bilinear", align_corners=False)
-    return full[:, 0]
+    return full[:, 0, : resized[0], : resized[1]]
+
+
+def _to_original(logits: Tensor, original: tuple[int, int]) -> Tensor:
+    """Mask logits at the size of the input -> (T, H, W) at the original size."""
+    if logits.shape[-2:] == original:
+        return logits
+    return F.interpolate(logits[:, None], original, mode="bilinear", align_corners=False)[:, 0]

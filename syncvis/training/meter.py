@@ -55,6 +55,7 @@ class _Meter:
         self.model = model
         self._children = dict(model.named_children())
         self._child = OTHER
+        self._outer: list[str] = []
         self._counter = FlopCounterMode(display=False)
         self._flops = dict.fromkeys([*self._children, OTHER], 0)
         self._started = 0
@@ -63,11 +64,12 @@ class _Meter:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Count what happens inside."""
+        """Count what happens inside; a module within a child may also be called by itself."""
         hooks = []
         for name, child in self._children.items():
-            hooks.append(child.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
-            hooks.append(child.register_forward_hook(lambda *_: self._enter(OTHER)))
+            for module in child.modules():
+                hooks.append(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
+                hooks.append(module.register_forward_hook(lambda *_: self._leave()))
         try:
             with self._counter, saved_tensors_hooks(self._pack, lambda saved: saved.tensor):
                 yield
@@ -77,7 +79,7 @@ class _Meter:
 
     def flops(self) -> dict[str, int]:
         """FLOPs so far by child."""
-        self._enter(self._child)
+        self._switch(self._child)
         return _positive(self._flops)
 
     def saved_bytes(self) -> dict[str, int]:
@@ -92,6 +94,13 @@ class _Meter:
         return _positive(by_child)
 
     def _enter(self, child: str) -> None:
+        self._outer.append(self._child)
+        self._switch(child)
+
+    def _leave(self) -> None:
+        self._switch(self._outer.pop())
+
+    def _switch(self, child: str) -> None:
         total = self._counter.get_total_flops()
         self._flops[self._child] += total - self._started
         self._child, self._started = child, total

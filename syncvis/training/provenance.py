@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ PACKAGES = (
 )
 
 
-def provenance(runtime: Runtime, device: torch.device) -> dict[str, Any]:
+def provenance(runtime: Runtime, device: torch.device, plugins: Iterable[str] = ()) -> dict[str, Any]:
     """Source, ``command`` and ``environment`` of this process, as :class:`RunResult` has them.
 
     Nothing in it names the host, a user, a folder outside the source or a secret.
+
+    Args:
+        plugins: modules of one's own that the run uses.
     """
-    source = snapshot()
+    source = snapshot(plugins)
     return {
         "commit": source.commit,
         "dirty": source.diff is not None,
@@ -36,6 +40,8 @@ def provenance(runtime: Runtime, device: torch.device) -> dict[str, Any]:
         "source": source.code,
         "changed": list(source.changed),
         "left_out": list(source.left_out),
+        "plugins": dict(source.plugins),
+        "workbench": snapshot().code,
         "command": public_command(sys.argv),
         "environment": environment(runtime, device),
     }

@@ -20,6 +20,7 @@ from syncvis.files import fingerprint, require_space, require_writable, write_te
 from syncvis.methods import build
 from syncvis.methods.base import Method
 from syncvis.preflight import Look, look, on_terminal, unwatched
+from syncvis.references import require
 from syncvis.source import snapshot
 from syncvis.structures import ClipBatch
 from syncvis.training.activations import checkpoint_activations
@@ -50,8 +51,10 @@ def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResu
 
     Raises:
         Interrupted: On Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 or ``runtime.should_stop``, after a checkpoint was stored.
-        WorkbenchError: For bad data, a damaged checkpoint, another run's folder or a non-finite loss.
+        WorkbenchError: For bad data, a damaged checkpoint, another run's folder, a non-finite loss, or code from
+            outside of the workbench that is not allowed (:func:`syncvis.references.allow`).
     """
+    require(config.plugins)
     runtime = runtime or Runtime()
     share = _share(config.train)
     _require_one_folder(out)
@@ -76,14 +79,15 @@ def _carry_out(
     splits = _looked_at(config, runtime).splits
     if rank() == 0:
         write_text(out / "config.yaml", _as_yaml(config))
-    origin = provenance(runtime, device)
+    origin = provenance(runtime, device, config.plugins)
     if runtime.keep_source and rank() == 0:
-        snapshot().save(out)
+        snapshot(config.plugins).save(out)
     reset_peak_memory(device)
     train_set, valid_set, mixed = splits.train, splits.valid, splits.mixed
     classes = [category.name for category in train_set.categories]
     model, start = _model(config, out, runtime, classes)
     init_fingerprint = fingerprint(Path(config.train.init)) if config.train.init else None
+    text_fingerprint = fingerprint(Path(config.method.class_text[0])) if config.method.class_text else None
     clips = TrainClips(train_set, config.data, config.train.batch_size, config.seed, SIZE_DIVISOR, mixed)
     validation = Validation(model, valid_set, config, device, signalled)
     with progress_bar(config.train.steps, runtime.progress and rank() == 0) as show:
@@ -115,6 +119,7 @@ def _carry_out(
         **origin,
         data_fingerprint="-".join(dataset.fingerprint for dataset in (train_set, valid_set, *mixed)),
         init_fingerprint=init_fingerprint,
+        text_fingerprint=text_fingerprint,
         fresh_parameters=list(start.fresh),
         initial_weights=start.words,
         config=config.model_dump(mode="json"),
@@ -138,6 +143,7 @@ def _model(config: RunConfig, out: Path, runtime: Runtime, classes: Sequence[str
         initialise(model, config.train.init)
         if start.words and rank() == 0:
             _log.warning("initial weights %s: %s", config.train.init, start.words)
+    model.read_classes(classes)
     model.to(runtime.device)
     if runtime.checkpoint_activations:
         checkpoint_activations(model)

@@ -12,7 +12,7 @@ from syncvis.data.entries import read_categories
 from syncvis.data.jsonfile import JsonFile
 from syncvis.errors import DataError
 from syncvis.methods.base import Method
-from syncvis.training.checkpoint import CLASS_HEAD, EXCHANGE, is_within, match, part, spell
+from syncvis.training.checkpoint import CLASS_HEAD, CLASS_TEXT, EXCHANGE, is_within, match, part, spell
 from syncvis.weights import Header, Shape, read_header
 
 
@@ -84,14 +84,16 @@ def _fresh_parts(fresh: Iterable[str], state: Mapping[str, Shape], header: Heade
         elif CLASS_HEAD in name:
             theirs, ours = num_classes(header.shapes), num_classes(state)
             words.append(f"class head ({theirs or 'no'} classes in the file, {ours} here)")
+        elif name.startswith(CLASS_TEXT):
+            words.append("text of the classes")
         else:
             words.append(_group(name, new))
     return list(dict.fromkeys(words))
 
 
 def _left_parts(names: Iterable[str]) -> list[str]:
-    """Parts of a file that the model does not take; a class head of other size has been named."""
-    counts = Counter(_group(name) for name in sorted(names) if CLASS_HEAD not in name)
+    """Parts of a file that the model does not take; what is of other classes has been named."""
+    counts = Counter(_group(n) for n in sorted(names) if CLASS_HEAD not in n and not n.startswith(CLASS_TEXT))
     return [f"{count} tensors of {group}" for group, count in counts.items()]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from helpers import (
 )
 from torch import Tensor
 
-from syncvis.config import AGGREGATIONS, METHODS, EvalConfig
+from syncvis.config import AGGREGATIONS, METHODS, EvalConfig, OnlineSettings
 from syncvis.losses.views import Supervision
 from syncvis.methods import build
 from syncvis.methods.assemble import build_criterion, subclip_plan
 from syncvis.methods.base import Method
-from syncvis.outputs import ClipOutput, LayerOutput, LevelOutput
+from syncvis.outputs import ClipOutput, LayerOutput, LevelOutput, VideoTracks
+from syncvis.references import allow
 from syncvis.structures import ClipBatch, ClipTarget, VideoPrediction, Window
 from syncvis.training.checkpoint import load_weights, save_weights
 from syncvis.training.inference import predict_chunks
@@ -45,7 +47,12 @@ SHAPES: dict[str, tuple[int, tuple[int, ...]]] = {
 }
 
 
-@pytest.fixture(params=METHODS)
+OWN = os.environ.get("SYNCVIS_METHODS", "").split()
+"""Methods from outside of the package, ``module:function``, which hold to the same contract."""
+allow(name.partition(":")[0] for name in OWN)
+
+
+@pytest.fixture(params=[*METHODS, *OWN])
 def method(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -101,6 +108,28 @@ def test_predictions_have_the_shapes_of_their_level(method: str, modules: str) -
             assert level.class_probabilities_by_frame.shape == (2, 3, queries, NUM_CLASSES), name
 
 
+@pytest.mark.parametrize("modules", MODULES)
+def test_training_mode_changes_no_prediction(method: str, modules: str) -> None:
+    model, batch = method_model(method, MODULES[modules]), random_batch(3)
+    training, evaluation = (named_tensors(predict(model.train(mode), batch)) for mode in (True, False))
+    assert all(torch.equal(x, evaluation[name]) for name, x in training.items())
+
+
+def test_what_the_modules_add(method: str) -> None:
+    """A query set, and two exchanges of an attention with four projections and an FFN; every other weight stays."""
+    sizes = {
+        modules: {name: p.numel() for name, p in method_model(method, changes).named_parameters()}
+        for modules, changes in MODULES.items()
+    }
+    base, synced, both = (sizes[name] for name in ("none", "+SVFM", "+both"))
+    assert base.items() <= sizes["+SEO"].items() <= both.items()
+    assert synced == both
+    added = {name: size for name, size in synced.items() if name not in base}
+    exchange = {name for name in added if re.search(r"\bsync\.", name)}
+    assert sum(added[name] for name in exchange) == 2 * (4 * (32 * 32 + 32) + 2 * (32 * 32 + 32) + 2 * 32)
+    assert all("query_sets." in name for name in added.keys() - exchange)
+
+
 def test_no_exchange_is_the_base_and_a_little_is_not(method: str) -> None:
     """Momentum 0 leaves every number of the base as it is, bit for bit; momentum 0.05 changes each level."""
     shared = {"subclips.size": 2}
@@ -140,11 +169,55 @@ def test_the_length_of_a_chunk_changes_no_track(method: str, modules: str) -> No
     model = method_model(method, MODULES[modules]).double().eval()
     batch = _double(random_batch(9))
     first, *others = (_predict(model, batch, chunk) for chunk in (1, 2, 7))
-    assert first.tracks
+    assert any(len({str(mask) for mask in track.masks}) > 1 for track in first.tracks)
     for other in others:
         assert [t.masks for t in other.tracks] == [t.masks for t in first.tracks]
         assert [t.label for t in other.tracks] == [t.label for t in first.tracks]
         assert [t.score for t in other.tracks] == pytest.approx([t.score for t in first.tracks])
+
+
+def _tracks(model: Method, videos: Sequence[ClipBatch]) -> list[VideoTracks]:
+    """Tracks of videos whose frames come in turn, one of each."""
+    streams = [model.stream() for _ in videos]
+    with torch.no_grad():
+        for t in range(max(video.num_frames for video in videos)):
+            for stream, video in zip(streams, videos, strict=True):
+                if t < video.num_frames:
+                    stream.step(model.encode(video.images[:, t : t + 1], video.valid[:, t : t + 1]))
+        return [stream.finish() for stream in streams]
+
+
+@pytest.mark.parametrize("modules", MODULES)
+def test_videos_in_turn_do_not_mix(method: str, modules: str) -> None:
+    model = method_model(method, MODULES[modules]).double().eval()
+    videos = [_double(random_batch(num_frames, seed=num_frames)) for num_frames in (6, 4)]
+    together = _tracks(model, videos)
+    for found, video in zip(together, videos, strict=True):
+        (wanted,) = _tracks(model, [video])
+        candidates = len(found.scores)
+        assert found.scores.shape == (candidates, NUM_CLASSES)
+        assert ((found.scores >= 0) & (found.scores <= 1)).all()
+        assert found.seen.shape == found.mask_embeddings.shape[:2] == (video.num_frames, candidates)
+        assert len(found.mask_features) == video.num_frames
+        for field in fields(VideoTracks):
+            torch.testing.assert_close(getattr(found, field.name), getattr(wanted, field.name))
+    assert not torch.equal(together[0].mask_embeddings[0], together[1].mask_embeddings[0])
+
+
+@pytest.mark.parametrize("modules", MODULES)
+@pytest.mark.parametrize(
+    "method", [name for name, (settings, _) in METHODS.items() if issubclass(settings, OnlineSettings)]
+)
+def test_an_online_method_sees_no_later_frame(method: str, modules: str) -> None:
+    """What a video has in its first frames does not change with those that come after."""
+    model = method_model(method, MODULES[modules]).double().eval()
+    video = _double(random_batch(6))
+    head = ClipBatch(video.images[:, :4], video.valid[:, :4])
+    (long,), (short,) = _tracks(model, [video]), _tracks(model, [head])
+    assert short.seen.any()
+    for t in range(4):
+        later, found = (x.mask_embeddings[t, x.seen[t]] for x in (long, short))
+        torch.testing.assert_close(later, found)
 
 
 @pytest.mark.parametrize("modules", MODULES)

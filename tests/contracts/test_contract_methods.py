@@ -1,4 +1,7 @@
-"""Every method through one test: any setting, any shape, forward, finite losses, backward, every weight learns."""
+"""Mask2Former-VIS in any setting and shape: forward, finite losses, backward, every weight learns.
+
+What holds for all methods is in ``test_contract_matrix.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,9 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
-from helpers import NUM_CLASSES, STRUCTURES, named_tensors, predict, random_batch, tiny_config, tiny_model
+from helpers import NUM_CLASSES, STRUCTURES, predict, random_batch, tiny_config, tiny_model
 
 from syncvis.config import AGGREGATIONS, WINDOWS
-from syncvis.methods import METHODS
 from syncvis.outputs import ClipOutput
 from syncvis.structures import ClipBatch
 
@@ -129,30 +131,6 @@ def test_number_of_layers(layers: int) -> None:
     assert len(predict(model, batch).layers) == layers + 1
     torch.stack(list(model.losses(batch).values())).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_outputs_and_losses_repeat(name: str) -> None:
-    model = tiny_model({"method.name": name})
-    batch = random_batch(3)
-    features = model.encode(batch.images, batch.valid)
-    again = named_tensors(model.decode(features))
-    assert all(torch.equal(x, again[key]) for key, x in named_tensors(model.decode(features)).items())
-    torch.manual_seed(1)
-    first = model.losses(batch)
-    torch.manual_seed(1)
-    assert all(torch.equal(x, first[key]) for key, x in model.losses(batch).items())
-
-
-def test_the_padding_is_never_read() -> None:
-    model = tiny_model().double()
-    batch = random_batch(2)
-    images, valid = batch.images.double(), batch.valid.clone()
-    valid[..., 24:, :] = False
-    painted = images.clone()
-    painted[..., 24:, :] = 7
-    outputs = [named_tensors(predict(model, ClipBatch(x, valid))) for x in (images, painted)]
-    assert all(torch.equal(x, outputs[1][key]) for key, x in outputs[0].items())
 
 
 def test_settings_cover_the_config() -> None:

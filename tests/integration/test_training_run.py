@@ -379,7 +379,7 @@ def test_what_is_not_committed_stays_with_a_run_that_is_asked_to_keep_it(
 ) -> None:
     source = Source("c" * 40, "a" * 16, ("syncvis/a.py",), b"the patch\n", ("big.bin: binary",))
     for module in (run_module, provenance_module):
-        monkeypatch.setattr(module, "snapshot", lambda: source)
+        monkeypatch.setattr(module, "snapshot", lambda plugins=(): source)
     run(config, tmp_path, Runtime(keep_source=kept))
     stored = json.loads((tmp_path / "result.json").read_text())
     assert (stored["commit"], stored["dirty"], stored["diff"], stored["source"]) == (

@@ -10,16 +10,17 @@ import pytest
 from syncvis import references
 from syncvis.config import AGGREGATIONS, BUILDERS, STRUCTURES, WINDOWS
 from syncvis.errors import ConfigError
-from syncvis.references import allow, is_reference, load
+from syncvis.references import allow, allowed, is_reference, load, require
 
 MODULE = "strategies_of_my_own"
 
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that modules are found in; nothing is allowed."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(references, "_allowed", set())
+    """The working directory, with a module; nothing is allowed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(references, "_allowed", [])
     monkeypatch.delitem(sys.modules, MODULE, raising=False)
     (tmp_path / f"{MODULE}.py").write_text("def mine():\n    return 5\n")
     return tmp_path
@@ -60,24 +61,54 @@ def test_nothing_of_ones_own_is_imported_before_it_is_allowed(own: Path) -> None
     assert MODULE not in sys.modules
 
 
-def test_a_module_that_is_allowed(own: Path) -> None:
+def test_a_module_that_is_allowed_is_found_in_the_working_directory(own: Path) -> None:
     allow([MODULE])
     assert load(f"{MODULE}:mine", AGGREGATIONS)() == 5
-    with pytest.raises(ConfigError, match=f"module {MODULE} has no 'yours'"):
-        load(f"{MODULE}:yours", AGGREGATIONS)
+    assert allowed() == (MODULE,)
     with pytest.raises(ConfigError, match="--plugin os"):
         load("os:getcwd", AGGREGATIONS)
 
 
-@pytest.mark.parametrize("module", ["not_there_at_all", "not_there.either", f"{MODULE}.below"])
-def test_a_module_that_is_not_there(own: Path, module: str) -> None:
-    allow([module])
-    with pytest.raises(ConfigError, match="there is no module"):
-        load(f"{module}:mine", AGGREGATIONS)
+def test_the_working_directory_hides_nothing(own: Path) -> None:
+    (own / "json.py").write_text("raise AssertionError('imported')\n")
+    allow(["json"])
+    assert load("json:dumps", AGGREGATIONS)(1) == "1"
 
 
-def test_what_a_module_of_ones_own_lacks_is_its_own_error(own: Path) -> None:
-    (own / f"{MODULE}.py").write_text("import not_there_at_all\n")
+def test_what_is_missing_is_said_at_once(own: Path) -> None:
+    allow([MODULE, MODULE])
+    require([MODULE, MODULE])
+    with pytest.raises(
+        ConfigError, match=r"workbench: a, b\.c\. Fix: if you trust it, allow it with --plugin a --plugin b\.c"
+    ):
+        require(["b.c", MODULE, "a", "a"])
+
+
+@pytest.mark.parametrize("module", ["not_there_at_all", "not_there.either", "mine.py:", "a b", "", "mine:best"])
+def test_what_cannot_be_allowed(own: Path, module: str) -> None:
+    with pytest.raises(ConfigError, match=r"--plugin: (there is no module|'.*' is not the name of a module)"):
+        allow([module])
+    assert allowed() == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def yours(): ...", "AttributeError: module 'strategies_of_my_own' has no attribute 'mine'"),
+        ("def mine(:", "SyntaxError"),
+        ("import not_there_at_all", "ModuleNotFoundError: No module named 'not_there_at_all'"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_a_module_that_is_wrong_is_a_wrong_config(own: Path, text: str, words: str) -> None:
+    (own / f"{MODULE}.py").write_text(f"{text}\n")
     allow([MODULE])
-    with pytest.raises(ModuleNotFoundError, match="not_there_at_all"):
+    with pytest.raises(ConfigError, match=f"{MODULE}:mine: cannot be loaded .{words}") as error:
         load(f"{MODULE}:mine", AGGREGATIONS)
+    assert error.value.__cause__ is not None
+
+
+def test_a_part_of_a_module_that_is_none(own: Path) -> None:
+    allow([f"{MODULE}.below"])
+    with pytest.raises(ConfigError, match=r"cannot be loaded \(ModuleNotFoundError"):
+        load(f"{MODULE}.below:mine", AGGREGATIONS)

@@ -44,6 +44,29 @@ CASES = {
     ),
 }
 
+OWN = CLEAN | {
+    "source": "d" * 16,
+    "workbench": "a" * 16,
+    "changed": [".plugins/mine.py"],
+    "plugins": {"mine.py": "e" * 64},
+}
+CASES |= {
+    "with a module of one's own": (
+        [CLEAN, OWN, OWN],
+        "Commit 0123456789. Code from outside: mine.py eeeeeeee (2 cells).",
+    ),
+    "with two states of it": (
+        [OWN, OWN | {"source": "f" * 16, "plugins": {"mine.py": "9" * 64, "b.py": "1" * 64}}],
+        "Commit 0123456789. Code from outside: b.py 11111111 (1 cell). Mixes 2 states of mine.py: eeeeeeee (1 cell), "
+        "99999999 (1 cell); a difference may be one of the code.",
+    ),
+    "with a module of one's own, mixed": (
+        [OWN, DIRTY | {"workbench": "b" * 16}],
+        "Mixes 2 states of the source: 0123456789 (1 cell), 0123456789 with uncommitted changes (source bbbbbbbb) "
+        "(1 cell); a difference may be one of the code. Code from outside: mine.py eeeeeeee (1 cell).",
+    ),
+}
+
 
 @pytest.mark.parametrize(("results", "text"), CASES.values(), ids=list(CASES))
 def test_states_in_the_caption(book: Any, read: Callable[..., Any], results: list[dict[str, Any]], text: str) -> None:

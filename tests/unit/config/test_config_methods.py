@@ -6,12 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import pytest
 import yaml
 from helpers import TINY, tiny_config
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from syncvis.config import (
     AGGREGATIONS,
@@ -25,9 +25,11 @@ from syncvis.config import (
     RunConfig,
     load_config,
     merge,
+    plugins_of,
 )
 from syncvis.config.methods import unread_changes
-from syncvis.config.section import OWN, one_of
+from syncvis.config.section import OWN, Named, one_of
+from syncvis.config.tables import OWN_CODE
 from syncvis.errors import ConfigError
 
 Write = Callable[[str, str], Path]
@@ -249,6 +251,33 @@ def test_configs_are_read_without_torch() -> None:
     code = "import sys, syncvis.config as c; print(sorted(c.METHODS), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"{sorted(METHODS)} False"
+
+
+def _open_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The dotted keys at which ``module:function`` may stand."""
+    for name, field in model.model_fields.items():
+        for part in field.metadata:
+            if isinstance(part, AfterValidator) and isinstance(part.func, Named) and part.func.references:
+                yield prefix + name
+        for inner in [field.annotation, *get_args(field.annotation)]:
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from _open_keys(inner, f"{prefix}{name}.")
+
+
+def test_every_key_for_code_of_ones_own_is_known() -> None:
+    methods = [settings for settings, _ in METHODS.values()]
+    found = [
+        *_open_keys(CommonConfig),
+        *(key for m in [*methods, OwnMethodSettings] for key in _open_keys(m, "method.")),
+    ]
+    assert sorted(found) == sorted(OWN_CODE)
+
+
+def test_the_modules_that_a_config_names() -> None:
+    assert tiny_config().plugins == ()
+    assert tiny_config({"sync": None, "subclips": None, "method": {"structure": "video_only"}}).plugins == ()
+    own = tiny_config({"method": {"name": "b.c:build"}, "sync.aggregation": "a:x", "subclips.windows": "b.c:windows"})
+    assert own.plugins == plugins_of(own.model_dump(mode="json")) == ("a", "b.c")
 
 
 CTVIS = {"method": {"name": "ctvis"}}

@@ -14,6 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 DIM, MASK_DIM, FFN, ENCODER_FFN, QUERIES, WIDTH = 32, 16, 24, 40, 6, 8
 ENCODER_LAYERS, DECODER_LAYERS, HEADS, POINTS = 2, 3, 4, 2
+CLIP_QUERIES, TEMPORAL_ENCODER_LAYERS, CLIP_LAYERS, CLIP_FFN = 4, 3, 2, 28
 DEPTHS = (3, 4, 6, 3)
 SWIN: dict[str, Any] = {"dim": 12, "depths": (1, 2, 2, 1), "heads": (1, 2, 3, 4), "window": 2}
 
@@ -157,8 +158,48 @@ def predictor(classes: int, extra_queries: Sequence[str] = ()) -> nn.Module:
     )
 
 
-def feed_forward() -> nn.Module:
-    return node(linear1=nn.Linear(DIM, FFN), linear2=nn.Linear(FFN, DIM), norm=nn.LayerNorm(DIM))
+def feed_forward(hidden: int = FFN) -> nn.Module:
+    return node(linear1=nn.Linear(DIM, hidden), linear2=nn.Linear(hidden, DIM), norm=nn.LayerNorm(DIM))
+
+
+def temporal_module(classes: int, module: str = "vita") -> nn.Module:
+    """VITA's second stage; ``module`` is its name, which the name of its mask map begins with."""
+
+    def layers(number: int, **make: Any) -> nn.ModuleList:
+        return nn.ModuleList(node(**{k: f() for k, f in make.items()}) for _ in range(number))
+
+    def attention() -> nn.Module:
+        return nn.MultiheadAttention(DIM, HEADS)
+
+    def norm() -> nn.Module:
+        return nn.LayerNorm(DIM)
+
+    def ffns(number: int) -> nn.ModuleList:
+        return nn.ModuleList(feed_forward(CLIP_FFN) for _ in range(number))
+
+    return node(
+        enc_self_attn=layers(TEMPORAL_ENCODER_LAYERS, self_attn=attention, norm=norm),
+        enc_ffn=ffns(TEMPORAL_ENCODER_LAYERS),
+        transformer_self_attention_layers=layers(CLIP_LAYERS, self_attn=attention, norm=norm),
+        transformer_cross_attention_layers=layers(CLIP_LAYERS, multihead_attn=attention, norm=norm),
+        transformer_ffn_layers=ffns(CLIP_LAYERS),
+        decoder_norm=norm(),
+        query_feat=nn.Embedding(CLIP_QUERIES, DIM),
+        query_embed=nn.Embedding(CLIP_QUERIES, DIM),
+        fq_pos=nn.Embedding(QUERIES, DIM),
+        input_proj_dec=nn.Linear(DIM, DIM),
+        class_embed=nn.Linear(DIM, classes + 1),
+        mask_embed=node(layers=nn.ModuleList([nn.Linear(DIM, DIM), nn.Linear(DIM, DIM), nn.Linear(DIM, MASK_DIM)])),
+        sim_embed_frame=nn.Linear(DIM, DIM),
+        sim_embed_clip=nn.Linear(DIM, DIM),
+        **{f"{module}_mask_features": nn.Conv2d(DIM, MASK_DIM, 1)},
+    )
+
+
+def vita(classes: int = 5, module: str = "vita", **more: Any) -> dict[str, Tensor]:
+    """State dict of VITA."""
+    parts = {f"{module}_module": temporal_module(classes, module), f"{module}_criterion": criterion(classes)}
+    return mask2former(classes, **parts, **more)
 
 
 def criterion(classes: int) -> nn.Module:
@@ -184,13 +225,7 @@ def mask2former(classes: int = 5, backbone: nn.Module | None = None, **more: nn.
 
 def released_syncvis(module: str = "syncvis", classes: int = 5) -> dict[str, Tensor]:
     """State dict of the released SyncVIS; ``module`` names its second stage, "vita" and "vfi" in its ancestors."""
-    second = node(
-        fq_pos=nn.Embedding(QUERIES, DIM),
-        enc_ffn=nn.ModuleList([feed_forward()]),
-        class_embed=nn.Linear(DIM, classes + 1),
-        query_feat=nn.Embedding(QUERIES, DIM),
-    )
-    state = mask2former(classes, **{f"{module}_module": second, f"{module}_criterion": criterion(classes)})
+    state = vita(classes, module)
     extra = node(
         **{f"FFN_{i}": feed_forward() for i in (1, 2, 3)},
         multi_attn=nn.MultiheadAttention(DIM, HEADS),

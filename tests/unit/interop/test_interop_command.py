@@ -191,6 +191,19 @@ def test_a_file_that_is_not_there(command: Run) -> None:
     assert sorted(path.name for path in Path().iterdir()) == ["config.yaml"]
 
 
+def test_an_image_model_starts_all_of_tmt_vis_but_the_taxonomy(command: Run) -> None:
+    """Whose text is read before a training, not at the import."""
+    method = {"name": "tmt_vis", "text": "none.safetensors", "width": 6}
+    changes = {"model": official.MODEL_CONFIG, "method": method, "sync": None}
+    Path("config.yaml").write_text(json.dumps(tiny_config(changes).model_dump(mode="json")))
+    torch.save(official.mask2former(classes=3), "model.pth")
+    code, out, err = command("model.pth", "config.yaml")
+    assert (code, err) == (0, "")
+    assert "taxonomy: 0 loaded; fresh 23 (taxonomy, of which the file has nothing)\n" in out
+    fresh, state = _start(method=method, sync=None)
+    assert fresh == {name for name in state if name.startswith("taxonomy.")}
+
+
 def test_layers_that_the_method_declares_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the published file to the start of a run."""
     stored = official.mask2former()

@@ -13,11 +13,14 @@ from syncvis.training.cost import count_parameters, shape_model
 RECIPES = Path(__file__).parents[3] / "experiments" / "recipes"
 CLASSES = 40
 
-# R50, K = 40: the official models, counted (Mask2Former-VIS 9b0651c, MinVIS d039c54, CTVIS c1ed15c).
+# R50, K = 40: the official models, counted (Mask2Former-VIS 9b0651c, MinVIS d039c54, CTVIS c1ed15c, VITA 59c24ad).
+# TMT-VIS' own cannot be built: Mask2Former-VIS, a text MLP 1024-256-256-256, two attentions of four 256 x 256 layers.
 PUBLISHED = {
     "ctvis": 44_157_353,
     "mask2former_vis": 43_959_977,
     "minvis": 43_959_977,
+    "tmt_vis": 44_880_297,
+    "vita": 57_135_058,
 }
 BACKBONE, PIXEL_DECODER, QUERIES, EXCHANGE, FFNS = 23_454_912, 6_035_904, 51_200, 526_336, 2_102_784
 

@@ -15,7 +15,7 @@ from syncvis.interop.checkpoints import convert
 from syncvis.interop.official import from_official
 from syncvis.interop.trace import as_targets, clip_batch, official_names, trace
 from syncvis.methods import build
-from syncvis.methods.ctvis import CTVIS
+from syncvis.methods.ctvis import CTVIS, IdentifiedOutput
 
 HEAD = "sem_seg_head.predictor.reid_embed.layers."
 SIZES = {"heads": official.HEADS, "points": official.POINTS}
@@ -87,8 +87,8 @@ def test_trace_and_losses_under_published_names(stored: dict[str, Tensor]) -> No
     found = trace(model, frames)
     last = found.output.final.frame
     assert last is not None
-    assert found.identity is not None
-    assert torch.equal(found.identity, model.reid(last.embeddings))
+    assert isinstance(found.output, IdentifiedOutput)
+    assert torch.equal(found.output.identity, model.reid(last.embeddings))
     masks = torch.zeros(2, 3, 32, 32)
     masks[0, :, :12], masks[1, 1:, 20:] = 1, 1
     losses = official_names(model.losses(clip_batch(frames, as_targets([torch.tensor([1, 3])], [masks]))))

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import MODULES, NUM_CLASSES, method_model
 from torch import Tensor
 
-from syncvis.config import resolve
+from syncvis.config import METHODS, EvalConfig, resolve
 from syncvis.errors import ConfigError, DataError, MissingDependencyError
 from syncvis.interop.detectron2_yaml import read_detectron2_yaml
 from syncvis.interop.detectron2_yaml.defaults import DETECTRON2
@@ -22,6 +23,8 @@ ours = pytest.importorskip(
 from detectron2.config import get_cfg  # noqa: E402
 from detectron2.modeling import build_model  # noqa: E402
 from detectron2.structures import BitMasks, Instances, PolygonMasks  # noqa: E402
+
+from syncvis.interop.detectron2.model import SyncVIS  # noqa: E402
 
 HEIGHT, WIDTH = 64, 96
 Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -90,6 +93,18 @@ def test_training_gives_named_losses_with_gradients(model: Any) -> None:
     sum(losses.values()).backward()
     without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not without
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_any_method_fits_behind_the_interface(name: str) -> None:
+    method = method_model(name, MODULES["+both"])
+    model = SyncVIS(method=method, num_classes=NUM_CLASSES, eval_config=EvalConfig(), image_format="RGB")
+    losses = model.train()([_video(), _video(height=32)])
+    sum(losses.values()).backward()
+    assert not [n for n, p in method.named_parameters() if p.requires_grad and p.grad is None]
+    tracks = model.eval()([_video()])
+    assert len(tracks["pred_scores"]) == len(tracks["pred_labels"]) == len(tracks["pred_masks"])
+    assert all(mask.shape == (3, 2 * HEIGHT, 2 * WIDTH) for mask in tracks["pred_masks"])
 
 
 def test_losses_are_those_of_our_model_on_our_batch(model: Any) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import criterion_losses, level_output, random_batch, single_output, tiny_config
+from helpers import Everywhere, criterion_losses, level_output, random_batch, single_output, tiny_config
 from torch import Tensor
 
 from syncvis.config import DataConfig
@@ -135,7 +135,7 @@ def test_branches_of_a_layer_are_averaged() -> None:
     outputs = [level_output("video", torch.randn(2, 4, 4), torch.randn(2, 4, 3, 8, 16)) for _ in range(4)]
     outputs = [replace(o, mask_features=outputs[0].mask_features) for o in outputs]
     windows = [Window.whole(3), Window("late", (1, 2))]
-    points = _Everywhere(torch.rand(64, 2, generator=torch.Generator().manual_seed(0)))
+    points = Everywhere(torch.rand(64, 2, generator=torch.Generator().manual_seed(0)))
     supervision = Supervision(batch.targets, points)
     single = CRITERION(supervision.of_clips(outputs, windows))[0]
     joined = CRITERION(supervision.of_clips(outputs, windows, "temporal", branches=2))[0]
@@ -146,19 +146,6 @@ def test_branches_of_a_layer_are_averaged() -> None:
         torch.testing.assert_close(value, mean)
 
 
-@dataclass(frozen=True)
-class _Everywhere:
-    """The same points for matching and for every mask."""
-
-    points: Tensor
-
-    def matching(self, num_clips: int, device: torch.device) -> list[Tensor]:
-        return [self.points.expand(num_clips, -1, -1)]
-
-    def losses(self, logits: Tensor) -> Tensor:
-        return self.points.expand(len(logits), -1, -1)
-
-
 def test_given_points_of_each_view_are_used() -> None:
     """By the name of the view; views with one source share its matching points, drawn once."""
     batch = random_batch(2, (2,))
@@ -167,7 +154,7 @@ def test_given_points_of_each_view_are_used() -> None:
         level_output("frame", torch.zeros(1, 2, 4, 4), masks.transpose(1, 2)),
         level_output("video", torch.zeros(1, 4, 4), masks),
     )
-    corner, whole = _Everywhere(torch.zeros(64, 2)), _Everywhere(torch.rand(64, 2))
+    corner, whole = Everywhere(torch.zeros(64, 2)), Everywhere(torch.rand(64, 2))
     both = criterion_losses(CRITERION, ClipOutput((layer,)), batch.targets, [Window.whole(2)], whole)
     named = criterion_losses(
         CRITERION, ClipOutput((layer,)), batch.targets, [Window.whole(2)], {"frame": corner, "clip": whole}
@@ -175,6 +162,52 @@ def test_given_points_of_each_view_are_used() -> None:
     for name, value in named.items():
         same = bool(torch.isclose(value, both[name], rtol=1e-5))
         assert same == (not name.startswith("frame") or name.endswith("class"))
+
+
+def test_views_with_one_source_share_its_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = []
+    monkeypatch.setattr(Everywhere, "matching", lambda self, clips, _: draws.append(clips) or [torch.rand(clips, 9, 2)])  # type: ignore[func-returns-value]
+    masks = torch.zeros(1, 4, 2, 8, 16)
+    frame = level_output("frame", torch.zeros(1, 2, 4, 4), masks.transpose(1, 2))
+    video = level_output("video", torch.zeros(1, 4, 4), masks)
+    one, other = (Everywhere(torch.zeros(9, 2)) for _ in range(2))
+    for points, wanted in ((one, [1]), ({"frame": one, "clip": one}, [1]), ({"frame": one, "clip": other}, [1, 1])):
+        draws.clear()
+        supervision = Supervision(random_batch(2).targets, points)
+        supervision.of_frames([frame], 1)
+        supervision.of_clips([video], [Window.whole(2)])
+        assert draws == wanted
+
+
+def test_padding_of_32_pixels_changes_no_match_and_no_loss() -> None:
+    """Given predictions, and points at the same places of the images: whatever the padding holds is not read."""
+    batch = random_batch(3, (3, 2))  # 32 x 64 pixels, of which a cell has 4 x 4
+    torch.manual_seed(0)
+    layer = LayerOutput(
+        level_output("frame", torch.randn(2, 3, 5, 4), torch.randn(2, 3, 5, 8, 16)),
+        level_output("video", torch.randn(2, 4, 4), torch.randn(2, 4, 3, 8, 16)),
+    )
+    size = torch.tensor([64, 32])
+    points = (2 + (size - 4) * torch.rand(64, 2)) / size  # half a cell away from the edges
+    padded = LayerOutput(*(replace(o, mask_features=_padded(o.mask_features, 8)) for o in layer.both()))
+    targets = [replace(t, masks=F.pad(t.masks, (0, 32, 0, 32))) for t in batch.targets]
+    windows = [Window.whole(3), Window("early", (0, 1)), Window("late", (1, 2))]
+    wanted, pairs = CRITERION.levels(ClipOutput((layer,)), Supervision(batch.targets, Everywhere(points)), windows)
+    scaled = Everywhere(points * size / (size + 32))
+    found, padded_pairs = CRITERION.levels(ClipOutput((padded,)), Supervision(targets, scaled), windows)
+    for level, matches in pairs.items():
+        assert all(torch.equal(vars(padded_pairs[level])[name], x) for name, x in vars(matches).items())
+    assert found.keys() == wanted.keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value, wanted[name], rtol=1e-5, atol=1e-5)
+
+
+def _padded(features: Tensor, cells: int) -> Tensor:
+    """With some cells at the right and at the bottom that hold anything."""
+    height, width = features.shape[-2:]
+    larger = 9 * torch.randn(*features.shape[:-2], height + cells, width + cells)
+    larger[..., :height, :width] = features
+    return larger
 
 
 def test_from_the_data_set_to_the_class_target(tiny_data: Path) -> None:

@@ -85,3 +85,12 @@ def test_frames_inside() -> None:
     inside = frames_inside([(0, 2), (1,)], 3, torch.zeros(1, dtype=torch.double))
     assert inside.tolist() == [[1, 0], [0, 1], [1, 0]]
     assert inside.dtype == torch.double
+
+
+def test_joined_sums_keep_their_fields() -> None:
+    frames = [FrameSums(*(torch.tensor([10.0 * t + field]) for field in range(4)), points=9) for t in range(2)]
+    joined = FrameSums.stack(frames)
+    assert [x.tolist() for x in (joined.bce, joined.overlap, joined.predicted, joined.target)] == [
+        [[field, 10.0 + field]] for field in range(4)
+    ]
+    assert joined.points == 9

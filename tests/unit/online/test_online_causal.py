@@ -43,13 +43,24 @@ def test_frames_that_see_nothing_of_each_other_come_as_they_are() -> None:
     assert calls == [4]
 
 
-@pytest.mark.parametrize(("modules", "window", "levels"), [("+SEO", 1, 1), ("+both", 3, 2)])
-def test_video_queries_are_decoded_where_frames_read_them(modules: str, window: int, levels: int) -> None:
-    model = method_model("minvis", MODULES[modules]).eval()
+@pytest.mark.parametrize(
+    ("modules", "window", "lengths", "levels"),
+    [
+        ("none", None, [5], ["frame"]),
+        ("+SEO", None, [5], ["frame"]),
+        ("+both", None, [1, 2, 3, 3, 3], ["frame", "video"]),  # data.frames
+        ("+both", 2, [1, 2, 2, 2, 2], ["frame", "video"]),
+    ],
+)
+def test_video_queries_are_decoded_where_frames_read_them(
+    modules: str, window: int | None, lengths: list[int], levels: list[str]
+) -> None:
+    model = method_model("minvis", MODULES[modules] | {"method.window": window}).eval()
     assert isinstance(model, MinVIS)
+    assert list(model.decoder.query_sets) == (["frame"] if modules == "none" else ["frame", "video"])
     batch, seen = random_batch(5), []
     model.decoder.register_forward_hook(lambda _, args, output: seen.append((args[0].num_frames, output.final)))
     stream = model.stream()
     stream.step(model.encode(batch.images, batch.valid))
-    assert [frames for frames, _ in seen] == ([5] if window == 1 else [1, 2, 3, 3, 3])
-    assert all(len(final.levels()) == levels for _, final in seen)
+    assert [frames for frames, _ in seen] == lengths
+    assert all([output.level for output in final.levels()] == levels for _, final in seen)

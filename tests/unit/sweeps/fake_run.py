@@ -5,7 +5,7 @@ every start of a cell leaves a line in ``started``, ``seconds`` holds its durati
 the first of its two steps, too, ``fail-<Nk>`` makes it fail, ``kill-<Nk>`` (then removed) kills its process, and
 ``hang-<Nk>`` lets it do nothing, and hear nothing, for half a minute. A run that is stopped leaves the number of its
 ticks in ``checkpoint``; the next one of the cell leaves a line in ``resumed`` and goes on from there. With ``stubborn``
-it does not stop when it is asked to.
+it does not stop when it is asked to. A strategy of one's own is loaded and called, and what it returns is ``scored``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import yaml
 
 from syncvis.config import RunConfig
 from syncvis.errors import DataError, Interrupted
+from syncvis.references import load
 
 TICK_SECONDS = 0.01
 HANG_SECONDS = 30.0
@@ -60,6 +61,7 @@ def run(config: RunConfig, out: Path, runtime: Runtime) -> Result:
         os.kill(os.getpid(), signal.SIGKILL)
     if (folder / f"hang-{selected}").exists():
         time.sleep(HANG_SECONDS)
+    scored = [load(config.sync.aggregation, {})(None, None)] if config.plugins and config.sync else []
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     seconds = float((folder / "seconds").read_text()) if (folder / "seconds").exists() else 0.0
@@ -71,7 +73,7 @@ def run(config: RunConfig, out: Path, runtime: Runtime) -> Result:
         if runtime.on_row:
             runtime.on_row(line, row)
         _stop_if_asked(out, runtime, ticks)
-    return Result(result(config))
+    return Result({**result(config), **({"scored": scored[0]} if scored else {})})
 
 
 def _first_tick(config: RunConfig, out: Path, folder: Path) -> int:

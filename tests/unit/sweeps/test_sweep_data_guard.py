@@ -104,3 +104,20 @@ def test_initial_weights_are_compared_like_data(write_experiment, add, tmp_path)
     start.write_bytes(b"other weights")
     now = hashlib.sha256(b"other weights").hexdigest()[:16]
     assert changed_data(ledger.view, [NK]) == [f"{start}: 2 done cells saw content {seen}, it is {now} now"]
+
+
+def test_class_name_embeddings_are_compared_like_data(write_experiment, add, tmp_path):
+    text = tmp_path / "text.safetensors"
+    base = {"data": {"root": "data"}, "train": {"steps": 2}, "method": {"name": "tmt_vis", "text": str(text)}}
+    (tmp_path / "experiments" / "base" / "smoke.yaml").write_text(json.dumps(base))
+    ledger = Ledger(tmp_path / "ledger.db")
+    add(ledger, plan_cells(load_experiment(write_experiment()), "smoke"))
+    text.write_bytes(b"rows")
+    seen = file_fingerprint(text)
+    finish(ledger, text_fingerprint=seen)
+    finish(ledger, text_fingerprint=None)
+    assert changed_data(ledger.view, [NK]) == []
+    text.write_bytes(b"other rows")
+    assert changed_data(ledger.view, [NK]) == [
+        f"{text}: 1 done cells saw content {seen}, it is {file_fingerprint(text)} now"
+    ]

@@ -302,7 +302,8 @@ def test_workers_of_every_placement_are_told_the_same_way(tmp_path: Path, monkey
     monkeypatch.setattr(sys, "executable", str(fake))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     monkeypatch.chdir(tmp_path)
-    options = WorkerOptions(SECRET, tmp_path / "logs", gpus=["0,1", "2,3"])
+    options = WorkerOptions(SECRET, tmp_path / "logs", gpus=["0,1", "2,3"], plugins=["mine", "yours.too"])
+    assert options.words(KEYS)[-4:] == ("--plugin", "mine", "--plugin", "yours.too")
     words = f"-m sweeps.worker {' '.join(options.words(KEYS))} --parent {os.getpid()}"
     pool = Pool(options, 3, KEYS, lambda: 0)
     while pool.alive():

@@ -101,6 +101,19 @@ def test_other_initial_weights_under_the_name_of_the_record_are_warned_of(rerun,
     assert line in rerun().output.splitlines()
 
 
+def test_other_class_name_embeddings_under_the_name_of_the_record_are_warned_of(rerun, outputs, tmp_path):
+    method = {"name": "tmt_vis", "text": "text.safetensors"}
+    alter(outputs, "UPDATE cells SET config = json_set(config, '$.method', json(:it))", it=json.dumps(method))
+    text = tmp_path / "text.safetensors"
+    text.write_bytes(b"first")
+    first = fingerprint(text)
+    alter(outputs, "UPDATE results SET result = json_set(result, '$.text_fingerprint', :it)", it=first)
+    assert "method.text" not in rerun().output
+    text.write_bytes(b"second")
+    line = f"warning: fingerprint of method.text (text.safetensors): {first} in the record, {fingerprint(text)} now"
+    assert line in rerun().output.splitlines()
+
+
 @pytest.mark.parametrize(("number", "state"), [(2, "given up"), (3, "pruned"), (4, "running"), (5, "planned")])
 def test_only_done_trials_can_be_compared(rerun, number, state, tmp_path):
     with pytest.raises(ConfigError, match=f"trial {number} is {state}, so nothing can be compared"):

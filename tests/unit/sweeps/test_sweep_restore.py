@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from cells import alter, finish, take
@@ -11,8 +12,9 @@ from repositories import FILES, git, make_repository, write
 from sweeps.ledger import Ledger
 from sweeps.sources import as_row, changes_of_source, sources_of
 from syncvis.errors import ConfigError, StorageError
-from syncvis.source import Source, code_fingerprint, snapshot
+from syncvis.source import Source, code_fingerprint, restored_fingerprint, snapshot
 from syncvis.source import take as take_source
+from syncvis.source.state import with_plugins
 
 
 @pytest.fixture
@@ -63,6 +65,19 @@ def test_the_source_of_a_trial_comes_back_with_what_was_not_committed(outputs, r
     assert (tmp_path / "back" / "syncvis" / "new.py").read_text() == "new\n"
     assert (repository / "syncvis" / "model.py").read_text() == "three\n"
     git(repository, "worktree", "remove", "--force", str(tmp_path / "back"))
+
+
+def test_modules_of_ones_own_come_back_beside_it(outputs, restore, repository, tmp_path):
+    source = with_plugins(take_source(repository), {"mine.py": b"def best(): ...\n"})
+    run_with(outputs, source)
+    result = restore(5)
+    assert result.exit_code == 0
+    assert (
+        f"use     PYTHONPATH={tmp_path / 'back'}{os.pathsep}{tmp_path / 'back' / '.plugins'} syncvis" in result.output
+    )
+    assert (tmp_path / "back" / ".plugins" / "mine.py").read_text() == "def best(): ...\n"
+    (tmp_path / "back" / ".plugins" / "mine.py").write_text("other\n")
+    assert restored_fingerprint(tmp_path / "back") != source.code
 
 
 def test_each_attempt_has_its_own(outputs, restore, repository, tmp_path):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sqlite3
 import threading
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from sweeps.identity import this_process
+from sweeps.rerun import load_record
 from sweeps.trial import CodeError, carry_out, check_run, load_run
 from syncvis.errors import (
     ConfigError,
@@ -189,3 +194,32 @@ def test_a_module_at_fault_is_no_unknown_one(tmp_path, monkeypatch):
 def test_an_unknown_module_is_noticed_without_importing_it(name):
     with pytest.raises(ConfigError, match="module:function"):
         check_run(name)
+
+
+@pytest.fixture
+def of_an_earlier_version(ledger, plan_values, add, tmp_path):
+    """A cell as versions wrote it whose sub-clips had no step: its config, and the hash of that."""
+    (cell,) = plan_values([5])
+    tree = cell.config.model_dump(mode="json")
+    del tree["subclips"]["step"]
+    text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+    written = SimpleNamespace(canonical=lambda: text, variant_hash=cell.config.variant_hash)
+    old = hashlib.sha256(text.encode()).hexdigest()[:16]
+    add(ledger, [replace(cell, hash=old, config=written)], tmp_path / "runs")
+    return cell
+
+
+def test_a_cell_of_an_earlier_version_is_not_run_as_another_one(ledger, of_an_earlier_version):
+    carry_out(ledger, claim_of(ledger), lambda *_: pytest.fail("it ran"), go_on)
+    row = the(ledger)
+    assert row["state"] == "gave_up"
+    assert f"trial 1: is another run ({of_an_earlier_version.hash}) in this version" in row["error"]
+    assert "plan the experiment again" in row["error"]
+
+
+def test_the_record_of_an_earlier_version_still_opens(ledger, of_an_earlier_version):
+    claim = claim_of(ledger)
+    ledger.finish(claim, {**RESULT, "cell_hash": claim.cell_hash})
+    record = load_record(ledger.view, ledger.view.cell(1))
+    assert record.config == of_an_earlier_version.config
+    assert record.result["cell_hash"] == claim.cell_hash != record.config.cell_hash

@@ -40,10 +40,10 @@ def _embedded(level: Level, embeddings: Tensor) -> LevelOutput:
 
 def test_query_similarity_is_the_largest_cosine_of_the_frame() -> None:
     frame = _embedded("frame", torch.tensor([[[[2.0, 0.0], [1.0, 1.0]], [[0.0, -3.0], [-1.0, 0.0]]]]))
-    video = _embedded("video", torch.tensor([[[5.0, 0.0]]]))
-    diagonal = 2**-0.5
-    torch.testing.assert_close(query_similarity(frame, video), torch.tensor([[[1, diagonal], [0, -1]]]))
-    torch.testing.assert_close(query_similarity(video, frame), torch.tensor([[[1.0], [0.0]]]))
+    video = _embedded("video", torch.tensor([[[3.0, 4.0]]]))
+    diagonal = 0.7 * 2**0.5
+    torch.testing.assert_close(query_similarity(frame, video), torch.tensor([[[0.6, diagonal], [-0.8, -0.6]]]))
+    torch.testing.assert_close(query_similarity(video, frame), torch.tensor([[[diagonal], [-0.6]]]))
 
 
 def test_mask_similarity_is_the_largest_soft_iou_of_the_frame() -> None:
@@ -61,6 +61,13 @@ def test_select_takes_the_best_of_each_frame_in_ascending_order() -> None:
     unread = level_output("video", torch.zeros(1, 4, 3), torch.zeros(1, 4, 2, 1, 1))
     assert select(lambda source, reader: score, unread, unread, 2).tolist() == [[[1, 2], [0, 3]]]
     assert select(lambda source, reader: score, unread, unread, 9).tolist() == [[[0, 1, 2, 3]] * 2]
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (1, 4, 2), (1, 2, 4, 1), (1, 2, 3)], ids=str)
+def test_a_strategy_that_scores_something_else_is_refused(shape: tuple[int, ...]) -> None:
+    unread = level_output("video", torch.zeros(1, 4, 3), torch.zeros(1, 4, 2, 1, 1))
+    with pytest.raises(ValueError, match=r"gave .*, not \(B, T, Q\) = \(1, 2, 4\)"):
+        select(lambda source, reader: torch.zeros(shape), unread, unread, 2)
 
 
 def _exchange(momentum: float) -> Exchange:

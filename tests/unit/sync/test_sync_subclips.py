@@ -84,3 +84,10 @@ def test_the_plan_of_a_config() -> None:
     assert subclip_plan(tiny_config({"subclips": None}))(4) == []
     strided_plan = subclip_plan(tiny_config({"subclips.windows": "strided", "subclips.step": 2}))
     assert [window.frames for window in strided_plan(5)] == [(0, 1), (2, 3), (3, 4)]
+
+
+@pytest.mark.parametrize("frames", [(), (1, 0), (0, 0), (0, 3), (-1, 0), (0, 1)])
+def test_a_window_set_that_gives_nonsense(monkeypatch: pytest.MonkeyPatch, frames: tuple[int, ...]) -> None:
+    monkeypatch.setattr("syncvis.sync.subclips.chunks", lambda num_frames, size: [(0, 1), frames])
+    with pytest.raises(ValueError, match="the window set chunks gave frames"):
+        subclip_windows(3, 2, "chunks", "uniform", 1)

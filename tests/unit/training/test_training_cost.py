@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import NUM_CLASSES, STRUCTURES, random_batch, tiny_config, tiny_model
+from helpers import NUM_CLASSES, STRUCTURES, method_changes, random_batch, tiny_config, tiny_model
 from torch import nn
 
 from syncvis.config import load_config
@@ -73,6 +73,19 @@ def test_fake_tensors_count_what_real_ones_do(structure: str) -> None:
     assert set(real.flops) >= {"backbone", "pixel_decoder", "decoder"}
 
 
+def test_a_part_that_another_part_calls_counts_for_itself() -> None:
+    """The decoder calls the taxonomy: with it, the decoder and all else cost what they cost without."""
+    changes = method_changes("tmt_vis") | {"sync": None}
+    found = fake_forward_cost(tiny_config(changes), NUM_CLASSES, 2, (32, 64), "cpu").flops
+    alone = fake_forward_cost(tiny_config(STRUCTURES["video_only"]), NUM_CLASSES, 2, (32, 64), "cpu").flops
+    assert {name: count for name, count in found.items() if name != "taxonomy"} == alone
+    # Of 2 clips, 3 frames and 32 channels: the text of 3 classes, their questions to 4 x 8 cells ...
+    text = 3 * (6 * 32 + 2 * 32 * 32)
+    frames = 6 * (2 * 3 * 32 * 32 + 2 * 4 * 8 * 32 * 32 + 2 * 3 * 4 * 8 * 32)
+    video = 2 * (2 * 4 * 32 * 32 + 2 * 2 * 32 * 32 + 2 * 4 * 2 * 32)  # ... and 4 queries that read 2 of the answers
+    assert found["taxonomy"] == 2 * (text + frames + video)
+
+
 def test_flops_of_a_known_backbone() -> None:
     """torchvision's page gives 4.09 G multiplications for ResNet-50 at 224 x 224, 2 M of them in its class layer."""
     changes = {"model.backbone": {"name": "resnet50"}, "model.decoder.layers": 1, "data.frames": 1}
@@ -124,6 +137,18 @@ class _Squares(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x * x * x
         return x * x
+
+
+def test_a_module_that_is_called_by_itself_counts_for_its_child() -> None:
+    model = nn.ModuleDict(
+        {"pair": nn.ModuleList([nn.Linear(3, 2), nn.Sequential(nn.Linear(2, 5))]), "end": nn.Identity()}
+    )
+    counted = _Meter(model)
+    with counted.running():
+        x = model["pair"][0](torch.rand(7, 3))
+        x @ torch.rand(2, 4)
+        model["end"](model["pair"][1](x))
+    assert counted.flops() == {"pair": 2 * 7 * (3 * 2 + 2 * 5), "input": 2 * 7 * 2 * 4}
 
 
 def test_what_the_graph_no_longer_holds_is_not_counted() -> None:

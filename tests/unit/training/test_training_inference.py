@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import STRUCTURES, random_batch, tiny_model
 from torch import Tensor
 
@@ -55,10 +56,10 @@ def test_encoding_in_chunks_changes_nothing(structure: str, monkeypatch: pytest.
 class Fixed:
     """A method that finds chosen tracks, whatever it sees."""
 
-    def __init__(self, scores: Tensor, mask_logits: Tensor, seen: Tensor) -> None:
+    def __init__(self, scores: Tensor, mask_logits: Tensor, seen: Tensor, sure_at_input: bool = False) -> None:
         tracks, num_frames = mask_logits.shape[:2]
         codes = torch.eye(tracks).expand(num_frames, -1, -1)
-        self.tracks = VideoTracks(scores, codes, seen, mask_logits.transpose(0, 1))
+        self.tracks = VideoTracks(scores, codes, seen, mask_logits.transpose(0, 1), sure_at_input)
 
     def encode(self, images: Tensor, valid: Tensor) -> ClipFeatures:
         return ClipFeatures((), torch.zeros(1, images.shape[1], 1, 1, 1), ())
@@ -68,11 +69,15 @@ class Fixed:
 
 
 def _fixed(
-    scores: list[list[float]] | Tensor, masks: Tensor, seen: Tensor | None = None, **settings: object
+    scores: list[list[float]] | Tensor,
+    masks: Tensor,
+    seen: Tensor | None = None,
+    sure_at_input: bool = False,
+    **settings: object,
 ) -> VideoPrediction:
     """Scores of K classes per track, masks (R, T, 8, 16) of an image of 30 x 40 padded to 32 x 64."""
     everywhere = torch.ones(masks.shape[1], len(masks), dtype=torch.bool)
-    method = Fixed(torch.as_tensor(scores), masks, everywhere if seen is None else seen)
+    method = Fixed(torch.as_tensor(scores), masks, everywhere if seen is None else seen, sure_at_input)
     video = _video(masks.shape[1])
     return predict_video(method, video, (30, 40), (60, 80), 0, EvalConfig(**settings))  # type: ignore[arg-type]
 
@@ -108,6 +113,17 @@ def test_score_times_mask_quality() -> None:
     tracks = _fixed([[0.6], [0.5]], masks, score="class_times_mask").tracks
     quality = [0.5 * torch.tensor(4.0).sigmoid().item(), 0.6 * torch.tensor(0.4).sigmoid().item()]
     assert [track.score for track in tracks] == pytest.approx(quality, abs=1e-4)
+
+
+@pytest.mark.parametrize("sure_at_input", [False, True])
+def test_the_quality_is_measured_at_the_size_that_the_method_says(sure_at_input: bool) -> None:
+    """The mean over the foreground of the masks as they come, or of those of the image of 30 x 40."""
+    masks = torch.randn(1, 2, 8, 16, generator=torch.Generator().manual_seed(0))
+    found = _fixed([[1.0]], masks, sure_at_input=sure_at_input, score="class_times_mask").tracks[0].score
+    image = F.interpolate(masks, (32, 64), mode="bilinear", align_corners=False)[..., :30, :40]
+    seen = image if sure_at_input else F.interpolate(image, (60, 80), mode="bilinear", align_corners=False)
+    assert found == pytest.approx(seen[seen > 0].sigmoid().mean().item(), rel=1e-5)
+    assert abs(found - image[image > 0].sigmoid().mean().item()) > 1e-3 or sure_at_input
 
 
 def test_an_absent_track_has_no_mask_and_no_share_in_the_quality() -> None:

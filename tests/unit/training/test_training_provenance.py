@@ -71,7 +71,7 @@ def test_no_canary_of_environment_and_command_is_in_it(monkeypatch: pytest.Monke
 
 def test_what_it_holds() -> None:
     found = provenance(Runtime(threads=3, deterministic=True), torch.device("cpu"))
-    state = {"commit", "dirty", "diff", "source", "changed", "left_out"}
+    state = {"commit", "dirty", "diff", "source", "changed", "left_out", "plugins", "workbench"}
     assert set(found) == {*state, "command", "environment"}
     assert found["dirty"] == (found["diff"] is not None)
     assert found["source"] == code_fingerprint(Path(module.__file__).parents[2])
