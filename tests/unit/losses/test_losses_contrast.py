@@ -8,12 +8,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from syncvis.losses.contrast import ContrastItems, contrast_losses, memory_items
+from syncvis.losses.contrast import ContrastItems, carriers, contrast_losses, memory_items
+from syncvis.losses.matcher import Matches
 from syncvis.online.memory import SimilarityGuided
 
 
 def _embeddings(clips: int = 1, frames: int = 5, queries: int = 6, seed: int = 0) -> Tensor:
     return torch.randn(clips, frames, queries, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+
+
+@pytest.mark.parametrize("output", [0, 1])
+def test_carriers_are_the_matches_of_one_output(output: int) -> None:
+    """Two clips of two frames with three instances; each row: output, clip of one frame, query, instance."""
+    rows = [(0, 0, 7, 0), (0, 3, 5, 2), (1, 0, 4, 1), (1, 1, 6, 1), (1, 2, 3, 0), (0, 2, 2, 0)]
+    o, clip, query, instance = torch.tensor(rows).unbind(1)
+    matches = Matches(o, clip, torch.zeros_like(clip), query, instance)
+    wanted = [
+        [[[7, -1], [-1, -1], [-1, -1]], [[2, -1], [-1, -1], [-1, 5]]],
+        [[[-1, -1], [4, 6], [-1, -1]], [[3, -1], [-1, -1], [-1, -1]]],
+    ]
+    assert carriers(matches, output, 2, (2, 3)).tolist() == wanted[output]
 
 
 def _random_items(seed: int = 0) -> ContrastItems:

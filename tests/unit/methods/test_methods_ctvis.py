@@ -12,11 +12,15 @@ import torch.nn.functional as F
 from helpers import MODULES, level_output, method_model, random_batch, tiny_config
 from torch import Tensor
 
-from syncvis.losses.contrast import contrast_losses, memory_items
+from syncvis.config import TrackerConfig
+from syncvis.losses.contrast import ContrastItems, contrast_losses, memory_items
 from syncvis.losses.matcher import Matches
 from syncvis.losses.points import RandomPoints
 from syncvis.losses.views import Supervision
-from syncvis.methods.ctvis import CTVIS, IdentifiedOutput, prefix_length
+from syncvis.methods.ctvis import CTVIS, IdentifiedOutput, build_tracker, prefix_length
+from syncvis.models.heads import identity_head
+from syncvis.online.association import TrackerSettings
+from syncvis.online.memory import SimilarityGuided
 from syncvis.outputs import LayerOutput, VideoTracks
 from syncvis.structures import ClipBatch, ClipTarget, Window
 
@@ -112,8 +116,37 @@ def test_a_cut_clip_has_the_losses_of_its_first_frames() -> None:
     assert {k: v.item() for k, v in cut.items()} == {k: v.item() for k, v in model.losses(short).items()}
     assert any(name.startswith("subclip1-2") for name in cut)
     assert not any(name.startswith("subclip2-3") for name in cut)
-    for whole in (model.losses(batch), _model("+both", {"method.causal": "off"}).losses(batch, progress=progress)):
-        assert any(name.startswith("subclip3-4") for name in whole)
+
+
+def test_clips_stay_whole_where_nothing_is_trained_and_where_causal_is_off() -> None:
+    batch = random_batch(5, (3,))
+    seed = next(n for n in range(100) if prefix_length(5, 1.0, n) == prefix_length(5, 0.5, n) == 3)
+    model, off = _model("+both", {"seed": seed}), _model("+both", {"seed": seed, "method.causal": "off"})
+    for losses, whole in ((model.losses(batch), True), (model.losses(batch, progress=0.5), False)):
+        assert any(name.startswith("subclip3-4") for name in losses) == whole
+    assert any(name.startswith("subclip3-4") for name in off.losses(batch, progress=0.5))
+
+
+def test_compat_leaves_out_what_the_published_code_does() -> None:
+    """One instance, new in frame 1 and missing in frame 2 only: its first item has no counterpart there."""
+    values = []
+    for compat in (False, True):
+        model = _model("none", {"method.compat": compat})
+        identity = torch.randn(1, 4, 3, 8, generator=torch.Generator().manual_seed(0))
+        clip, query = torch.tensor([1, 3]), torch.tensor([2, 0])
+        matches = Matches(
+            torch.zeros(2, dtype=torch.int64), clip, torch.zeros_like(clip), query, torch.zeros_like(clip)
+        )
+        output = IdentifiedOutput((LayerOutput(),), identity)
+        values.append(model.contrast(output, matches, (1, 1), torch.zeros(1, 1, 4, dtype=torch.bool)))
+        carrier = torch.tensor([[[-1, 2, -1, 0]]])
+        items = memory_items(identity, carrier, torch.zeros(1, 1, 4, dtype=torch.bool))
+        kept = slice(1, None) if compat else slice(None)
+        parts = (x[kept] for x in (items.anchors, items.samples, items.positive, items.negative))
+        torch.testing.assert_close(
+            values[-1]["reid/layer0/cosine"], 3 * contrast_losses(ContrastItems(*parts))["cosine"]
+        )
+    assert not torch.equal(values[0]["reid/layer0/cosine"], values[1]["reid/layer0/cosine"])
 
 
 def test_with_sub_clips_alone_the_video_queries_do_nothing_at_test_time() -> None:
@@ -164,6 +197,27 @@ def test_thresholds_of_the_config_reach_the_tracker() -> None:
         assert _tracks(model, batch).seen.shape == (4, 0)
     alone = _model("none", {"method.tracker.overlap": 0.0, "method.tracker.detect": 1.0})
     assert _tracks(alone, batch).seen.sum(1).tolist() == [1] * 4
+
+
+def test_every_setting_of_the_tracker_has_its_place() -> None:
+    config = TrackerConfig(
+        match=0.11, open_first=0.12, open=0.13, patience=14, cache=15, settled=16, short=17, missed=18
+    )
+    tracker = build_tracker(config)
+    assert tracker.settings == TrackerSettings(
+        match=0.11, open_first=0.12, open=0.13, patience=14, settled=16, short=17, missed=18
+    )
+    assert tracker.memory() == SimilarityGuided(cache=15)
+
+
+def test_the_head_starts_as_published() -> None:
+    """detectron2's c2_xavier_fill: uniform up to the root of 3 / C, biases zero."""
+    torch.manual_seed(0)
+    head = identity_head(64)
+    for layer in (head[0], head[2], head[4]):
+        assert isinstance(layer, torch.nn.Linear)
+        assert float(layer.weight.detach().abs().max()) == pytest.approx((3 / 64) ** 0.5, rel=1e-2)
+        assert not layer.bias.any()
 
 
 def test_the_output_holds_the_embeddings_of_identity() -> None:

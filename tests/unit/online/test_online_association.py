@@ -56,7 +56,7 @@ def test_of_several_close_memories_the_one_seen_in_more_frames_wins() -> None:
 def test_births() -> None:
     """While the memory is empty the first threshold holds, later the other one; below it nothing is tracked."""
     tracker = _tracker()
-    assert tracker.step(_frame([0.45, 0.3], [0, 1])) == [-1, -1]
+    assert tracker.step(_frame([0.5, 0.3], [0, 1])) == [-1, -1]  # a score at the threshold is not above it
     assert tracker.step(_frame([0.9, 0.8, 0.45], [0, 1, 2])) == [0, 1, -1]
     assert tracker.step(_frame([0.9, 0.8, 0.45, 0.3], [1, 0, 2, 3])) == [1, 0, 2, -1]
     tracks = tracker.tracks()

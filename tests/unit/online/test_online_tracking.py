@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from helpers import level_output
@@ -87,3 +88,11 @@ def test_the_tracker_compares_what_the_head_makes_of_the_queries() -> None:
 def test_a_video_without_a_track() -> None:
     tracks = _tracks(_frames([[None, None]] * 2, torch.zeros(2, 2)), 2)
     assert (tracks.scores.shape, tracks.seen.shape, tracks.mask_embeddings.shape) == ((0, 2), (2, 0), (2, 0, 2))
+
+
+def test_the_confidence_is_that_of_the_best_class() -> None:
+    """Two classes of 0.2 each are no class above the threshold of 0.3."""
+    output = _frames([[0, 1]], torch.zeros(1, 2))
+    probabilities = torch.tensor([[[0.2, 0.2, 0.6], [0.05, 0.35, 0.6]]])
+    tracks = _tracks(replace(output, class_logits=probabilities.log()[None]), 1)
+    torch.testing.assert_close(tracks.scores, probabilities[:, 1, :2])
