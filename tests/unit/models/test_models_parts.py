@@ -43,7 +43,7 @@ def test_feed_forward_keeps_its_residual() -> None:
 
 
 def test_visible_cells() -> None:
-    """A query sees the foreground of its mask (probability 0.5 or more), at the size of the feature map; without any it sees all."""
+    """A query sees the foreground of its mask, at the size of the feature map; without any it sees all."""
     left, nothing, last_frame = (torch.full((2, 4, 4), -1.0) for _ in range(3))
     left[:, :, :2] = 1
     left[:, :2, :2] = 0  # the threshold itself
