@@ -280,6 +280,29 @@ def test_the_decoder_predicts_from_what_the_sync_returns() -> None:
     assert torch.equal(after.video.embeddings, norm(torch.zeros(1, 4, 32)))
 
 
+def test_in_one_frame_equal_queries_of_both_levels_see_the_same() -> None:
+    """Without a code of time and an exchange, whatever level they are of."""
+    model = tiny_model({"sync": None, "model.decoder.time_code": False, "model.decoder.video_queries": 5})
+    sets = _query_sets(model)
+    sets["video"].load_state_dict(sets["frame"].state_dict())
+    for layer in predict(model, random_batch(1)).layers:
+        frame, video = layer.both()
+        torch.testing.assert_close(video.class_logits, frame.class_logits[:, 0])
+        torch.testing.assert_close(video.mask_logits[:, :, 0], frame.mask_logits[:, 0])
+
+
+def test_the_first_layer_starts_with_what_the_hook_makes_of_the_queries() -> None:
+    model, batch = tiny_model(), random_batch(2)
+    features = model.encode(batch.images, batch.valid)
+    decoder = model.decoder
+    assert isinstance(decoder, QueryDecoder)
+    started = decoder(features, lambda queries, seen: Queries(queries.frame, queries.video * 0 + seen.num_frames))  # type: ignore[operator]
+    learned, changed = decoder(features).layers[0].both(), started.layers[0].both()
+    assert torch.equal(changed[0].embeddings, learned[0].embeddings)
+    norm = decoder.stacks[0].heads.norm
+    assert torch.equal(changed[1].embeddings, norm(torch.full((1, 4, 32), 2.0)))  # type: ignore[operator]
+
+
 def test_shared_and_separate_weights() -> None:
     def count(shared: bool) -> int:
         model = tiny_model({"model.decoder.shared": shared, "sync": None})

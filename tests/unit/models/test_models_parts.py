@@ -46,6 +46,7 @@ def test_visible_cells() -> None:
     """A query sees the foreground of its mask, at the size of the feature map; without any it sees all."""
     left, nothing, last_frame = (torch.full((2, 4, 4), -1.0) for _ in range(3))
     left[:, :, :2] = 1
+    left[:, :2, :2] = 0  # the threshold itself
     last_frame[1] = 1
     masks = torch.stack([left, nothing, last_frame])[None]  # (1, Q, T, h, w)
 
