@@ -169,3 +169,10 @@ def test_frames() -> None:
     frames = [target.window((t,)) for target in targets for t in range(FRAMES)]
     shown = [ClipTarget(*(x[f.present[:, 0]] for x in (f.labels, f.ids, f.masks))) for f in frames]
     _check(criterion, view, shown, "per_frame_sum")
+
+
+def test_a_single_instance_in_the_batch() -> None:
+    """It is seen in the first frame only: a window has one instance to divide by, or none."""
+    targets = random_batch(FRAMES, (1, 0, 0)).targets
+    view = Supervision(targets, Everywhere(POINTS)).of_clips(_outputs("video", 2), WINDOWS)
+    _check(build_criterion(tiny_config(CHANGES)), view, list(targets), "per_frame_sum")
