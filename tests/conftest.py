@@ -9,7 +9,7 @@ import pytest
 import torch
 from postgres import PostgresServer, missing
 
-from syncvis import cli
+from syncvis import cli, references
 from syncvis.data.synthetic import SyntheticConfig, write_synthetic
 
 torch.set_num_threads(1)
@@ -22,6 +22,12 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def allowed_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test allows to import, the next one does not."""
+    monkeypatch.setattr(references, "_allowed", [*references.allowed()])
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def uneven_data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Noisy weights: fresh ones sample maps exactly at the borders of cells, where the gradient jumps."""
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     model = build(tiny_config(), 6)
     with torch.no_grad():
         for parameter in model.parameters():
