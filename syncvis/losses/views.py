@@ -68,21 +68,23 @@ class View:
 class Supervision:
     """The targets of B clips, and the points at which predictions are compared with them.
 
-    Views with the same source of points share its matching points, so one draw serves all.
+    Views with the same source of points share its matching points, so one draw serves all; with the same mask features
+    too, they share what is sampled there.
     """
 
     def __init__(self, targets: Sequence[ClipTarget], points: Points) -> None:
         self.targets, self._points = PaddedTargets.of(targets), points
         self._drawn: dict[int, Sequence[Tensor]] = {}
+        self._sampled: list[tuple[PointSource, Tensor, list[MatchingSample]]] = []
 
     def of_frames(self, outputs: Sequence[LevelOutput], factor: float) -> View:
         """View "frame" of frame queries: each frame by itself, losses ``frame/...`` times ``factor``."""
         logits, codes = _stacked([fold(o.class_logits) for o in outputs], [fold(o.mask_embeddings) for o in outputs])
-        features = outputs[0].mask_features.float()
+        features = outputs[0].mask_features
         samples = [sample.as_frames() for sample in self._samples("frame", features)]
         windows = [Window("frame", (0,), factor)]
         targets = self.targets.as_frames()
-        return View(logits, codes, fold(features)[:, None], targets, samples, windows, self._source("frame"))
+        return View(logits, codes, fold(features.float())[:, None], targets, samples, windows, self._source("frame"))
 
     def of_clips(
         self, outputs: Sequence[LevelOutput], windows: Sequence[Window], name: str = "clip", branches: int = 1
@@ -96,20 +98,26 @@ class Supervision:
             branches: see :class:`View`.
         """
         logits, codes = _stacked([o.class_logits for o in outputs], [o.mask_embeddings for o in outputs])
-        features = outputs[0].mask_features.float()
+        features = outputs[0].mask_features
         samples, source = self._samples(name, features), self._source(name)
         if name != "clip":
             windows = [replace(w, name=name if w.name == "clip" else f"{name}-{w.name}") for w in windows]
-        return View(logits, codes, features, self.targets, samples, windows, source, branches)
+        return View(logits, codes, features.float(), self.targets, samples, windows, source, branches)
 
     def _source(self, name: str) -> PointSource:
         return self._points[name] if isinstance(self._points, Mapping) else self._points
 
     def _samples(self, name: str, features: Tensor) -> list[MatchingSample]:
         source = self._source(name)
+        for known, looked_at, samples in self._sampled:
+            if known is source and looked_at is features:
+                return samples
         if id(source) not in self._drawn:
             self._drawn[id(source)] = source.matching(len(features), features.device)
-        return [MatchingSample.of(features, self.targets, points) for points in self._drawn[id(source)]]
+        drawn = self._drawn[id(source)]
+        samples = [MatchingSample.of(features.float(), self.targets, points) for points in drawn]
+        self._sampled.append((source, features, samples))
+        return samples
 
 
 def _stacked(class_logits: Sequence[Tensor], mask_embeddings: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

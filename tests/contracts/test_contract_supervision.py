@@ -9,14 +9,14 @@ from typing import Any, cast
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import MODULES, Everywhere, method_changes, method_model, random_batch, tiny_config
+from helpers import MODULES, Everywhere, method_changes, method_model, predict, random_batch, tiny_config
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from syncvis.config import METHODS
 from syncvis.losses.criterion import Criterion
 from syncvis.losses.matcher import Matches
-from syncvis.losses.views import View
+from syncvis.losses.views import MatchingSample, View
 from syncvis.methods.base import Method
 from syncvis.methods.masked import MaskedMethod
 from syncvis.structures import ClipBatch, Window
@@ -163,3 +163,19 @@ def test_a_pass_leaves_nothing_for_the_next(method: str, monkeypatch: pytest.Mon
     once, twice = (dict(_step(method, {}, [batch] * passes)[0].named_parameters()) for passes in (1, 2))
     for name, parameter in once.items():
         torch.testing.assert_close(twice[name].grad, parameter.grad, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_what_matching_looks_at_is_sampled_once_for_each_map(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both levels read the same mask features at the same points; only a map of its own is sampled again (VITA)."""
+    model, batch = method_model(method, MODULES["+both"]), random_batch(3, (2, 1))
+    maps = {id(level.mask_features) for level in predict(model, batch).named().values()}
+    calls: list[Tensor] = []
+    original = MatchingSample.of
+
+    def counted(features: Tensor, *rest: Any) -> MatchingSample:
+        calls.append(features)
+        return original(features, *rest)
+
+    monkeypatch.setattr(MatchingSample, "of", counted)
+    model.losses(batch)
+    assert len(calls) == len(maps)
