@@ -91,16 +91,15 @@ def _track_masks(
     padded, resized, original = sizes
     for start in range(0, num_frames, length):
         stop = min(start + length, num_frames)
-        logits, seen = tracks.mask_logits(chosen, start, stop), tracks.seen[start:stop, chosen].T
+        logits, seen = tracks.mask_logits(chosen, start, stop), tracks.seen[start:stop, chosen].T[..., None, None]
         for track, low in enumerate(logits):  # one at a time: full-size masks of all tracks may be large
             at_input = _to_input(low, padded, resized)
             full = _to_original(at_input, original)
-            inside = (full > 0) & seen[track, :, None, None]
+            inside = (full > 0) & seen[track]
             masks[track] += [encode(mask) if mask.any() else None for mask in inside.cpu().numpy()]
             if measured:
-                looked_at, foreground = full, inside
-                if tracks.sure_at_input:
-                    looked_at, foreground = at_input, (at_input > 0) & seen[track, :, None, None]
+                looked_at = at_input if tracks.sure_at_input else full
+                foreground = (looked_at > 0) & seen[track]
                 total[track] += (looked_at.sigmoid() * foreground).sum().cpu()
                 count[track] += foreground.sum().cpu()
     return masks, total / (count + 1e-6) if measured else torch.ones(len(masks))
