@@ -44,7 +44,7 @@ class TMTVIS(Mask2FormerVIS):
     @torch.no_grad()
     def read_classes(self, names: Sequence[str]) -> None:
         if self.text_file is not None:
-            text = self.taxonomy.text.weight
+            text = self.taxonomy.class_text.weight
             text.copy_(torch.from_numpy(class_rows(self.text_file, names, text.shape[1])))
 
 

@@ -47,7 +47,7 @@ class TaxonomyInjection(nn.Module):
         self, text: FixedText | nn.Embedding, dim: int, heads: int, selected: int = 10, replace: bool = False
     ) -> None:
         super().__init__()
-        self.text = text
+        self.class_text = text
         self.text_embed = nn.Sequential(
             nn.Linear(text.weight.shape[1], dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim)
         )
@@ -57,7 +57,7 @@ class TaxonomyInjection(nn.Module):
 
     def forward(self, queries: Queries, features: ClipFeatures) -> Queries:
         """Contents of the query sets that there are -> the contents that the decoder starts from."""
-        asked = self.text_embed(self.text.weight)
+        asked = self.text_embed(self.class_text.weight)
         answers = self._compile(asked, features.levels[-1])
         frame, video = queries.frame, queries.video
         return Queries(

@@ -30,7 +30,7 @@ ALIASES = (
 """Where parts start from that a file lacks: those of a cascade or an unshared decoder in a file of the shared
 synchronous decoder, the queries of one level in a file that has only the other."""
 
-EXCHANGE, CLASS_HEAD, CLASS_TEXT = ".sync.", ".class_embed.", "taxonomy.text."
+EXCHANGE, CLASS_HEAD, CLASS_TEXT = ".sync.", ".class_embed.", ".class_text."
 
 OPTIONAL_PARTS = (EXCHANGE, CLASS_HEAD, CLASS_TEXT)
 """Parts that may start fresh wherever they stand: an exchange, class heads and text of another number of classes."""

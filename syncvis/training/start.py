@@ -84,7 +84,7 @@ def _fresh_parts(fresh: Iterable[str], state: Mapping[str, Shape], header: Heade
         elif CLASS_HEAD in name:
             theirs, ours = num_classes(header.shapes), num_classes(state)
             words.append(f"class head ({theirs or 'no'} classes in the file, {ours} here)")
-        elif name.startswith(CLASS_TEXT):
+        elif CLASS_TEXT in name:
             words.append("text of the classes")
         else:
             words.append(_group(name, new))
@@ -93,7 +93,7 @@ def _fresh_parts(fresh: Iterable[str], state: Mapping[str, Shape], header: Heade
 
 def _left_parts(names: Iterable[str]) -> list[str]:
     """Parts of a file that the model does not take; what is of other classes has been named."""
-    counts = Counter(_group(n) for n in sorted(names) if CLASS_HEAD not in n and not n.startswith(CLASS_TEXT))
+    counts = Counter(_group(n) for n in sorted(names) if CLASS_HEAD not in n and CLASS_TEXT not in n)
     return [f"{count} tensors of {group}" for group, count in counts.items()]
 
 

@@ -43,7 +43,7 @@ def test_a_finished_run_needs_no_file(modules: str, syncvis: Run, text: Path, ti
     assert result["text_fingerprint"] == fingerprint(text)
     assert result["parameters"]["taxonomy"] == (16 + 1) * 32 + 2 * (32 + 1) * 32 + 8 * (32 + 1) * 32
     names = [category["name"] for category in json.loads((tiny_data / "train.json").read_text())["categories"]]
-    rows = load_file(out / "model.safetensors")["taxonomy.text.weight"]
+    rows = load_file(out / "model.safetensors")["taxonomy.class_text.weight"]
     assert rows.tolist() == read_class_text(text).rows(names).tolist()
 
     text.unlink()

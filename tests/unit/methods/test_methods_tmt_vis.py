@@ -60,13 +60,13 @@ def _double(batch: ClipBatch) -> ClipBatch:
 
 def test_text_is_found_by_name_in_the_order_of_the_class_head(text: Path) -> None:
     model = _model(_settings(text), names=None)
-    assert isinstance(model.taxonomy.text, FixedText)
-    assert model.taxonomy.text.weight.isnan().all()
+    assert isinstance(model.taxonomy.class_text, FixedText)
+    assert model.taxonomy.class_text.weight.isnan().all()
     model.read_classes(NAMES)
     rows = np.random.default_rng(0).normal(size=(4, WIDTH)).astype(np.float32)
-    np.testing.assert_array_equal(model.taxonomy.text.weight, rows[[2, 3, 0]])
-    assert "taxonomy.text.weight" in model.state_dict()
-    assert "taxonomy.text.weight" not in dict(model.named_parameters())
+    np.testing.assert_array_equal(model.taxonomy.class_text.weight, rows[[2, 3, 0]])
+    assert "taxonomy.class_text.weight" in model.state_dict()
+    assert "taxonomy.class_text.weight" not in dict(model.named_parameters())
 
 
 def test_text_that_does_not_fit_is_refused(text: Path) -> None:
@@ -82,12 +82,14 @@ def test_a_learned_text_only_where_the_config_says_so(text: Path) -> None:
     with pytest.raises(ConfigError, match=r"method\.text: Field required"):
         tiny_config({"method": {"name": "tmt_vis"}})
     model = _model(_settings("learned"))
-    assert isinstance(model.taxonomy.text, nn.Embedding)
+    assert isinstance(model.taxonomy.class_text, nn.Embedding)
     model.losses(random_batch(2))["clip/layer3/class"].backward()
-    assert model.taxonomy.text.weight.grad is not None
-    assert model.taxonomy.text.weight.grad.any()
+    assert model.taxonomy.class_text.weight.grad is not None
+    assert model.taxonomy.class_text.weight.grad.any()
     groups = build_optimizer(model, tiny_config(_settings("learned")).train).param_groups
-    decays = [group["weight_decay"] for group in groups for p in group["params"] if p is model.taxonomy.text.weight]
+    decays = [
+        group["weight_decay"] for group in groups for p in group["params"] if p is model.taxonomy.class_text.weight
+    ]
     assert decays == [0.0]
 
 
@@ -148,7 +150,7 @@ def test_training_and_test_are_alike_and_another_text_is_not(text: Path, replace
     model.read_classes(("dog", "cat", "emu"))
     swapped = named_tensors(predict(model, batch))
     assert all(torch.allclose(x, tested[name], atol=1e-8) for name, x in swapped.items())
-    model.taxonomy.text.weight.neg_()
+    model.taxonomy.class_text.weight.neg_()
     other = named_tensors(predict(model, batch))
     assert all((x - tested[name]).abs().max() > 1e-5 for name, x in other.items())
 
@@ -177,7 +179,9 @@ def test_clips_do_not_see_each_other(text: Path) -> None:
 def test_the_modules_change_nothing_of_the_taxonomy_that_a_seed_gives(text: Path) -> None:
     states = [_fresh(text, modules) for modules in MODULES]
     for state in states[1:]:
-        assert all(torch.equal(x, states[0][name]) for name, x in state.items() if not name.endswith("text.weight"))
+        assert all(
+            torch.equal(x, states[0][name]) for name, x in state.items() if not name.endswith("class_text.weight")
+        )
 
 
 def _fresh(text: Path, modules: str) -> dict[str, torch.Tensor]:
@@ -194,7 +198,7 @@ def test_an_image_model_starts_all_but_the_taxonomy(text: Path, tmp_path: Path) 
     fresh = initialise(model, start)
     assert fresh == [name for name in model.state_dict() if name.startswith("taxonomy.")]
     model.read_classes(NAMES)
-    assert model.taxonomy.text.weight.isfinite().all()
+    assert model.taxonomy.class_text.weight.isfinite().all()
 
 
 def test_a_run_on_other_classes_starts_all_but_head_and_text(text: Path, tmp_path: Path) -> None:
@@ -204,18 +208,18 @@ def test_a_run_on_other_classes_starts_all_but_head_and_text(text: Path, tmp_pat
     words = start_from(model, start, NAMES).words
     assert words == "fresh: class head (2 classes in the file, 3 here), text of the classes"
     fresh = initialise(model, start)
-    assert {name.rsplit(".", 2)[-2] for name in fresh} == {"text", "class_embed"}
+    assert {name.rsplit(".", 2)[-2] for name in fresh} == {"class_text", "class_embed"}
 
 
 def test_a_run_on_as_many_other_classes_reads_its_own_text(text: Path, tmp_path: Path) -> None:
     start = tmp_path / "start.safetensors"
     save_weights(start, _model(_settings(text), ("fox", "emu", "dog"), seed=1), {})
     model = _model(_settings(text))
-    wanted = model.taxonomy.text.weight.clone()
+    wanted = model.taxonomy.class_text.weight.clone()
     assert initialise(model, start) == []
-    assert not torch.equal(model.taxonomy.text.weight, wanted)
+    assert not torch.equal(model.taxonomy.class_text.weight, wanted)
     model.read_classes(NAMES)
-    assert torch.equal(model.taxonomy.text.weight, wanted)
+    assert torch.equal(model.taxonomy.class_text.weight, wanted)
 
 
 def test_the_contract_is_tried_with_a_learned_text() -> None:

@@ -63,7 +63,7 @@ def _attended(layer: Attention, query: Array, keys: Array) -> Array:
 
 def _reference(module: TaxonomyInjection, queries: Queries, features: ClipFeatures) -> Queries:
     """The same with loops over clips, frames and classes."""
-    asked = _array(module.text.weight)
+    asked = _array(module.class_text.weight)
     for layer in module.text_embed:
         asked = _linear(asked, layer) if isinstance(layer, nn.Linear) else np.maximum(asked, 0)
 
@@ -95,8 +95,8 @@ def test_parameters_at_the_published_size() -> None:
     module = TaxonomyInjection(FixedText(torch.zeros(40, 1024)), 256, 8)
     by_hand = 1024 * 256 + 256 + 2 * (256 * 256 + 256) + 2 * 4 * (256 * 256 + 256)
     assert sum(p.numel() for p in module.parameters()) == by_hand == 920_320
-    assert module.state_dict()["text.weight"].shape == (40, 1024)
-    assert dict(module.named_buffers()).keys() == {"text.weight"}
+    assert module.state_dict()["class_text.weight"].shape == (40, 1024)
+    assert dict(module.named_buffers()).keys() == {"class_text.weight"}
 
 
 def test_every_weight_gets_a_gradient_but_key_biases() -> None:
@@ -112,14 +112,14 @@ def test_every_weight_gets_a_gradient_but_key_biases() -> None:
 def test_classes_in_another_order_with_their_text_change_nothing() -> None:
     module, order = _injection(), torch.randperm(CLASSES)
     wanted = module(*_clip())
-    module.text = FixedText(module.text.weight[order])
+    module.class_text = FixedText(module.class_text.weight[order])
     _close(module(*_clip()), wanted)
 
 
 def test_another_text_changes_the_queries() -> None:
     module = _injection()
     before = module(*_clip())
-    module.text = FixedText(module.text.weight.flip(1))
+    module.class_text = FixedText(module.class_text.weight.flip(1))
     for x, y in zip(module(*_clip()).both(), before.both(), strict=True):
         assert (x - y).abs().max() > 1e-3
 
