@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -88,6 +89,10 @@ def peak_memory_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+SIGNAL_SECONDS = 1.0
+"""How long the signal of a dead loader process may take."""
+
+
 @contextmanager
 def loader_faults() -> Iterator[None]:
     """Inside, the death of a loader process is a fault that the user can read.
@@ -97,6 +102,10 @@ def loader_faults() -> Iterator[None]:
     """
     try:
         yield
+    except (ConnectionError, EOFError):
+        with loader_faults():  # it died while it handed over a batch: PyTorch names it when its signal arrives
+            time.sleep(SIGNAL_SECONDS)
+        raise
     except RuntimeError as error:
         found = re.match(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.+)", str(error).replace("\n", " "))
         if found is None:

@@ -15,6 +15,7 @@ from victims import children, command, running, seconds_until, training
 
 from syncvis.config import RunConfig
 from syncvis.errors import Interrupted, WorkbenchError
+from syncvis.training import process as process_module
 from syncvis.training.process import loader_faults
 from syncvis.training.run import Runtime, run
 
@@ -115,6 +116,26 @@ def test_both_ways_in_which_pytorch_tells_of_a_loader(text: str, wanted: str) ->
     assert type(error.value) is WorkbenchError  # not of a kind that is never tried again
 
 
-def test_other_errors_stay_what_they_are() -> None:
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()], ids=repr)
+def test_a_loader_that_dies_while_it_hands_over_a_batch_is_named(error: Exception) -> None:
+    """The broken connection is seen before the signal of the dead process, which PyTorch turns into its error."""
+
+    def arrives(*_: object) -> None:
+        raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. ")
+
+    before = signal.signal(signal.SIGALRM, arrives)
+    try:
+        with pytest.raises(WorkbenchError, match=r"process 12 of the loader ended"), loader_faults():
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            raise error
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_module, "SIGNAL_SECONDS", 0.01)
+    with pytest.raises(ConnectionResetError), loader_faults():
+        raise ConnectionResetError
     with pytest.raises(RuntimeError, match="shapes"), loader_faults():
         raise RuntimeError("shapes differ")
