@@ -125,8 +125,8 @@ def test_a_loader_that_dies_while_it_hands_over_a_batch_is_named(error: Exceptio
 
     before = signal.signal(signal.SIGALRM, arrives)
     try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
         with pytest.raises(WorkbenchError, match=r"process 12 of the loader ended"), loader_faults():
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
             raise error
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
