@@ -70,8 +70,12 @@ def _wrapped(text: str, width: int, first: str, rest: str) -> list[str]:
 
 def _command(command: str, width: int) -> Iterator[str]:
     """The lines of a command, broken between its words, but not between an option and its value."""
+    try:
+        found = shlex.split(command)[1:]
+    except ValueError:  # half of one, whose folder has a name like the end of a step
+        found = command.split(" ")[1:]
     line = "syncvis"
-    for words in _together(shlex.split(command)[1:]):
+    for words in _together(found):
         if len(f"      {line} {words} \\") > width:
             yield f"      {line} \\"
             line = f"  {words}"
