@@ -4,7 +4,6 @@ Whoever trains or plans asks here: ``train``, its ``--dry-run``, ``sweep plan`` 
 split. Torch is not needed.
 """
 
-from syncvis.preflight.benchmarks import BENCHMARKS
 from syncvis.preflight.findings import Findings, Problem
 from syncvis.preflight.gpus import look_at_gpus
 from syncvis.preflight.listing import Missing, listed
@@ -13,7 +12,6 @@ from syncvis.preflight.watch import on_terminal, unwatched
 from syncvis.preflight.weights import INITIAL_WEIGHTS
 
 __all__ = [
-    "BENCHMARKS",
     "INITIAL_WEIGHTS",
     "Findings",
     "Look",

@@ -45,7 +45,9 @@ class Benchmark:
         """
         frames, usual = self.places(root)
         pictures = f"frames as {frames}/<video>/" if self.is_video else f"images as {frames}/"
-        return f"get the training set of {self.name}: its {pictures}, its annotations as {labels or usual} ({self.page})"
+        return (
+            f"get the training set of {self.name}: its {pictures}, its annotations as {labels or usual} ({self.page})"
+        )
 
 
 BENCHMARKS = (

@@ -36,13 +36,14 @@ class Missing:
 
 
 def listed(items: Iterable[Missing], width: int = WIDTH) -> list[str]:
-    """Lines with each thing and, below it, its fix: once for all things that have the same.
+    """Lines with each thing, those of a kind together, and below it its fix, once for all things that have the same.
 
     A sentence is wrapped. A command stands on lines of its own; where it is longer than the width it goes on behind a
     backslash, so that it can be copied as it is.
     """
-    by_fix: dict[str, list[Missing]] = {}
-    for item in items:
+    items, by_fix = list(items), dict[str, list[Missing]]()
+    kinds = list(dict.fromkeys(item.what for item in items))
+    for item in sorted(items, key=lambda item: kinds.index(item.what)):
         by_fix.setdefault(item.fix, []).append(item)
     return [line for fix, together in by_fix.items() for line in _entry(together, fix, width)]
 

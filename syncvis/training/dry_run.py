@@ -15,7 +15,8 @@ from syncvis.data.loader import padded_size
 from syncvis.data.transforms import resized
 from syncvis.errors import ConfigError, StorageError
 from syncvis.methods.base import Method
-from syncvis.preflight import BENCHMARKS, INITIAL_WEIGHTS, Look, Missing, Problem, look, look_at_gpus, on_terminal
+from syncvis.preflight import INITIAL_WEIGHTS, Look, Missing, Problem, look, look_at_gpus, on_terminal
+from syncvis.preflight.classes import classes_by_name
 from syncvis.training.cost import (
     BACKWARD,
     Memory,
@@ -143,8 +144,7 @@ def _classes(config: RunConfig, source: str | Path, categories: Sequence[Categor
     root = Path(config.data.root)
     if categories is not None:
         return len(categories), f"categories of {root / config.data.train}"
-    known = [one for one in BENCHMARKS if one.folder in root.parts or one.folder in Path(source).stem]
-    return (known[0].classes, f"{known[0].folder}, by its name") if known else (40, "assumed: no data set tells")
+    return classes_by_name(root, Path(source).stem)
 
 
 def _start(config: RunConfig, model: Method, found: Look) -> tuple[str, list[Problem]]:

@@ -15,8 +15,8 @@ from helpers import tiny_config
 
 from syncvis.config import RunConfig
 from syncvis.data.published import find
-from syncvis.preflight import BENCHMARKS, Problem, look
-from syncvis.preflight.benchmarks import LABELS, PLACES, benchmark_of, labels_in
+from syncvis.preflight import Problem, look
+from syncvis.preflight.benchmarks import BENCHMARKS, LABELS, PLACES, benchmark_of, labels_in
 
 Run = Callable[..., tuple[int, str, str]]
 

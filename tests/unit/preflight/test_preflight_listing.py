@@ -25,6 +25,11 @@ def test_each_step_on_lines_of_its_own() -> None:
     ]
 
 
+def test_things_of_a_kind_stand_together() -> None:
+    items = [Missing(what, place, place) for what, place in (("data", "a"), ("weights", "b"), ("data", "c"))]
+    assert [line.strip() for line in listed(items)] == ["data: a", "a", "data: c", "c", "weights: b", "b"]
+
+
 def test_what_one_fix_mends_stands_together() -> None:
     lines = listed([_missing("a"), _missing("b", "do it; then do that"), _missing("c")])
     assert [line.strip() for line in lines if line.startswith("  ") and not line.startswith("   ")] == [
