@@ -12,6 +12,16 @@ from syncvis.errors import one_line
 from syncvis.preflight.findings import Problem
 
 WIDTH = 80
+KINDS = (
+    "data set",
+    "training data",
+    "validation data",
+    "data set to mix in",
+    "initial weights",
+    "class-name embeddings",
+    "GPUs",
+)
+"""What stands first in a list: what comes later may be made from it. Other kinds stand last."""
 _STEP = re.compile(r"; (?:then (?=\S)|(?=or ))")
 """What stands between the steps of a fix (:class:`syncvis.preflight.findings.Problem`)."""
 
@@ -36,14 +46,13 @@ class Missing:
 
 
 def listed(items: Iterable[Missing], width: int = WIDTH) -> list[str]:
-    """Lines with each thing, those of a kind together, and below it its fix, once for all things that have the same.
+    """Lines with each thing, in the order of KINDS, and below it its fix, once for all things that have the same.
 
     A sentence is wrapped. A command stands on lines of its own; where it is longer than the width it goes on behind a
     backslash, so that it can be copied as it is.
     """
-    items, by_fix = list(items), dict[str, list[Missing]]()
-    kinds = list(dict.fromkeys(item.what for item in items))
-    for item in sorted(items, key=lambda item: kinds.index(item.what)):
+    by_fix: dict[str, list[Missing]] = {}
+    for item in sorted(items, key=lambda item: KINDS.index(item.what) if item.what in KINDS else len(KINDS)):
         by_fix.setdefault(item.fix, []).append(item)
     return [line for fix, together in by_fix.items() for line in _entry(together, fix, width)]
 

@@ -25,9 +25,17 @@ def test_each_step_on_lines_of_its_own() -> None:
     ]
 
 
-def test_things_of_a_kind_stand_together() -> None:
-    items = [Missing(what, place, place) for what, place in (("data", "a"), ("weights", "b"), ("data", "c"))]
-    assert [line.strip() for line in listed(items)] == ["data: a", "a", "data: c", "c", "weights: b", "b"]
+def test_what_others_are_made_from_stands_first() -> None:
+    kinds = ("class-name embeddings", "more", "data set", "GPUs", "initial weights", "data set")
+    items = [Missing(what, str(place), str(place)) for place, what in enumerate(kinds)]
+    assert [line.strip() for line in listed(items) if ":" in line] == [
+        "data set: 2",
+        "data set: 5",
+        "initial weights: 4",
+        "class-name embeddings: 0",
+        "GPUs: 3",
+        "more: 1",
+    ]
 
 
 def test_what_one_fix_mends_stands_together() -> None:
