@@ -217,10 +217,9 @@ def random_state(module: nn.Module, seed: int = 0) -> dict[str, Tensor]:
 
 def mask2former(classes: int = 5, backbone: nn.Module | None = None, **more: nn.Module) -> dict[str, Tensor]:
     """State dict of Mask2Former and of Mask2Former-VIS, which have the same names."""
-    backbone = backbone or resnet()
-    first = 4 * WIDTH if hasattr(backbone, "stem") else SWIN["dim"]
-    head = node(pixel_decoder=pixel_decoder([first * 2**i for i in range(4)]), predictor=predictor(classes))
-    whole = node(backbone=backbone, sem_seg_head=head, criterion=criterion(classes), **more)
+    channels = [4 * WIDTH * 2**i for i in range(4)] if backbone is None else [SWIN["dim"] * 2**i for i in range(4)]
+    head = node(pixel_decoder=pixel_decoder(channels), predictor=predictor(classes))
+    whole = node(backbone=backbone or resnet(), sem_seg_head=head, criterion=criterion(classes), **more)
     return random_state(whole)
 
 

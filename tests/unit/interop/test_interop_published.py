@@ -81,13 +81,11 @@ def _shrunken(recipe: Path, where: Path) -> RunConfig:
 
 def _published(row: PublishedWeights) -> dict[str, Tensor]:
     """Names as published, in the sizes of the skeleton, with COCO's 80 classes."""
-    backbone = official.resnet()
-    if "swin" in row.name:
-        backbone = official.swin()
-    if "r101" in row.name:
-        backbone = official.resnet(depths=(3, 4, 23, 3))
     make = official.vita if row.name.startswith("vita") else official.mask2former
-    return make(80, backbone=backbone)
+    if "swin" in row.name:
+        return make(80, backbone=official.swin())
+    deep = official.random_state(official.resnet(depths=(3, 4, 23, 3))) if "r101" in row.name else {}
+    return make(80) | {f"backbone.{name}": tensor for name, tensor in deep.items()}
 
 
 @pytest.mark.parametrize("row", TABLE.values(), ids=list(TABLE))

@@ -16,6 +16,7 @@ from sweeps.experiment import load_experiment, plan_cells, study_at
 from sweeps.ledger import Ledger
 from sweeps.readiness import lacking, left, look_at, require_disk
 from syncvis.errors import DataError, StorageError
+from syncvis.preflight import Findings
 
 
 @pytest.fixture
@@ -59,6 +60,26 @@ def test_plan_and_run_refuse_a_split_that_no_cell_can_use(sweep, data, write_exp
     assert refusals(sweep)[1].startswith("2 problems: (1) data/train.json: annotations: 4 videos, 0 annotations; ")
 
 
+def test_the_parts_of_a_split_are_listed_by_plan_and_refused_before_any_queue(sweep, data, tmp_path, monkeypatch):
+    """The folder is here, so that they are missing on every machine that shares it."""
+    base = {"data": {"root": "data", "train": "train_split.json", "valid": "valid_split.json"}, "train": {"steps": 2}}
+    (tmp_path / "experiments" / "base" / "smoke.yaml").write_text(json.dumps(base))
+    planned = sweep("plan", "nk", "--scale", "smoke")
+    assert planned.exit_code == 0
+    assert planned.output.splitlines()[-5:] == [
+        "missing on this machine:",
+        "  training data: data/train_split.json: data.train: there is no such file",
+        "  validation data: data/valid_split.json: data.valid: there is no such file",
+        "      syncvis data split data --split train.json --valid 0.2",
+        "    or name files of your own with data.train and data.valid",
+    ]
+    with pytest.raises(DataError, match=r"train_split\.json: data\.train: there is no such file"):
+        sweep("run", "nk", "--scale", "smoke")
+    monkeypatch.chdir(tmp_path)
+    configs = [cell.config for cell in plan_cells(load_experiment(tmp_path / "experiments" / "nk.yaml"), "smoke")]
+    assert len(look_at(configs).wrong.problems) == 2, "refused, too, where other machines train"
+
+
 def test_a_missing_split_of_data_that_are_here_is_refused_with_its_way(sweep, data):
     (data / "valid.json").unlink()
     planned, run = refusals(sweep)
@@ -71,9 +92,9 @@ def test_data_of_another_machine_are_said_by_plan_and_refused_by_run_here(sweep,
     shutil.rmtree(data)
     planned = sweep("plan", "nk", "--scale", "smoke")
     assert planned.exit_code == 0
-    assert (
-        "not on this machine: data: data.root: there is no such folder. Fix: put the data set there" in planned.output
-    )
+    wanted = ["missing on this machine:", "  data set: data: data.root: there is no such folder"]
+    wanted += ["    put the data set there", "    or set data.root=FOLDER"]
+    assert planned.output.splitlines()[-4:] == wanted
     with pytest.raises(DataError, match=r"data: data\.root: there is no such folder"):
         sweep("run", "nk", "--scale", "smoke")
 
@@ -121,7 +142,7 @@ def test_recipes_are_looked_at_without_torch(tmp_path):
 
 
 def test_notes_are_said(sweep, data, monkeypatch):
-    found = SimpleNamespace(problems=(), notes=("train.json: read as stills",), refuse=lambda: None)
+    found = SimpleNamespace(lacking=(), faulty=Findings(), notes=("train.json: read as stills",), refuse=lambda: None)
     found.wrong = found
     for module, command in (("sweeps.cli", "run"), ("sweeps.commands.plan", "plan")):
         monkeypatch.setattr(f"{module}.look_at", lambda configs: found)
