@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 
+from syncvis.config import load_config
 from syncvis.errors import ConfigError, DataError
-from syncvis.preflight import Findings, Missing, Problem, listed, look_at_gpus
+from syncvis.preflight import Findings, Missing, Problem, listed, look, look_at_gpus
+
+ROOT = Path(__file__).parents[3]
 
 FIX = "get the files from somewhere; then syncvis data split {} --split train.json --force; or set data.root=FOLDER"
 
@@ -74,6 +78,14 @@ def test_sentences_are_wrapped_at_words() -> None:
 def test_names_cannot_steer_the_terminal() -> None:
     (line, *_) = listed([Missing("data", "bad\x1b[2Jname", "")])
     assert line == "  data: bad\\x1b[2Jname"
+
+
+def test_readme_shows_what_a_recipe_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = ROOT / "experiments" / "recipes" / "syncvis_ytvis_2019_r50.yaml"
+    monkeypatch.chdir(tmp_path)
+    lines = listed(map(Missing.of, look(load_config(recipe)).problems))
+    shown = (ROOT / "README.md").read_text().split("MISSING ON THIS MACHINE\n")[1].split("```")[0]
+    assert shown.splitlines() == lines
 
 
 def test_gpus() -> None:
