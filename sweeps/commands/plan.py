@@ -28,7 +28,7 @@ from sweeps.definition import Cell, Study
 from sweeps.forecast import Forecast, Plan, plan_of
 from sweeps.plugins import missing_flags
 from sweeps.printing import plain, say
-from sweeps.readiness import left, look_at
+from sweeps.readiness import lacking, left, look_at
 from sweeps.runner import SweepOptions
 from sweeps.view import StudyKey, View
 from syncvis.references import allow
@@ -74,7 +74,7 @@ def plan(
 
 
 def _refuse_unready(studies: Sequence[Study], view: View | None, console: Console) -> None:
-    """What ``run`` would refuse, as an error; what is only not on this machine is said."""
+    """What is missing for the cells that are left is listed; what is wrong is an error, as of ``run``."""
     configs = left(studies, view)
     if not configs:
         return
@@ -83,10 +83,9 @@ def _refuse_unready(studies: Sequence[Study], view: View | None, console: Consol
     found = look_at(configs)
     for note in found.notes:
         say(console, f"note: {note}")
-    for problem in found.problems:
-        if problem.is_absent:
-            say(console, f"not on this machine: {problem.error}")
-    found.wrong.refuse()
+    for line in lacking(found):
+        say(console, line)
+    found.faulty.refuse()
 
 
 def _table(plans: Sequence[Plan], forecast: Forecast, price: float | None) -> tuple[Table, Left]:

@@ -68,7 +68,7 @@ def test_what_initial_weights_leave_open(syncvis: Run, tmp_path: Path) -> None:
     init.write_bytes(init.read_bytes()[:-10])
     code, out, _ = syncvis("train", config, f"train.init={init}", "--dry-run")
     assert code == StorageError.exit_code
-    assert f"initial weights: {init}: train.init: ends early" in out
+    assert f"initial weights: {init}: train.init: ends early" in " ".join(out.split())
 
 
 @pytest.mark.usefixtures("no_gpu")
