@@ -1,0 +1,69 @@
+"""The NVIDIA GPUs of this machine, counted without torch: plans and launches look at them before anything trains."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+LIBRARY = "libnvidia-ml.so.1"
+"""NVML, which comes with the driver. Unlike CUDA itself it may be asked by a process that forks afterwards."""
+
+
+def count() -> int:
+    """How many GPUs a process that is started here would see: 0 without GPU or driver."""
+    return len(visible())
+
+
+def visible() -> tuple[str, ...]:
+    """Their names, each a value of CUDA_VISIBLE_DEVICES: torch's cuda:0 is the first, and so on.
+
+    As CUDA reads that variable: indices and identifiers (``GPU-...``, ``MIG-...``), up to the first that is not there;
+    none at all where one stands twice. All GPUs where it is not set.
+    """
+    there = _number_of_devices()
+    wanted = os.environ.get(VISIBLE)
+    if wanted is None or there == 0:
+        return tuple(map(str, range(there)))
+    found: list[str] = []
+    for name in (word.strip() for word in wanted.split(",")):
+        is_index = name.isdecimal() and int(name) < there
+        if not (is_index or name.startswith(("GPU-", "MIG-"))):
+            break
+        found.append(name)
+    return tuple(found) if len(set(found)) == len(found) else ()
+
+
+def chosen(names: Sequence[str]) -> tuple[str, ...]:
+    """Values of CUDA_VISIBLE_DEVICES for some of the GPUs that this process sees.
+
+    Args:
+        names: indices among :func:`visible`, as torch counts them, or identifiers. An index is looked up, so that
+            index 0 of a process that was given GPUs 2 and 3 is GPU 2.
+
+    Raises:
+        LookupError: One of them is not there; its argument is the name.
+    """
+    seen = visible()
+    found = []
+    for name in names:
+        if not (name.isdecimal() and int(name) < len(seen)) and not name.startswith(("GPU-", "MIG-")):
+            raise LookupError(name)
+        found.append(seen[int(name)] if name.isdecimal() else name)
+    return tuple(found)
+
+
+def _number_of_devices() -> int:
+    """Of the machine or container, whatever CUDA_VISIBLE_DEVICES says."""
+    try:
+        nvml = ctypes.CDLL(LIBRARY)
+    except OSError:
+        return 0
+    if nvml.nvmlInit_v2() != 0:
+        return 0
+    try:
+        number = ctypes.c_uint()
+        return number.value if nvml.nvmlDeviceGetCount_v2(ctypes.byref(number)) == 0 else 0
+    finally:
+        nvml.nvmlShutdown()
