@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from syncvis.errors import ConfigError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 LIBRARY = "libnvidia-ml.so.1"
 """NVML, which comes with the driver. Unlike CUDA itself it may be asked by a process that forks afterwards."""
+DEVICES = Path("/dev")
 
 
 def count() -> int:
@@ -35,6 +41,15 @@ def visible() -> tuple[str, ...]:
     return tuple(found) if len(set(found)) == len(found) else ()
 
 
+def require(number: int) -> None:
+    """Raise ConfigError if a process that is started here would see fewer GPUs."""
+    found = count()
+    if found < number:
+        problem = f"{number} needed, this machine shows {found}"
+        fix = f"take a machine that has them, look at {VISIBLE}, or train with --device cpu"
+        raise ConfigError(problem, key="GPUs", fix=fix)
+
+
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
     """Values of CUDA_VISIBLE_DEVICES for some of the GPUs that this process sees.
 
@@ -54,16 +69,39 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def capability(name: str) -> tuple[int, int] | None:
+    """Compute capability (major, minor) of a GPU by its name in :func:`visible`; None where it cannot be told."""
+    with _nvml() as nvml:
+        if nvml is None or not name.isdecimal():
+            return None
+        device, major, minor = ctypes.c_void_p(), ctypes.c_int(), ctypes.c_int()
+        if nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(int(name)), ctypes.byref(device)) != 0:
+            return None
+        told = nvml.nvmlDeviceGetCudaComputeCapability(device, ctypes.byref(major), ctypes.byref(minor))
+        return (major.value, minor.value) if told == 0 else None
+
+
 def _number_of_devices() -> int:
     """Of the machine or container, whatever CUDA_VISIBLE_DEVICES says."""
+    number = ctypes.c_uint()
+    with _nvml() as nvml:
+        if nvml is None:  # a container may have the GPUs without this library
+            return len(list(DEVICES.glob("nvidia[0-9]*")))
+        return number.value if nvml.nvmlDeviceGetCount_v2(ctypes.byref(number)) == 0 else 0
+
+
+@contextmanager
+def _nvml() -> Iterator[Any]:
+    """The library, ready to be asked; None where it is not there or finds no driver."""
     try:
         nvml = ctypes.CDLL(LIBRARY)
     except OSError:
-        return 0
+        yield None
+        return
     if nvml.nvmlInit_v2() != 0:
-        return 0
+        yield None
+        return
     try:
-        number = ctypes.c_uint()
-        return number.value if nvml.nvmlDeviceGetCount_v2(ctypes.byref(number)) == 0 else 0
+        yield nvml
     finally:
         nvml.nvmlShutdown()

@@ -19,8 +19,8 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 # Lowest first: a part of syncvis imports only what stands before it.
 ORDER = (
-    "errors", "gpus", "execution", "references", "privacy", "content", "predictions", "structures", "outputs", "config",
-    "files", "weights", "source", "distributed", "visualization", "ops", "models", "online", "losses", "data",
+    "errors", "gpus", "execution", "options", "references", "privacy", "content", "predictions", "structures",
+    "outputs", "config", "files", "weights", "source", "distributed", "visualization", "ops", "models", "online", "losses", "data",
     "preflight", "evaluation", "sync", "methods", "training", "interop", "data_cli", "cli", "__main__",
 )  # fmt: skip
 
@@ -94,7 +94,7 @@ def test_packages_keep_apart(path: Path) -> None:
         assert not _within(imports, "torch", "torchvision", "sweeps")
     if package != "syncvis" and _module(path) not in TRAINING:
         light = ["syncvis.config", "syncvis.errors", "syncvis.execution", "syncvis.files", "syncvis.gpus"]
-        light += ["syncvis.references", "syncvis.source"]
+        light += ["syncvis.options", "syncvis.references", "syncvis.source"]
         light += ["syncvis.distributed"] * (_module(path) == "sweeps.ranks")  # in the processes that train
         light += ["syncvis.preflight"] * (_module(path) == "sweeps.readiness")
         assert not _within(imports, "syncvis") - _within(imports, *light) - {"syncvis"}

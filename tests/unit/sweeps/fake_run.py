@@ -22,6 +22,7 @@ import yaml
 
 from syncvis.config import RunConfig
 from syncvis.errors import DataError, Interrupted
+from syncvis.execution import Execution
 from syncvis.references import load
 
 TICK_SECONDS = 0.01
@@ -29,8 +30,7 @@ HANG_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Runtime:
-    device: str = "cpu"
+class Runtime(Execution):
     should_stop: Callable[[], bool] | None = None
     on_row: Callable[[int, dict[str, Any]], None] | None = None
 
