@@ -17,6 +17,7 @@ from sweeps.commands.options import (
     Device,
     Experiments,
     Gpus,
+    On,
     Out,
     Plugins,
     ProcessesPerTrial,
@@ -61,6 +62,7 @@ app.command()(plan)
 def run(
     experiments: Experiments = None,
     scale: ScaleOption = "small",
+    on: On = None,
     workers: Workers = None,
     gpus: Gpus = None,
     out: Out = OUT,
@@ -116,7 +118,7 @@ def run(
     )
     ledger = Ledger(options.ledger, PATIENCE_SECONDS)
     change: Change = "replace" if replace else "extend" if extend else "none"
-    studies = studies_of(experiments, scale, sampler, trials)
+    studies = studies_of(experiments, scale, on, sampler, trials)
     configs = left(studies, ledger.view, retry)
     refuse_unready(configs, options, allow_missing)
     if configs:
