@@ -132,9 +132,8 @@ def test_the_batch_of_every_cell_is_shared_out_equally_wherever_it_runs(placemen
     require_fit(cells, options(2, placement=placement, execution=PLAIN))
     with pytest.raises(ConfigError) as error:
         require_fit(cells, options(4, placement=placement, execution=PLAIN))
-    assert str(error.value).startswith(
-        "train.batch_size: 8 clips cannot be shared by 4 processes in 4 passes (1 of 2 cells). Fix: use a multiple of 16"
-    )
+    problem = "train.batch_size: 8 clips cannot be shared by 4 processes in 4 passes (1 of 2 cells)"
+    assert str(error.value).startswith(f"{problem}. Fix: use a multiple of 16")
     assert "--processes-per-trial" in str(error.value)
 
 
