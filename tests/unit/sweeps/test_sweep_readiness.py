@@ -144,7 +144,7 @@ def test_recipes_are_looked_at_without_torch(tmp_path):
 def test_notes_are_said(sweep, data, monkeypatch):
     found = SimpleNamespace(lacking=(), faulty=Findings(), notes=("train.json: read as stills",), refuse=lambda: None)
     found.wrong = found
-    for module, command in (("sweeps.cli", "run"), ("sweeps.commands.plan", "plan")):
+    for module, command in (("sweeps.launch", "run"), ("sweeps.commands.plan", "plan")):
         monkeypatch.setattr(f"{module}.look_at", lambda configs: found)
         assert "note: train.json: read as stills" in sweep(command, "nk", "--scale", "smoke").output
 
