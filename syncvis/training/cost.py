@@ -18,12 +18,18 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from syncvis.config import RunConfig
+from syncvis.data.loader import padded_size
+from syncvis.data.transforms import resized
 from syncvis.methods import build
 from syncvis.methods.base import Method
 from syncvis.training.meter import ForwardCost, forward_cost
+from syncvis.training.validation import SIZE_DIVISOR
 
 BACKWARD = 2
 """FLOPs of the backward pass against the forward pass: each product has one for its input and one for its weight."""
+
+WIDE = (9, 16)
+"""Aspect ratio, height to width, that sizes are computed for."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,18 @@ def count_parameters(model: Method) -> dict[str, Parameters]:
         size = parameter.numel()
         counts[part] += Parameters(size, 0) if parameter.requires_grad else Parameters(0, size)
     return {part: counts[part] for part in dict.fromkeys([*model.parts, *counts]) if part in counts}
+
+
+def training_size(config: RunConfig) -> tuple[int, int]:
+    """Padded (height, width) of a 16:9 frame at the largest training short side."""
+    frame = (120 * WIDE[0], 120 * WIDE[1])
+    return padded_size(resized(frame, max(config.data.short_side), config.data.max_size), SIZE_DIVISOR)
+
+
+def clip_flops(config: RunConfig, num_classes: int) -> int:
+    """FLOPs of the forward and the backward pass of one training clip; times the batch size, those of a step."""
+    forward = fake_forward_cost(config, num_classes, 1, training_size(config), counting_device())
+    return (1 + BACKWARD) * sum(forward.flops.values())
 
 
 def counting_device() -> str:

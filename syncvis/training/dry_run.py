@@ -11,11 +11,10 @@ import torch
 
 from syncvis.config import RunConfig, read_layers
 from syncvis.data.annotations import Category
-from syncvis.data.loader import padded_size
-from syncvis.data.transforms import resized
 from syncvis.errors import ConfigError, StorageError
 from syncvis.methods.base import Method
 from syncvis.preflight import INITIAL_WEIGHTS, Look, Problem, look, on_terminal
+from syncvis.preflight.classes import classes_by_name
 from syncvis.training.cost import (
     BACKWARD,
     Memory,
@@ -25,19 +24,13 @@ from syncvis.training.cost import (
     fake_forward_cost,
     memory,
     shape_model,
+    training_size,
 )
 from syncvis.training.meter import ForwardCost
 from syncvis.training.start import start_from
-from syncvis.training.validation import SIZE_DIVISOR
-
-CLASSES = {"ytvis_2019": 40, "ytvis_2021": 40, "ytvis_2022": 40, "ovis": 25}
-"""K of the benchmarks (syncvis/data/reference/dataset_stats.csv names the pages; 2022 has the classes of 2021)."""
 
 PAPER_GPUS = 8
 """Mask2Former's and SyncVIS's recipes are written for eight."""
-
-WIDE = (9, 16)
-"""Aspect ratio, height to width, that sizes are computed for."""
 
 DIFFERS = "# Differs: "
 
@@ -133,12 +126,6 @@ def dry_run(config: RunConfig, source: str | Path, gpus: int | None = None, devi
     )
 
 
-def training_size(config: RunConfig) -> tuple[int, int]:
-    """Padded (height, width) of a 16:9 frame at the largest training short side."""
-    frame = (120 * WIDE[0], 120 * WIDE[1])
-    return padded_size(resized(frame, max(config.data.short_side), config.data.max_size), SIZE_DIVISOR)
-
-
 def _clips(config: RunConfig, gpus: int) -> int:
     """Clips per GPU and pass."""
     batch, passes = config.train.batch_size, config.train.accumulate
@@ -154,8 +141,7 @@ def _classes(config: RunConfig, source: str | Path, categories: Sequence[Categor
     root = Path(config.data.root)
     if categories is not None:
         return len(categories), f"categories of {root / config.data.train}"
-    known = [name for name in CLASSES if name in root.parts or name in Path(source).stem]
-    return (CLASSES[known[0]], f"{known[0]}, by its name") if known else (40, "assumed: no data set tells")
+    return classes_by_name(root, Path(source).stem)
 
 
 def _missing(problem: Problem) -> Missing:
