@@ -17,6 +17,7 @@ from sweeps.commands.options import (
     Device,
     Experiments,
     Gpus,
+    On,
     Out,
     Plugins,
     Sampler,
@@ -60,6 +61,7 @@ app.command()(plan)
 def run(
     experiments: Experiments = None,
     scale: ScaleOption = "small",
+    on: On = None,
     workers: Workers = None,
     gpus: Gpus = None,
     out: Out = OUT,
@@ -104,7 +106,7 @@ def run(
     )
     ledger = Ledger(options.ledger, PATIENCE_SECONDS)
     change: Change = "replace" if replace else "extend" if extend else "none"
-    studies = studies_of(experiments, scale, sampler, trials)
+    studies = studies_of(experiments, scale, on, sampler, trials)
     _refuse_unready(left(studies, ledger.view, retry), options)
     keys = [enrol(ledger, study, _run_root(out, storage), change) for study in studies]
     refuse_changed_data(ledger.view, keys)

@@ -3,9 +3,9 @@
 FLOPs are those of the dry run, at the largest training size: forward and backward pass of a clip, times the batch size.
 
 ``PUBLISHED`` is the rate of a published training, with its FLOPs counted in the same way: VITA with ResNet-50 on
-YouTube-VIS 2019, 140,000 steps of 8 clips of 5 frames (sukjunhwang/VITA, configs/youtubevis_2019/vita_R50_bs8.yaml; here
-experiments/recipes/vita_ytvis_2019_r50.yaml). Somebody who trained it writes that it takes 16 hours on 8 A100 with 40 GB
-(sukjunhwang/VITA, issue 6, 2022-11-24): 2.59 TFLOP a clip x 8 x 140,000 / (8 x 16 x 3600 s) = 6.3 TFLOP/s.
+YouTube-VIS 2019, 140,000 steps of 8 clips of 5 frames (sukjunhwang/VITA, configs/youtubevis_2019/vita_R50_bs8.yaml;
+here experiments/recipes/vita_ytvis_2019_r50.yaml). Somebody who trained it writes that it takes 16 hours on 8 A100 of
+40 GB (sukjunhwang/VITA, issue 6, 2022-11-24): 2.59 TFLOP a clip x 8 x 140,000 / (8 x 16 x 3600 s) = 6.3 TFLOP/s.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from rich.console import Console
 from sweeps.commands.options import (
     OUT,
     Experiments,
+    On,
     Out,
     Plugins,
     Sampler,
@@ -20,7 +21,7 @@ from sweeps.commands.options import (
     find_ledger,
     studies_of,
 )
-from sweeps.commands.plan_text import Terms, lines, spent_line, table
+from sweeps.commands.plan_text import Terms, lines, notes, spent_line, table
 from sweeps.definition import Study
 from sweeps.estimate import PUBLISHED
 from sweeps.forecast import Forecast, plan_of
@@ -60,6 +61,7 @@ Tflops = Annotated[
 def plan(
     experiments: Experiments = None,
     scale: ScaleOption = "small",
+    on: On = None,
     workers: Workers = None,
     price: Price = None,
     tflops: Tflops = None,
@@ -71,17 +73,16 @@ def plan(
 ) -> None:
     """Show how many cells each experiment has, how many are left, and the hours; starts nothing."""
     allow(plugins)
-    studies = studies_of(experiments, scale, sampler, trials)
+    studies = studies_of(experiments, scale, on, sampler, trials)
     ledger, console, paper = find_ledger(out, storage), Console(), scale == "paper"
     view = ledger.view if ledger else None
     plans = [plan_of(study, view) for study in studies]
     forecast = Forecast(view, plans, paper, tflops)
-    terms = Terms(
-        paper, PRICE if paper and price is None else price, workers or (NODE if paper else SweepOptions().size)
-    )
+    price = PRICE if paper and price is None else price
+    terms = Terms(paper, price, workers or (NODE if paper else SweepOptions().size))
     found, left = table(plans, forecast, terms, console)
     console.print(found)
-    for line in lines(left, forecast.estimate, terms):
+    for line in [*notes(studies), *lines(left, forecast.estimate, terms)]:
         say(console, line)
     if view is not None:
         say(console, spent_line(view, [plan.key for plan in plans], terms))

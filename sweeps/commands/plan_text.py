@@ -11,7 +11,7 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 
 from sweeps.cost import Left, Rate, spent
-from sweeps.definition import Cell
+from sweeps.definition import Cell, Study
 from sweeps.estimate import PEAK, Estimate
 from sweeps.forecast import Forecast, Plan
 from sweeps.printing import plain
@@ -80,6 +80,12 @@ def lines(left: Left, estimate: Estimate | None, terms: Terms) -> Iterator[str]:
         yield f"cost at {terms.price:.2f} per GPU-hour (--price)"
     if left.hours:
         yield _hours_left(left, terms)
+
+
+def notes(studies: Sequence[Study]) -> list[str]:
+    """Why axes have the values that they have, each once."""
+    found = [f"{StudyKey(study.experiment, study.scale).id}: {note}" for study in studies for note in study.notes]
+    return list(dict.fromkeys(found))
 
 
 def spent_line(view: View, keys: Sequence[StudyKey], terms: Terms) -> str:
