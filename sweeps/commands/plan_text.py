@@ -132,7 +132,7 @@ def _says_nothing(name: str, index: int, rows: Sequence[Cells]) -> bool:
 
 
 def _drawn(header: Sequence[str], rows: Sequence[Cells]) -> Table:
-    numbers = [Column(name, no_wrap=True, justify="right") for name in header[1:]]
+    numbers = [Column(name, no_wrap=name in _COUNTS, justify="right") for name in header[1:]]
     columns = Column(header[0], overflow="fold"), *numbers
     found = Table(*columns, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for row in rows[:-1]:
