@@ -71,4 +71,6 @@ def estimate(wanted: Sequence[RunConfig], done: Sequence[Done], tflops: float | 
         return Estimate(flops, PUBLISHED, PUBLISHED_OF)
     work = sum(flops[one.config.cell_hash] * one.config.train.steps for one in counted)
     rate = work / sum(one.device_seconds for one in counted) / TERA
-    return Estimate(flops, rate, f"measured on {len(counted)} cell{'s' * (len(counted) > 1)}")
+    return Estimate(
+        flops, rate, f"measured on {len(counted)} cell{'s' * (len(counted) > 1)}, all that they did included"
+    )

@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Column, Table
+from rich.table import Table
 
+from sweeps.commands.layout import COUNTS, NO_NUMBER, Layout, Texts, fitting
 from sweeps.cost import Left, Rate, spent
 from sweeps.definition import Cell, Study
 from sweeps.estimate import PEAK, Estimate
 from sweeps.forecast import Forecast, Plan
-from sweeps.printing import plain
 from sweeps.view import StudyKey, View
 
-NO_NUMBER = "–"
 ABOUT = "~"
 """Before a number that was not measured."""
 _NAMES = {"released": "given back", "died": "lost"}
-_COUNTS = ("cells", "new", "done", "pruned", "given up", "left")
-
-Cells = list[str]
 
 
 @dataclass(frozen=True)
@@ -53,18 +47,11 @@ class Terms:
 def table(plans: Sequence[Plan], forecast: Forecast, terms: Terms, console: Console) -> tuple[Table, Left]:
     """A line for each study and one for all; cells that stand in an earlier line are not new, and not left again.
 
-    Where it is too wide for the console, columns that say nothing are left out, and names get a second line.
+    Of a table that is too wide for the console see :func:`sweeps.commands.layout.fitting`.
     """
     rows, total = _rows(plans, forecast, terms)
-    header = ["study", *_COUNTS, "s/step", terms.unit, *(["cost"] if terms.price is not None else [])]
-    found = _drawn(header, rows)
-    if not _fits(found, console):
-        kept = [index for index, name in enumerate(header) if not _says_nothing(name, index, rows)]
-        header, rows = [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
-        found = _drawn(header, rows)
-    if not _fits(found, console):
-        found = _drawn(header, [[row[0].replace("@", "\n@"), *row[1:]] for row in rows])
-    return found, total
+    header = ["study", *COUNTS, "s/step", terms.unit, *(["cost"] if terms.price is not None else [])]
+    return fitting(Layout(header, rows), console), total
 
 
 def lines(left: Left, estimate: Estimate | None, terms: Terms) -> Iterator[str]:
@@ -99,9 +86,9 @@ def spent_line(view: View, keys: Sequence[StudyKey], terms: Terms) -> str:
     return f"spent: {hours:,.2f} {unit}{cost}" + (f" ({details} attempts)" if details else "")
 
 
-def _rows(plans: Sequence[Plan], forecast: Forecast, terms: Terms) -> tuple[list[Cells], Left]:
+def _rows(plans: Sequence[Plan], forecast: Forecast, terms: Terms) -> tuple[list[Texts], Left]:
     seen: dict[str, Cell] = {}
-    rows, total, unchosen = list[Cells](), Left(), 0
+    rows, total, unchosen = list[Texts](), Left(), 0
     for plan in plans:
         new = [cell for cell in plan.cells if cell.hash not in seen]
         left, rates = forecast.left(plan, new), forecast.rates(plan, new)
@@ -114,38 +101,11 @@ def _rows(plans: Sequence[Plan], forecast: Forecast, terms: Terms) -> tuple[list
     return rows, total
 
 
-def _numbers(forecast: Forecast, cells: Sequence[Cell], new: Sequence[Cell], unchosen: int) -> Cells:
+def _numbers(forecast: Forecast, cells: Sequence[Cell], new: Sequence[Cell], unchosen: int) -> Texts:
     """The columns from "cells" to "left"; cells that a search has not chosen yet are new and left."""
     all_new = len(new) + unchosen
     numbers = len(cells) + unchosen, all_new, *forecast.counts(cells), len(forecast.open(new)) + unchosen
     return list(map(str, numbers))
-
-
-def _says_nothing(name: str, index: int, rows: Sequence[Cells]) -> bool:
-    """New cells where all are, counts of none, and rates where there are none."""
-    column = [row[index] for row in rows]
-    if name == "new":
-        return column == [row[index - 1] for row in rows]
-    if name in ("done", "pruned", "given up"):
-        return set(column) == {"0"}
-    return name == "s/step" and set(column) <= {NO_NUMBER, ""}
-
-
-def _drawn(header: Sequence[str], rows: Sequence[Cells]) -> Table:
-    numbers = [Column(name, no_wrap=name in _COUNTS, justify="right") for name in header[1:]]
-    columns = Column(header[0], overflow="fold"), *numbers
-    found = Table(*columns, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    for row in rows[:-1]:
-        found.add_row(*map(plain, row))
-    found.add_section()
-    found.add_row(*map(plain, rows[-1]))
-    return found
-
-
-def _fits(found: Table, console: Console) -> bool:
-    """Without a limit on its width: in one, a table says that it takes what there is."""
-    unlimited = console.options.update(width=10_000)
-    return Measurement.get(console, unlimited, found).maximum <= console.width
 
 
 def _rates(rates: Sequence[Rate]) -> str:
@@ -160,9 +120,9 @@ def _rate(rate: Rate) -> str:
     return f"{rate.seconds:.3g} ({rate.training:.3g})"
 
 
-def _hours(left: Left, terms: Terms) -> Cells:
+def _hours(left: Left, terms: Terms) -> Texts:
     """Hours, and with a price the cost; cells that nothing is known of are named, not guessed."""
-    rest = f"{left.unmeasured} cells {terms.unknown}" if left.unmeasured else ""
+    rest = _unknown(left, terms) if left.unmeasured else ""
     values = [left.hours] if terms.price is None else [left.hours, left.hours * terms.price]
     if rest and not left.hours:
         return [NO_NUMBER] * len(values)
@@ -185,8 +145,12 @@ def _basis(estimate: Estimate) -> str:
 
 
 def _hours_left(left: Left, terms: Terms) -> str:
-    rest = f", and {left.unmeasured} cells that were {terms.unknown}" if left.unmeasured else ""
+    rest = f", and {_unknown(left, terms)}" if left.unmeasured else ""
     shared = _number(left.hours / terms.devices, left)
     if terms.estimated:
         return f"left: {_number(left.hours, left)} GPU-hours, {shared} hours on {terms.devices} GPUs{rest}"
     return f"left: {_number(left.hours, left)} hours of one process, {shared} with {terms.devices}{rest}"
+
+
+def _unknown(left: Left, terms: Terms) -> str:
+    return f"{left.unmeasured} cell{'s' * (left.unmeasured > 1)} {terms.unknown}"

@@ -95,7 +95,7 @@ def test_packages_keep_apart(path: Path) -> None:
     if package != "syncvis" and _module(path) not in TRAINING:
         light = ["syncvis.config", "syncvis.errors", "syncvis.files", "syncvis.references", "syncvis.source"]
         light += ["syncvis.distributed"] * (_module(path) == "sweeps.ranks")  # in the processes that train
-        light += ["syncvis.preflight"] * (_module(path) == "sweeps.readiness")
+        light += ["syncvis.preflight"] * (_module(path) in ("sweeps.readiness", "sweeps.estimate"))
         assert not _within(imports, "syncvis") - _within(imports, *light) - {"syncvis"}
         assert not _within(_imports(path, top_level=True), "torch", "torchvision", "syncvis.preflight")
 

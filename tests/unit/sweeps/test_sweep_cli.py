@@ -103,7 +103,7 @@ def test_plan_takes_rates_of_cells_alike_but_not_of_others(sweep, two_experiment
     assert other[-2:] == ["–", "–"]
     both = sweep("plan", "other", "frames", "--scale", "smoke").output
     assert "left: 6.00 hours of one process" in both
-    assert "and 4 cells that were not measured" in both
+    assert "and 4 cells not measured" in both
 
 
 def test_plan_of_a_search_counts_what_it_will_still_choose(sweep, write_experiment, tmp_path):

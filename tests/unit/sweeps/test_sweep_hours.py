@@ -103,7 +103,7 @@ def test_a_done_cell_measures_its_kind_and_the_rate_of_the_others(sweep, ledger)
     output = sweep("plan", "--scale", "paper").output
     assert row_of(output)[3:] == ["1", "0", "0", "3", "0.5 (0)", "~16.0", "~32.0"]  # 4 as measured, 2 x 3600 s x 30 / 5
     assert "~ estimated from counted FLOPs at 5 TFLOP/s per GPU, i.e. 1.6 %" in output
-    assert "(measured on 1 cell)" in output
+    assert "(measured on 1 cell, all that they did included)" in output
     assert "spent: 4.00 GPU-hours, cost 8.00 (done 4.00 h in 1 attempts)" in output
     assert last_columns(sweep, "--tflops", "10") == ["~10.0", "~20.0"]  # 4 as measured, 2 x 3600 s x 30 / 10
 
@@ -144,9 +144,9 @@ def test_what_cannot_be_counted_is_named(sweep, paper, write_experiment):
     write_experiment("nk", axes=axes, seeds=[0])
     output = sweep("plan", "--scale", "paper", "--tflops", "20").output
     frames = study_at(load_experiment(paper), "paper").base_config().data.frames
-    assert row_of(output)[-2:] == [f"~{frames / 2:.2f} + 1 cells not counted", f"~{frames:.2f} + 1 cells not counted"]
+    assert row_of(output)[-2:] == [f"~{frames / 2:.2f} + 1 cell not counted", f"~{frames:.2f} + 1 cell not counted"]
     assert "– not counted: code of one's own that is not allowed, or no model" in output
-    assert "and 1 cells that were not counted" in output
+    assert "and 1 cell not counted" in output
 
 
 def test_other_scales_count_no_flops_and_have_no_price(sweep, write_experiment, counts):
