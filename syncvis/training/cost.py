@@ -22,7 +22,7 @@ from syncvis.data.loader import padded_size
 from syncvis.data.transforms import resized
 from syncvis.methods import build
 from syncvis.methods.base import Method
-from syncvis.training.meter import ForwardCost, forward_cost
+from syncvis.training.meter import ForwardCost, forward_cost, forward_flops
 from syncvis.training.validation import SIZE_DIVISOR
 
 BACKWARD = 2
@@ -93,8 +93,8 @@ def training_size(config: RunConfig) -> tuple[int, int]:
 
 def clip_flops(config: RunConfig, num_classes: int) -> int:
     """FLOPs of the forward and the backward pass of one training clip; times the batch size, those of a step."""
-    forward = fake_forward_cost(config, num_classes, 1, training_size(config), counting_device())
-    return (1 + BACKWARD) * sum(forward.flops.values())
+    with _fake(config, num_classes, 1, training_size(config), counting_device()) as (model, images, valid):
+        return (1 + BACKWARD) * forward_flops(model, images, valid)
 
 
 def counting_device() -> str:
@@ -110,13 +110,8 @@ def fake_forward_cost(
     The device need not be there, but torch must be built for it. Half precision is counted as float16, whichever it
     is: they have the same size.
     """
-    model = shape_model(config, num_classes)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
-        model.to_empty(device=device)
-        images = torch.empty(clips, config.data.frames, 3, *size)
-        valid = torch.empty(clips, config.data.frames, *size, dtype=torch.bool)
-        with _half_precision(device, config.train.precision != "float32"):
-            return forward_cost(model, images, valid)
+    with _fake(config, num_classes, clips, size, device) as (model, images, valid):
+        return forward_cost(model, images, valid)
 
 
 def memory(model: nn.Module, cost: ForwardCost) -> Memory:
@@ -128,6 +123,20 @@ def memory(model: nn.Module, cost: ForwardCost) -> Memory:
 
 def _bytes(x: Tensor) -> int:
     return x.numel() * x.element_size()
+
+
+@contextmanager
+def _fake(
+    config: RunConfig, num_classes: int, clips: int, size: tuple[int, int], device: str
+) -> Iterator[tuple[Method, Tensor, Tensor]]:
+    """Model, images and valid on fake tensors, in the precision of the training."""
+    model = shape_model(config, num_classes)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
+        model.to_empty(device=device)
+        images = torch.empty(clips, config.data.frames, 3, *size)
+        valid = torch.empty(clips, config.data.frames, *size, dtype=torch.bool)
+        with _half_precision(device, config.train.precision != "float32"):
+            yield model, images, valid
 
 
 @contextmanager

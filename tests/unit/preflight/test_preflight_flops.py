@@ -46,7 +46,14 @@ def _tiny(**changes: Any) -> RunConfig:
 
 @pytest.mark.usefixtures("counted")
 @pytest.mark.parametrize(
-    "recipe", ["syncvis_ytvis_2019_r50", "mask2former_vis_ytvis_2021_r50", "vita_ovis_r50", "syncvis_ctvis_ovis_r50"]
+    "recipe",
+    [
+        "syncvis_ytvis_2019_r50",
+        "mask2former_vis_ytvis_2021_swin_l",
+        "vita_ovis_r50",
+        "syncvis_ctvis_ovis_r50",
+        "minvis_ytvis_2019_r50",
+    ],
 )
 def test_a_step_is_that_of_the_dry_run_on_all_its_gpus(recipe: str) -> None:
     """But for what a pass takes beside its clips: of code with one more clip per pass, less than 0.1 %."""
