@@ -58,7 +58,9 @@ def lines(left: Left, estimate: Estimate | None, terms: Terms) -> Iterator[str]:
     """What the numbers of the table are, and the hours that are left."""
     if left.unmeasured:
         why = (
-            "code of one's own that is not allowed, or no model" if terms.estimated else "no cell of that kind is done"
+            "code of one's own that is not allowed, or a model that cannot be"
+            if terms.estimated
+            else "no cell of that kind is done"
         )
         yield f"{NO_NUMBER} {terms.unknown}{'' if terms.estimated else ' yet'}: {why}"
     if left.estimated and estimate is not None:

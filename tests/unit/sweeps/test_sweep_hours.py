@@ -145,7 +145,7 @@ def test_what_cannot_be_counted_is_named(sweep, paper, write_experiment):
     output = sweep("plan", "--scale", "paper", "--tflops", "20").output
     frames = study_at(load_experiment(paper), "paper").base_config().data.frames
     assert row_of(output)[-2:] == [f"~{frames / 2:.2f} + 1 cell not counted", f"~{frames:.2f} + 1 cell not counted"]
-    assert "– not counted: code of one's own that is not allowed, or no model" in output
+    assert "– not counted: code of one's own that is not allowed, or a model that cannot be" in output
     assert "and 1 cell not counted" in output
 
 
