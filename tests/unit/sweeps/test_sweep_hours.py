@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -211,3 +213,17 @@ def test_rates_are_those_of_the_same_precision_and_of_what_learns(sweep, ledger,
     output = sweep("plan", "nk", "--scale", "paper", "--tflops", "4").output
     assert json.loads(ledger.view.cell(1)["config"])["train"]["precision"] == "float32"
     assert row_of(output)[-2] == "~24.0"  # 4 as measured; 20 / 4 and twice 30 / 4 hours
+
+
+def test_a_plan_at_scale_paper_imports_no_torch(paper, tmp_path):
+    code = """
+import sys
+from sweeps.cli import app
+from syncvis.preflight import flops
+flops.ask = lambda module, questions, *_: [dict(flops=10**12) for _ in questions]
+app(["plan", "--scale", "paper", "--tflops", "10"], standalone_mode=False)
+print(sorted({"torch", "torchvision"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "~4.00 GPU-hours" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
