@@ -11,8 +11,6 @@ import torch
 
 from syncvis.config import RunConfig, read_layers
 from syncvis.data.annotations import Category
-from syncvis.data.loader import padded_size
-from syncvis.data.transforms import resized
 from syncvis.errors import ConfigError, StorageError
 from syncvis.execution import require_precision
 from syncvis.methods.base import Method
@@ -27,16 +25,13 @@ from syncvis.training.cost import (
     fake_forward_cost,
     memory,
     shape_model,
+    training_size,
 )
 from syncvis.training.meter import ForwardCost
 from syncvis.training.start import start_from
-from syncvis.training.validation import SIZE_DIVISOR
 
 PAPER_GPUS = 8
 """Mask2Former's and SyncVIS's recipes are written for eight."""
-
-WIDE = (9, 16)
-"""Aspect ratio, height to width, that sizes are computed for."""
 
 DIFFERS = "# Differs: "
 
@@ -123,12 +118,6 @@ def dry_run(config: RunConfig, source: str | Path, gpus: int | None = None, devi
         missing,
         next((problem.error.exit_code for problem in [*found.faulty.problems, *unfit]), 0),
     )
-
-
-def training_size(config: RunConfig) -> tuple[int, int]:
-    """Padded (height, width) of a 16:9 frame at the largest training short side."""
-    frame = (120 * WIDE[0], 120 * WIDE[1])
-    return padded_size(resized(frame, max(config.data.short_side), config.data.max_size), SIZE_DIVISOR)
 
 
 def _clips(config: RunConfig, gpus: int) -> int:

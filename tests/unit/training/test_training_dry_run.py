@@ -16,7 +16,8 @@ from syncvis.errors import DataError, StorageError
 from syncvis.methods import build
 from syncvis.training import dry_run as module
 from syncvis.training.checkpoint import save_weights
-from syncvis.training.dry_run import dry_run, training_size
+from syncvis.training.cost import training_size
+from syncvis.training.dry_run import dry_run
 from syncvis.training.dry_run_text import _settings, render
 
 ROOT = Path(__file__).parents[3]
