@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from sweeps import rehearsal
 from sweeps.commands.dashboard import dashboard
 from sweeps.commands.export import export
 from sweeps.commands.gc import gc
@@ -83,6 +84,9 @@ def run(
     processes_per_trial: Annotated[int, typer.Option(min=1, help="That train one trial together, one per GPU.")] = 1,
     trial_timeout: TrialTimeout = None,
     plugins: Plugins = None,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Only try each point: two steps at a small size, in OUT/rehearsal.")
+    ] = False,
 ) -> None:
     """Run what is left. The same command again continues it.
 
@@ -105,6 +109,10 @@ def run(
     ledger = Ledger(options.ledger, PATIENCE_SECONDS)
     change: Change = "replace" if replace else "extend" if extend else "none"
     studies = studies_of(experiments, scale, sampler, trials)
+    if rehearse:
+        rehearsal.require_this_machine(options)
+        _refuse_unready([cell.config for study in studies for cell in rehearsal.points_of(study)], options)
+        raise typer.Exit(rehearsal.rehearse(studies, options, Console()))
     _refuse_unready(left(studies, ledger.view, retry), options)
     keys = [enrol(ledger, study, _run_root(out, storage), change) for study in studies]
     refuse_changed_data(ledger.view, keys)
