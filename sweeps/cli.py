@@ -18,6 +18,7 @@ from sweeps.commands.options import (
     Device,
     Experiments,
     Gpus,
+    On,
     Out,
     Plugins,
     Sampler,
@@ -61,6 +62,7 @@ app.command()(plan)
 def run(
     experiments: Experiments = None,
     scale: ScaleOption = "small",
+    on: On = None,
     workers: Workers = None,
     gpus: Gpus = None,
     out: Out = OUT,
@@ -106,13 +108,13 @@ def run(
         processes=processes_per_trial,
         trial_timeout=trial_timeout,
     )
-    ledger = Ledger(options.ledger, PATIENCE_SECONDS)
-    change: Change = "replace" if replace else "extend" if extend else "none"
-    studies = studies_of(experiments, scale, sampler, trials)
+    studies = studies_of(experiments, scale, on, sampler, trials)
     if rehearse:
         rehearsal.require_this_machine(options)
         _refuse_unready([cell.config for study in studies for cell in rehearsal.points_of(study)], options)
         raise typer.Exit(rehearsal.rehearse(studies, options, Console()))
+    ledger = Ledger(options.ledger, PATIENCE_SECONDS)
+    change: Change = "replace" if replace else "extend" if extend else "none"
     _refuse_unready(left(studies, ledger.view, retry), options)
     keys = [enrol(ledger, study, _run_root(out, storage), change) for study in studies]
     refuse_changed_data(ledger.view, keys)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from sweeps.bases import BASE
 from sweeps.space import Dimension, Label, Labels, SamplerName, Search, describe
 from syncvis.config import Natural, RunConfig, Section, resolve, set_dotted, start_anew, validation_error
 from syncvis.errors import ConfigError, StorageError
@@ -40,8 +41,10 @@ class Study(Section):
     """One experiment at one scale.
 
     Attributes:
-        name: ``nk-small``.
+        name: ``nk-small``, or ``nk@ovis_r50-paper`` of an experiment that stands on a recipe.
+        experiment: the same without the scale.
         source: the experiment's file, only to name it in errors.
+        notes: why its axes have these values, and what was left out.
         base: tree of the run config that every cell is a difference to, its base files merged in.
         search: how cells are chosen; None where the whole grid is run.
     """
@@ -53,6 +56,7 @@ class Study(Section):
     title: str = ""
     question: str = ""
     claims: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     axes: tuple[Dimension, ...] = Field(min_length=1)
     seeds: tuple[Natural, ...] = Field(min_length=1)
     base: dict[str, Any]
@@ -82,10 +86,14 @@ class Study(Section):
             ConfigError: The study has no such point, or its config is invalid.
         """
         labels = {axis.name: point[axis.name] for axis in self.axes if axis.name in point}
-        changes, above = list(self._changes(point)), dict[str, Any]()
-        for key, value in changes:
+        base, changes, above = self.base, list[tuple[str, Any]](), dict[str, Any]()
+        for key, value in self._changes(point):
+            if key == BASE:
+                base = value
+                continue
+            changes.append((key, value))
             above = set_dotted(above, key, value)
-        tree = start_anew({**self.base, "seed": seed}, above)
+        tree = start_anew({**base, "seed": seed}, above)
         for key, value in changes:
             tree = set_dotted(tree, key, value)
         config = resolve(tree, f"{self.source}: {describe(labels)}")

@@ -53,8 +53,10 @@ def points_of(study: Study) -> list[Cell]:
     return list({cell.hash: cell for cell in reversed(cells)}.values())[::-1]
 
 
-def rehearsed(config: RunConfig, processes: int) -> RunConfig:
+def rehearsed(config: RunConfig, processes: int = 1, device: str = "cpu") -> RunConfig:
     """The run for a rehearsal: two steps on small frames; whatever else could fail is as it was.
+
+    On the CPU, where fp16 takes minutes a step, bf16 stands for it.
 
     Args:
         processes: how many train one trial together.
@@ -79,6 +81,8 @@ def rehearsed(config: RunConfig, processes: int) -> RunConfig:
     }
     if crop is not None:
         changes |= {"data.crop.short_side": shrunken(*crop.short_side), "data.crop.size": shrunken(*crop.size)}
+    if device == "cpu" and config.train.precision == "fp16":
+        changes["train.precision"] = "bf16"
     tree = config.model_dump(mode="json")
     for key, value in changes.items():
         tree = set_dotted(tree, key, value)
@@ -128,7 +132,7 @@ def rehearse(studies: Sequence[Study], options: SweepOptions, console: Console) 
     excerpts = Excerpts(out.absolute() / DATA, max(2, options.processes))
     for study in studies:
         key = StudyKey(study.experiment, study.scale)
-        cells = [_rehearsed_cell(cell, options.processes, excerpts) for cell in points_of(study)]
+        cells = [_rehearsed_cell(cell, options, excerpts) for cell in points_of(study)]
         definition = study.model_copy(update={"search": None}).model_dump(mode="json")
         ledger.add(key, definition, list({cell.hash: cell for cell in cells}.values()), out / "runs")
         keys.append(key)
@@ -142,8 +146,8 @@ def rehearse(studies: Sequence[Study], options: SweepOptions, console: Console) 
     return _report(ledger, keys, out, time.monotonic() - started, console)
 
 
-def _rehearsed_cell(cell: Cell, processes: int, excerpts: Excerpts) -> Cell:
-    config = rehearsed(cell.config, processes)
+def _rehearsed_cell(cell: Cell, options: SweepOptions, excerpts: Excerpts) -> Cell:
+    config = rehearsed(cell.config, options.processes, options.device)
     config = config.model_copy(update={"data": excerpts.of(config.data)})
     return replace(cell, seed=config.seed, config=config, hash=config.cell_hash)
 

@@ -26,8 +26,13 @@ class StudyKey(NamedTuple):
 
     @property
     def name(self) -> str:
-        """``nk-small``."""
+        """``nk-small``, ``nk@ovis_r50-paper``."""
         return f"{self.experiment}-{self.scale}"
+
+    @property
+    def id(self) -> str:
+        """Of the experiment, without the recipe that it stands on: ``nk``."""
+        return self.experiment.partition("@")[0]
 
     @classmethod
     def parse(cls, name: str) -> StudyKey:

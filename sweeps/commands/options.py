@@ -11,7 +11,7 @@ import typer
 
 from sweeps.database import Row
 from sweeps.definition import Study
-from sweeps.experiment import Scale, find_experiments, load_experiment, study_at
+from sweeps.experiment import Scale, find_experiments, load_experiment, studies_at
 from sweeps.ledger import Ledger
 from sweeps.runner import SweepOptions
 from sweeps.space import SamplerName
@@ -30,6 +30,10 @@ Studies = Annotated[
     typer.Argument(metavar="STUDY...", help="nk-small, or nk for all its scales; default: all.", show_default=False),
 ]
 Trial = Annotated[int, typer.Argument(metavar="TRIAL", help="Number of a trial, as `status` shows it.")]
+On = Annotated[
+    list[str] | None,
+    typer.Option(metavar="RECIPE", help="What to stand on: ovis_r50, or a run config; repeatable.", show_default=False),
+]
 ScaleOption = Annotated[Scale, typer.Option(help="Size of data, model and training.")]
 Sampler = Annotated[SamplerName | None, typer.Option(help="Choose cells by it; default: the experiment's.")]
 Trials = Annotated[int | None, typer.Option(min=1, help="Cells that a sampler may choose.")]
@@ -63,15 +67,21 @@ Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 
 
 def studies_of(
-    names: Sequence[str] | None, scale: Scale, sampler: SamplerName | None, trials: int | None
+    names: Sequence[str] | None,
+    scale: Scale,
+    on: Sequence[str] | None,
+    sampler: SamplerName | None,
+    trials: int | None,
 ) -> list[Study]:
-    """The studies that experiments, ``--sampler`` and ``--trials`` mean.
+    """The studies that experiments, ``--on``, ``--sampler`` and ``--trials`` mean.
 
     Raises:
-        ConfigError: There is no such experiment, or it is wrong, or has a value that no run can have.
+        ConfigError: There is no such experiment or recipe, or one is wrong, or has a value that no run can have.
     """
-    files = find_experiments(names or [])
-    studies = [study_at(load_experiment(file, scale), scale).searched(sampler, trials) for file in files]
+    files = find_experiments(names or [], scale=scale)
+    experiments = [load_experiment(file) for file in files]
+    studies = [study for one in experiments for study in studies_at(one, scale, on or ())]
+    studies = [study.searched(sampler, trials) for study in studies]
     for study in studies:
         study.check()
     return studies
@@ -116,7 +126,7 @@ def keys_of(view: View, names: Sequence[str] | None, scale: str | None = None) -
 
 def _named(name: str, known: Sequence[StudyKey], place: str) -> list[StudyKey]:
     plain = Path(name).stem if Path(name).suffix in (".yaml", ".yml") else name
-    found = [key for key in known if plain in (key.name, key.experiment)]
+    found = [key for key in known if plain in (key.name, key.experiment, key.id)]
     if found:
         return found
     words = [word for key in known for word in (key.name, key.experiment)]

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from sweeps.commands.options import (
     OUT,
     Experiments,
+    On,
     Out,
     Plugins,
     Sampler,
@@ -45,6 +46,7 @@ Price = Annotated[float | None, typer.Option(min=0, metavar="PER_HOUR", help="Pr
 def plan(
     experiments: Experiments = None,
     scale: ScaleOption = "small",
+    on: On = None,
     workers: Workers = None,
     price: Price = None,
     sampler: Sampler = None,
@@ -55,7 +57,7 @@ def plan(
 ) -> None:
     """Show how many cells each experiment has, how many are left, and the hours; starts nothing."""
     allow(plugins)
-    studies = studies_of(experiments, scale, sampler, trials)
+    studies = studies_of(experiments, scale, on, sampler, trials)
     ledger, console = find_ledger(out, storage), Console()
     view = ledger.view if ledger else None
     plans = [plan_of(study, view) for study in studies]

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from sweeps.experiment import Experiment, find_experiments, load_experiment, plan_cells, study_at
+from sweeps.definition import from_definition
+from sweeps.experiment import Experiment, find_experiments, load_experiment, plan_cells, studies_at, study_at
 from sweeps.search import next_cell
 from sweeps.trials import SearchRow
+from sweeps.view import StudyKey
 from syncvis.errors import ConfigError
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
@@ -142,7 +145,7 @@ def test_search_settings_may_depend_on_the_scale_and_have_short_forms(write_expe
     assert study_at(load_experiment(path), "smoke").search.pruner is None
 
 
-@pytest.mark.parametrize("scale", ["smoke", "small"])
+@pytest.mark.parametrize("scale", ["smoke", "small", "paper"])
 def test_the_shipped_search_proposes_and_ends(scale):
     """Every proposal is a valid config, and the base evaluates before the steps at which a run may be stopped."""
     study = study_at(load_experiment(EXPERIMENTS / "search.yaml", scale), scale)
@@ -153,12 +156,12 @@ def test_the_shipped_search_proposes_and_ends(scale):
         rows.append(SearchRow(cell.position, cell.axes, cell.seed, "done", float(cell.position), {}, cell.hash))
     train = study.base_config().train
     assert len({row.hash for row in rows}) == len(rows) == study.search.trials
-    assert 0 < train.eval_every <= train.steps / 4
+    assert study.search.pruner is None or 0 < train.eval_every <= train.steps / 4
 
 
 @pytest.mark.parametrize("scale", ["smoke", "small"])
 def test_the_shipped_experiments_share_their_default_cell(scale):
-    plans = [plan(path, scale) for path in find_experiments([], EXPERIMENTS)]
+    plans = [plan(path, scale) for path in find_experiments([], EXPERIMENTS, scale)]
     shared = set.intersection(*({cell.hash for cell in cells} for cells in plans))
     seeds = set.intersection(*({cell.seed for cell in cells} for cells in plans))
     assert {cell.seed for cell in plans[0] if cell.hash in shared} == seeds
@@ -168,9 +171,118 @@ def test_the_shipped_experiments_share_their_default_cell(scale):
 
 
 def test_the_smoke_scale_of_all_shipped_experiments_stays_small():
-    plans = {path.stem: plan(path) for path in find_experiments([], EXPERIMENTS)}
+    plans = {path.stem: plan(path) for path in find_experiments([], EXPERIMENTS, "smoke")}
     assert set(plans) == {"components", "nk", "ts", "momentum", "aggregation", "structure", "frames", "methods"}
     assert 30 <= len({cell.hash for cells in plans.values() for cell in cells}) <= 50
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_experiment_stands_on_recipes_at_the_scale_of_the_paper(path):
+    experiment = load_experiment(path)
+    studies = studies_at(experiment, "paper")
+    assert [study.name for study in studies] == [f"{path.stem}@{recipe}-paper" for recipe in experiment.recipes]
+    for study in studies:
+        points = study.probes()
+        configs = [study.cell(point, study.seeds[0], 0).config for point in points]
+        assert len(points) > 1
+        assert {config.scale for config in configs} == {"paper"}
+        assert {config.train.steps > 5000 for config in configs} == {True}
+        benchmark = re.search(r"ytvis_\d+|ovis", study.experiment)
+        assert benchmark is not None
+        assert {config.data.root for config in configs} == {f"data/{benchmark[0]}/train"}
+        if study.search is None:
+            study.check()
+
+
+def test_the_released_settings_are_points_of_every_axis_at_the_scale_of_the_paper():
+    """So that each table has a default, which the others are compared with."""
+    for path in find_experiments([], EXPERIMENTS, "paper"):
+        for study in studies_at(load_experiment(path), "paper"):
+            configs = [cell.config for cell in study.cells()]
+            assert study.base_config() in configs, study.name
+
+
+def recipes(folder: Path, **files: dict) -> None:
+    for name, content in files.items():
+        tree = {"base": str(EXPERIMENTS / "base" / "smoke.yaml"), **content}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(tree))
+
+
+def test_an_experiment_on_recipes_is_a_study_for_each(write_experiment):
+    path = write_experiment("nk", base="ours_{on}.yaml", recipes=["a", "b"])
+    recipes(path.parent, ours_a={"train": {"lr": 0.5}}, ours_b={"train": {"lr": 0.25}})
+    one, two = studies_at(load_experiment(path), "smoke")
+    assert (one.name, one.experiment, two.name) == ("nk@a-smoke", "nk@a", "nk@b-smoke")
+    assert StudyKey(one.experiment, one.scale) == StudyKey.parse(one.name)
+    assert StudyKey.parse(one.name).id == "nk"
+    assert {cell.config.train.lr for cell in one.cells()} == {0.5}
+    assert {cell.config.train.lr for cell in two.cells()} == {0.25}
+    assert not {cell.hash for cell in one.cells()} & {cell.hash for cell in two.cells()}
+    assert [study.name for study in studies_at(load_experiment(path), "smoke", ["b"])] == ["nk@b-smoke"]
+
+
+def test_a_recipe_may_be_a_file_of_ones_own(write_experiment, tmp_path):
+    path = write_experiment("nk", base="ours_{on}.yaml", recipes=["a"])
+    mine = tmp_path / "elsewhere" / "mine.yaml"
+    mine.parent.mkdir()
+    recipes(mine.parent, mine={"train": {"lr": 0.125}})
+    (study,) = studies_at(load_experiment(path), "smoke", [str(mine)])
+    assert study.name == "nk@mine-smoke"
+    assert {cell.config.train.lr for cell in study.cells()} == {0.125}
+
+
+@pytest.mark.parametrize(
+    ("on", "words"),
+    [
+        (["bb"], ["--on", "'bb'", "did you mean b?", "take one of a, b"]),
+        (["none.yaml"], ["none.yaml", "write that file"]),
+        (["a-b.yaml"], ["'a-b'", "letters, digits"]),
+        (["x" * 70], ["longer than 60"]),
+    ],
+)
+def test_a_recipe_that_is_not_there_is_an_error_with_the_nearest(write_experiment, on, words):
+    path = write_experiment("nk", base="ours_{on}.yaml", recipes=["a"])
+    recipes(path.parent, ours_a={}, ours_b={})
+    with pytest.raises(ConfigError) as caught:
+        studies_at(load_experiment(path), "smoke", on)
+    for word in [str(path), *words]:
+        assert word in str(caught.value)
+
+
+def test_a_recipe_for_an_experiment_without_is_refused(write_experiment):
+    with pytest.raises(ConfigError, match=r"--on: stands on no recipe at scale 'smoke'"):
+        studies_at(load_experiment(write_experiment()), "smoke", ["a"])
+    path = write_experiment("ts", base="ours_{on}.yaml")
+    with pytest.raises(ConfigError, match=r"recipes: names none. Fix: give --on"):
+        studies_at(load_experiment(path), "smoke")
+
+
+def test_a_variant_may_start_from_another_run_config(write_experiment):
+    kinds = {
+        "default": {},
+        "other": {"base": "other_{on}.yaml", "sync.momentum": 0.25},
+        "absent": {"base": "absent_{on}.yaml"},
+    }
+    axes = {"kind": {"variants": kinds, "note": "made up"}, "Nk": {"key": "sync.num_selected", "values": [2, 4]}}
+    path = write_experiment("nk", base="ours_{on}.yaml", recipes=["a"], axes=axes, seeds=[0])
+    recipes(path.parent, ours_a={"train": {"lr": 0.5}}, other_a={"train": {"lr": 0.25}})
+    study = study_at(load_experiment(path), "smoke")
+    found = {tuple(cell.axes.values()): cell.config for cell in study.cells()}
+    assert list(found) == [("default", 2), ("default", 4), ("other", 2), ("other", 4)]
+    assert [config.train.lr for config in found.values()] == [0.5, 0.5, 0.25, 0.25]
+    assert [config.sync.momentum for config in found.values()] == [0.05, 0.05, 0.25, 0.25]
+    assert [config.sync.num_selected for config in found.values()] == [2, 4, 2, 4]
+    assert study.notes == ("kind: made up", "kind: absent is left out: there is no absent_a.yaml")
+    there_and_back = from_definition(study.model_dump(mode="json"))
+    assert [cell.hash for cell in there_and_back.cells()] == [cell.hash for cell in study.cells()]
+
+
+def test_without_names_experiments_that_have_no_seeds_at_a_scale_are_left_out(write_experiment):
+    nk, paper = write_experiment("nk"), write_experiment("ts", seeds={"paper": [0]})
+    assert find_experiments([], nk.parent, "smoke") == [nk]
+    assert find_experiments([], nk.parent) == [nk, paper]
+    with pytest.raises(ConfigError, match="there are none for scale 'smoke'"):
+        load_experiment(paper, "smoke")
 
 
 PAGE = Path(__file__).parents[3] / "docs" / "experiments.md"
