@@ -1,8 +1,8 @@
 """A rehearsal of a plan: each point for two steps on shrunken inputs, through the machinery of the real run.
 
-What is large stays as it is where it could fail (model, weights, losses, augmentation, frames of a clip), and what only
-takes time shrinks: sides of the frames, sampled points, steps, clips of a batch, videos. The ledger of a rehearsal and its
-runs lie below ``OUT/rehearsal`` and are made anew each time.
+What could fail stays as it is (model, weights, losses, augmentation, frames of a clip). What only takes time shrinks:
+sides of the frames, sampled points, steps, clips of a batch, videos. The ledger of a rehearsal and its runs lie below
+``OUT/rehearsal`` and are made anew each time.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def rehearse(studies: Sequence[Study], options: SweepOptions, console: Console) 
 def _rehearsed_cell(cell: Cell, options: SweepOptions, excerpts: Excerpts) -> Cell:
     config = rehearsed(cell.config, options.processes, options.device)
     config = config.model_copy(update={"data": excerpts.of(config.data)})
-    return replace(cell, seed=config.seed, config=config, hash=config.cell_hash)
+    return replace(cell, config=config, hash=config.cell_hash)
 
 
 def _clear(out: Path) -> None:

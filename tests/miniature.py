@@ -46,7 +46,7 @@ def _filled(names: list[str], number: int) -> list[str]:
 
 
 def _write_videos(root: Path, data_set: str, videos: int) -> None:
-    """YouTube-VIS: train.json and train/JPEGImages/<video>/<frame>.jpg; OVIS: annotations_train.json and train/<video>/."""
+    """YouTube-VIS: train.json, train/JPEGImages/<video>/<frame>.jpg; OVIS: annotations_train.json, train/<video>/."""
     is_ovis = data_set == "ovis"
     frames = root / "train" if is_ovis else root / "train" / "JPEGImages"
     names, tree = names_of_classes(data_set), dict[str, Any](videos=[], annotations=[])
@@ -100,7 +100,7 @@ def _write_frames(folder: Path, names: list[str], scene: Scene) -> None:
 def write_weights(file: Path, config: RunConfig) -> Path:
     """COCO's model, of 80 classes, under its publisher's names: VITA's, or Mask2Former's, of the sizes of a config.
 
-    A ``.pkl`` holds arrays, as detectron2 writes them, anything else tensors; the numbers are those of untrained layers.
+    A ``.pkl`` holds arrays, as detectron2 writes them, anything else tensors; the numbers are of untrained layers.
     """
     torch.manual_seed(0)
     backbone = config.model.backbone
