@@ -22,6 +22,7 @@ from sweeps.ledger import Ledger
 from sweeps.overview import log_of
 from sweeps.printing import say
 from sweeps.progress import format_seconds, names_of
+from sweeps.readiness import require_disk
 from sweeps.runner import GAVE_UP_CODE, Sweep, SweepOptions
 from sweeps.view import StudyKey
 from syncvis.config import RunConfig, TrainConfig, resolve, set_dotted
@@ -128,14 +129,8 @@ def rehearse(studies: Sequence[Study], options: SweepOptions, console: Console) 
     started, out = time.monotonic(), options.out / FOLDER
     here = replace(options, out=out, storage=None, wandb="disabled", run=RUN, artifacts=False)
     _clear(out)
-    ledger, keys = Ledger(here.ledger), []
-    excerpts = Excerpts(out.absolute() / DATA, max(2, options.processes))
-    for study in studies:
-        key = StudyKey(study.experiment, study.scale)
-        cells = [_rehearsed_cell(cell, options, excerpts) for cell in points_of(study)]
-        definition = study.model_copy(update={"search": None}).model_dump(mode="json")
-        ledger.add(key, definition, list({cell.hash: cell for cell in cells}.values()), out / "runs")
-        keys.append(key)
+    ledger = Ledger(here.ledger)
+    keys = [_enrol(ledger, study, here) for study in studies]
     total = sum(ledger.view.counts(keys).values())
     sides = f"short sides of {SHORT_SIDE} pixels at most"
     say(console, f"rehearsal of {total} points: {STEPS} steps each, {sides}; their AP means nothing")
@@ -144,6 +139,17 @@ def rehearse(studies: Sequence[Study], options: SweepOptions, console: Console) 
     except Interrupted as error:
         raise Interrupted(error.problem, fix="run the same command again; a rehearsal starts anew") from None
     return _report(ledger, keys, out, time.monotonic() - started, console)
+
+
+def _enrol(ledger: Ledger, study: Study, options: SweepOptions) -> StudyKey:
+    """Bring the points of a study into the ledger; points that shrink to one run are one."""
+    key, runs = StudyKey(study.experiment, study.scale), options.out / "runs"
+    excerpts = Excerpts(options.out.absolute() / DATA, max(2, options.processes))
+    cells = [_rehearsed_cell(cell, options, excerpts) for cell in points_of(study)]
+    require_disk(runs, [cell.config for cell in cells], options.size)
+    definition = study.model_copy(update={"search": None}).model_dump(mode="json")
+    ledger.add(key, definition, list({cell.hash: cell for cell in cells}.values()), runs)
+    return key
 
 
 def _rehearsed_cell(cell: Cell, options: SweepOptions, excerpts: Excerpts) -> Cell:
@@ -178,8 +184,8 @@ def _report(ledger: Ledger, keys: Sequence[StudyKey], out: Path, seconds: float,
     view, failed = ledger.view, ledger.view.cells(keys, ["gave_up"])
     for key in keys:
         states = [row["state"] for row in view.rows([key])]
-        words = f"{len(states)} points, {states.count('done')} ok, {states.count('gave_up')} failed"
-        say(console, f"{key.name}: {words}")
+        wrong = f", {states.count('gave_up')} failed" if "gave_up" in states else ""
+        say(console, f"{key.name}: {states.count('done')} of {len(states)} points ok{wrong}")
     names = names_of(view, failed)
     for row in failed:
         say(console, f"  {names[row['cell_hash']]}: {row['error']} ({log_of(row)})")
