@@ -21,8 +21,8 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 ORDER = (
     "errors", "gpus", "execution", "options", "references", "privacy", "content", "predictions", "structures",
     "outputs", "config", "files", "weights", "source", "distributed", "visualization", "ops", "models", "online",
-    "losses", "data", "preflight", "evaluation", "sync", "methods", "training", "interop", "data_cli", "cli",
-    "__main__",
+    "losses", "data", "preflight", "rehearsal", "evaluation", "sync", "methods", "training", "interop", "data_cli",
+    "cli", "__main__",
 )  # fmt: skip
 
 MAX_LINES = 400
