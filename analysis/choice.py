@@ -6,7 +6,9 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-from analysis.experiments import Definition, Experiment, Layout, read_layout
+import pandas as pd
+
+from analysis.experiments import Definition, Experiment, Layout, experiment_id, read_layout
 from analysis.trials import AXIS, Trials, used_axes
 from syncvis.errors import ConfigError
 
@@ -19,6 +21,7 @@ def find_experiments(
     """The wanted experiments that the ledger knows; if none is named, all (at that scale).
 
     Args:
+        wanted: ``nk@ovis_r50`` for one recipe, or ``nk`` for all that it stands on.
         folder: Experiment files, which may say how the numbers are laid out; a missing one is no fault.
         scale: None for each one's largest that has a finished cell.
 
@@ -27,15 +30,20 @@ def find_experiments(
     """
     cells = trials.cells
     known = sorted(set(cells["experiment"]))
-    names = list(dict.fromkeys(wanted))
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            listed = f"did you mean {near[0]!r}?" if near else f"run `syncvis sweep run {name}` first"
-            raise ConfigError("no such experiment in the ledger", file="command line", key=name, fix=listed)
+    names = list(dict.fromkeys(found for name in wanted for found in _named(name, known, cells, scale)))
     if not names:
         names = [name for name in known if scale in (None, *cells["scale"][cells["experiment"] == name])]
     return [_experiment(trials, folder, name, pick_scale(trials, name, scale)) for name in names]
+
+
+def _named(name: str, known: list[str], cells: pd.DataFrame, scale: str | None) -> list[str]:
+    """What a name means; of several recipes those that are there at the scale."""
+    found = [one for one in known if name in (one, experiment_id(one))]
+    if not found:
+        near = difflib.get_close_matches(name, known, n=1)
+        listed = f"did you mean {near[0]!r}?" if near else f"run `syncvis sweep run {name}` first"
+        raise ConfigError("no such experiment in the ledger", file="command line", key=name, fix=listed)
+    return [one for one in found if scale in (None, *cells["scale"][cells["experiment"] == one])] or found
 
 
 def pick_scale(trials: Trials, name: str, scale: str | None = None) -> str:
@@ -58,7 +66,7 @@ def pick_scale(trials: Trials, name: str, scale: str | None = None) -> str:
 
 def _experiment(trials: Trials, folder: Path, name: str, scale: str) -> Experiment:
     study = trials.studies.get((name, scale), Definition())
-    file = folder / f"{name}.yaml"
+    file = folder / f"{experiment_id(name)}.yaml"
     if file.parent != folder or not file.is_file():
         return Experiment(name, scale, study, Layout())
     cells = trials.cells[(trials.cells["experiment"] == name) & (trials.cells["scale"] == scale)]

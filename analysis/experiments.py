@@ -45,6 +45,7 @@ class Definition(_Section):
 
     Attributes:
         base: tree of the run config that every cell is a difference to.
+        notes: why its axes have these values, and what was left out.
         search: how its cells are chosen one by one; None where the whole grid is run.
     """
 
@@ -52,6 +53,7 @@ class Definition(_Section):
     question: str = ""
     claims: tuple[str, ...] = ()
     axes: tuple[Axis, ...] = ()
+    notes: tuple[str, ...] = ()
     base: dict[str, Any] = {}
     search: dict[str, Any] | None = None
 
@@ -84,7 +86,10 @@ class Layout(_Section):
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment at one scale; ``source`` is the file of its layout, None if there is none."""
+    """One experiment at one scale; ``source`` is the file of its layout, None if there is none.
+
+    Its ``id`` names the recipe that it stands on, if it does: ``nk@ovis_r50``.
+    """
 
     id: str
     scale: str
@@ -136,6 +141,11 @@ def read_layout(path: Path, axes: Iterable[str]) -> Layout:
             fix = "correct it, or plan the experiment again if its axes have changed"
             raise ConfigError(problem, file=path, key="table or curve", fix=fix)
     return layout
+
+
+def experiment_id(name: str) -> str:
+    """Of an experiment, without the recipe that it stands on: ``nk`` of ``nk@ovis_r50``."""
+    return name.partition("@")[0]
 
 
 def as_label(value: Any) -> Label:

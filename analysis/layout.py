@@ -172,11 +172,18 @@ def caption(table: Table) -> str:
     if table.frame["default"].any():
         parts.append("* default setting." if table.columns else "Δ: paired over seeds, 95 % t interval.")
     if table.published:
-        parts.append(f"Published: {table.published}; other data and model size, so compare differences, not levels.")
+        parts.append(f"Published: {table.published}; {_unlike(table)}")
     if (table.frame["n"] < table.frame["planned"]).any():
         parts.append(f"{MARK} fewer seeds than planned.")
-    parts.append(counts_text(table))
+    parts += [counts_text(table), *(f"{note}." for note in table.experiment.study.notes)]
     return " ".join(filter(None, [*parts, sources_text(done)]))
+
+
+def _unlike(table: Table) -> str:
+    """In what the published values are of another kind."""
+    if table.scale == "paper":
+        return "on the official validation videos, ours on a part of the training videos (data.valid)."
+    return "other data and model size, so compare differences, not levels."
 
 
 def counts_text(table: Table) -> str:

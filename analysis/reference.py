@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from io import StringIO
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -26,6 +28,10 @@ PUBLISHED_NAMES = {
     "idol": "IDOL",
     "tmt_vis": "TMT-VIS",
 }
+
+# Folder of a benchmark in the recipes, and their name of a backbone -> its name in the published rows.
+DATASETS = {"ytvis_2019": "ytvis19", "ytvis_2021": "ytvis21", "ytvis_2022": "ytvis22", "ovis": "ovis"}
+BACKBONES = {"resnet50": "R50", "resnet101": "R101", "swin_l": "Swin-L"}
 
 # Our name of an axis -> its name in the published rows.
 AXIS_ALIASES = {"momentum": "lambda"}
@@ -52,6 +58,20 @@ def reference_for(table_id: str) -> pd.DataFrame:
     if rows.empty:
         raise _unknown("table", table_id, frame["table_id"], "reference_results.csv")
     return rows.reset_index(drop=True)
+
+
+def of_recipe(rows: pd.DataFrame, base: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows that were published for the data set and the backbone of a run config, or do not say for which.
+
+    Args:
+        rows: Rows of :func:`reference_for`.
+        base: Tree of the run config; one on data that are no benchmark has no published rows.
+    """
+    root = Path(str(base.get("data", {}).get("root", "")))
+    dataset = next((name for folder, name in DATASETS.items() if folder in root.parts), None)
+    backbone = BACKBONES.get(str(base.get("model", {}).get("backbone", {}).get("name")))
+    same = (rows["dataset"].str.rstrip("?") == dataset) & rows["backbone"].isin(["", backbone])
+    return rows[same].reset_index(drop=True)
 
 
 def claims(ids: Iterable[str]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.experiments import Experiment, Label
-from analysis.reference import COLUMNS, published_row, reference_for
+from analysis.reference import COLUMNS, of_recipe, published_row, reference_for
 from analysis.statistics import Summary, paired_difference, summarise
 from analysis.trials import AXIS, Trials, axis_columns, labelled, used_axes
 from syncvis.errors import StorageError
@@ -115,7 +115,7 @@ def ablation_table(trials: Trials, experiment: Experiment) -> Table:
     settings = _settings(cells, axes)
     values = values_of(trials, experiment)
     default = next((key for key, group in settings.items() if _is_default(group, experiment)), None)
-    published = reference_for(experiment.layout.reference) if experiment.layout.reference else None
+    published = _reference(experiment)
     rows, points = [], []
     for metric in experiment.layout.metrics:
         by_seed = {key: _by_seed(group, metric, values) for key, group in settings.items()}
@@ -203,6 +203,14 @@ def _difference(ours: Mapping[int, float], default: Mapping[int, float]) -> dict
     pair: Summary = paired_difference(ours, default) if ours and default else summarise([])
     numbers = {"": pair.mean, "_spread": pair.spread, "_n": pair.n, "_low": pair.low, "_high": pair.high}
     return {f"difference{name}": number for name, number in numbers.items()}
+
+
+def _reference(experiment: Experiment) -> pd.DataFrame | None:
+    """The published rows that may stand beside ours; at the scale of the paper those of the same data and backbone."""
+    if not experiment.layout.reference:
+        return None
+    rows = reference_for(experiment.layout.reference)
+    return of_recipe(rows, experiment.study.base) if experiment.scale == "paper" else rows
 
 
 def _published(rows: pd.DataFrame | None, labels: Mapping[str, Label | None], method: Any, metric: str) -> float:

@@ -104,15 +104,17 @@ class Book:
         made = [sa.text(statement) if isinstance(statement, str) else statement for statement in statements]
         self.database.run(lambda connection: [connection.execute(statement) for statement in made])
 
-    def describe(self, text: str) -> None:
-        """Write an experiment file, and its study at scale smoke into the ledger."""
+    def describe(self, text: str, scale: str = "smoke", on: str = "") -> None:
+        """Write an experiment file, and its study at a scale into the ledger, on a recipe if it stands on one."""
         name = next(line.removeprefix("id: ") for line in text.splitlines() if line.startswith("id: "))
         file = self.experiments / f"{name}.yaml"
         file.write_text(text)
-        study = self.studies[name] = study_at(load_experiment(file), "smoke")
+        study = study_at(load_experiment(file), scale, on)
+        name = study.experiment
+        self.studies[name] = study
         state = {"run_root": "runs", "size": 0, "exhausted": False, "stopping": False, "created": 0}
         definition = json.dumps(study.model_dump(mode="json"))
-        row = {"experiment": name, "scale": "smoke", "definition": definition, **state}
+        row = {"experiment": name, "scale": scale, "definition": definition, **state}
         self.do(database.studies.insert().values(**row))
 
     def add(self, experiment: str, axes: dict[str, Any], seed: int, metrics: dict[str, Any] | None, **more: Any) -> str:

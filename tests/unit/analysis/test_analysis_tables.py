@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.choice import find_experiments, pick_scale
 from analysis.curves import curve
-from analysis.layout import counts_text, mean_text, sheet
+from analysis.layout import caption, counts_text, mean_text, sheet, title_text
 from analysis.render import markdown
 from analysis.tables import ablation_table
 from analysis.trials import load_trials
@@ -226,3 +227,52 @@ def test_verdict_of_one_seed_is_undecided(book: Any, read: Any) -> None:
     for value in (1, 2):
         book.add("x", {"a": value}, 0, {"AP": float(value)})
     assert "(1 common seed, no spread): undecided" in verdict(read(book, "x"))
+
+
+RECIPES = Path(__file__).parents[3] / "experiments" / "recipes"
+PUBLISHED = f"""
+id: components
+title: Components
+question: Which part helps?
+base: {{paper: "{RECIPES}/syncvis_{{on}}.yaml"}}
+recipes: [ytvis_2019_r50]
+axes: {{parts: {{variants: {{baseline: {{sync: null, subclips: null}}, +both: {{}}}}, note: two of four}}}}
+seeds: {{paper: [0]}}
+reference: readme_components
+table: {{rows: [parts], columns: metrics}}
+"""
+
+
+def on_recipes(book: Any, *recipes: str) -> None:
+    for recipe in recipes:
+        book.describe(PUBLISHED, "paper", recipe)
+        for label in ("baseline", "+both"):
+            book.add(f"components@{recipe}", {"parts": label}, 0, {"AP": 40.0}, scale="paper")
+
+
+def test_at_the_scale_of_the_paper_published_values_are_of_the_same_data_and_backbone(book: Any, read: Any) -> None:
+    recipes = ["ytvis_2019_r50", "vita_ytvis_2019_r50", "ovis_r50", "ytvis_2019_swin_l", "ytvis_2021_r50"]
+    on_recipes(book, *recipes)
+    found = {recipe: list(read(book, f"components@{recipe}").of_metric()["published"]) for recipe in recipes}
+    assert found.pop("ytvis_2019_r50") == [45.1, 51.5]
+    assert found.pop("vita_ytvis_2019_r50") == [49.5, 54.2]
+    assert all(math.isnan(value) for values in found.values() for value in values)
+
+
+def test_a_table_on_a_recipe_says_what_is_unlike_and_why_its_values(book: Any, read: Any) -> None:
+    on_recipes(book, "ytvis_2019_r50")
+    table = read(book, "components@ytvis_2019_r50")
+    text = caption(table)
+    assert "on the official validation videos, ours on a part of the training videos" in text
+    assert "parts: two of four." in text
+    assert title_text(table) == "Components, ytvis_2019_r50"
+
+
+def test_an_experiment_is_reported_on_every_recipe_or_on_one(book: Any) -> None:
+    on_recipes(book, "ytvis_2019_r50", "ovis_r50")
+    trials = load_trials(book.ledger)
+    both = find_experiments(trials, book.experiments, ["components"], "paper")
+    assert [one.id for one in both] == ["components@ovis_r50", "components@ytvis_2019_r50"]
+    assert [one.layout.reference for one in both] == ["readme_components"] * 2
+    (one,) = find_experiments(trials, book.experiments, ["components@ovis_r50"])
+    assert (one.id, one.scale, one.source) == ("components@ovis_r50", "paper", book.experiments / "components.yaml")
