@@ -20,6 +20,7 @@ from sweeps.commands.options import (
     On,
     Out,
     Plugins,
+    ProcessesPerTrial,
     Sampler,
     ScaleOption,
     Storage,
@@ -38,17 +39,17 @@ from sweeps.commands.steer import resume, retry, stop
 from sweeps.commands.work import work
 from sweeps.data_guard import refuse_changed_data
 from sweeps.enrolment import Change, enrol
+from sweeps.launch import Placed, device_of, gpus_of, refuse_unready
 from sweeps.ledger import Ledger
 from sweeps.placement.ray import RaySettings
 from sweeps.placement.slurm import SlurmSettings
-from sweeps.plugins import try_plugins
-from sweeps.printing import say
-from sweeps.readiness import left, look_at, require_disk
+from sweeps.readiness import left, require_disk
 from sweeps.runner import Sweep, SweepOptions
 from sweeps.tracking.commands import sync
 from sweeps.tracking.environment import Mode
-from syncvis.config import RunConfig
 from syncvis.errors import ConfigError
+from syncvis.execution import Execution
+from syncvis.options import CheckpointActivations, Deterministic, LoaderWorkers, Threads
 from syncvis.references import allow
 
 PlacementName = Literal["local", "slurm", "ray"]
@@ -68,7 +69,11 @@ def run(
     storage: Storage = None,
     wandb: Annotated[Mode, typer.Option(help="W&B mirror.")] = "offline",
     artifacts: Annotated[bool, typer.Option("--artifacts", help="Give W&B the weights, too.")] = False,
-    device: Device = "cpu",
+    device: Device = None,
+    threads: Threads = 1,
+    loader_workers: LoaderWorkers = None,
+    checkpoint_activations: CheckpointActivations = False,
+    deterministic: Deterministic = False,
     sampler: Sampler = None,
     trials: Trials = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try given up cells again.")] = False,
@@ -82,8 +87,11 @@ def run(
         str | None, typer.Option(help="HOST:PORT or auto; default: a Ray cluster of its own.")
     ] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(min=0, help="Of a Ray task; may be a part of one.")] = None,
-    processes_per_trial: Annotated[int, typer.Option(min=1, help="That train one trial together, one per GPU.")] = 1,
+    processes_per_trial: ProcessesPerTrial = 1,
     trial_timeout: TrialTimeout = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Data or weights absent here are on the machines of SLURM or Ray.")
+    ] = False,
     plugins: Plugins = None,
 ) -> None:
     """Run what is left. The same command again continues it.
@@ -92,13 +100,17 @@ def run(
     """
     allow(plugins)
     placed = _placement(placement, slurm or [], ray_address, gpus_per_trial)
+    if allow_missing and placed is None:
+        raise ConfigError("is for trials of other machines", key="--allow-missing", fix="leave it out")
+    kind = device_of(device, gpu_names(gpus), placed)
+    execution = Execution(kind, threads, loader_workers, checkpoint_activations, deterministic)
     options = SweepOptions(
         out,
         storage,
         workers,
-        gpu_names(gpus),
+        gpus_of(gpu_names(gpus), execution, placed),
         wandb,
-        device,
+        execution,
         artifacts=artifacts,
         placement=placed,
         processes=processes_per_trial,
@@ -107,7 +119,10 @@ def run(
     ledger = Ledger(options.ledger, PATIENCE_SECONDS)
     change: Change = "replace" if replace else "extend" if extend else "none"
     studies = studies_of(experiments, scale, on, sampler, trials)
-    _refuse_unready(left(studies, ledger.view, retry), options)
+    configs = left(studies, ledger.view, retry)
+    refuse_unready(configs, options, allow_missing)
+    if configs:
+        require_disk(_run_root(out, storage), configs, options.size)
     keys = [enrol(ledger, study, _run_root(out, storage), change) for study in studies]
     refuse_changed_data(ledger.view, keys)
     if retry:
@@ -120,26 +135,12 @@ for command in (work, status, dashboard, sync, stop, resume, retry, log, show, r
 app.command("restore")(restore_source)
 
 
-def _refuse_unready(configs: list[RunConfig], options: SweepOptions) -> None:
-    """One error before the first cell; what is not on this machine may be where the workers of others run."""
-    if not configs:
-        return
-    try_plugins(configs)
-    found = look_at(configs)
-    (found if options.placement is None else found.wrong).refuse()
-    for note in found.notes:
-        say(Console(), f"note: {note}")
-    require_disk(_run_root(options.out, options.storage), configs, options.size)
-
-
 def _run_root(out: Path, storage: str | None) -> Path:
     """Where run folders go; a path that other machines understand if they take part."""
     return (out.absolute() if storage else out) / "runs"
 
 
-def _placement(
-    name: PlacementName, slurm: list[str], ray_address: str | None, gpus_per_trial: float | None
-) -> SlurmSettings | RaySettings | None:
+def _placement(name: PlacementName, slurm: list[str], ray_address: str | None, gpus_per_trial: float | None) -> Placed:
     """Raises ConfigError for options of another placement."""
     of_ray = ray_address is not None or gpus_per_trial is not None
     if slurm and name != "slurm":

@@ -106,6 +106,14 @@ attempt_sources = sa.Table(
     sa.Column("attempt", sa.Integer, primary_key=True),
     sa.Column("digest", sa.String(64), sa.ForeignKey("sources.digest"), nullable=False),
 )
+executions = sa.Table(
+    "executions",
+    metadata,
+    sa.Column("cell_hash", sa.String(16), sa.ForeignKey("cells.cell_hash"), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("processes", sa.Integer, nullable=False, comment="how many trained together"),
+    sa.Column("execution", sa.Text, nullable=False, comment="JSON: Execution.to_json(), of each process"),
+)
 results = sa.Table(
     "results",
     metadata,

@@ -24,6 +24,7 @@ from sweeps.database import (
     attempt_sources,
     attempts,
     cells,
+    executions,
     members,
     metrics,
     results,
@@ -182,6 +183,12 @@ class Ledger:
             _insert_new(connection, attempt_sources, {**identity, "digest": source["digest"]})
 
         self._database.run(work)
+
+    def keep_execution(self, attempt: Attempt, execution: Mapping[str, Any], processes: int) -> None:
+        """Note how an attempt is carried out: ``Execution.to_json()`` of each of its processes."""
+        identity = {"cell_hash": attempt.cell_hash, "attempt": attempt.attempt}
+        row = {**identity, "processes": processes, "execution": json.dumps(dict(execution))}
+        self._database.run(lambda connection: _insert_new(connection, executions, row))
 
     def record(self, claim: Claim, rows: Mapping[int, str]) -> bool:
         """Store metric rows (line number -> JSON); False, and nothing stored, when the cell is no longer ours."""

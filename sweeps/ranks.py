@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -35,6 +35,7 @@ from sweeps.trial import (
 )
 from syncvis.config import RunConfig
 from syncvis.errors import Interrupted, WorkbenchError
+from syncvis.execution import Execution
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 2.0
@@ -67,25 +68,25 @@ class _Rank:
         return message
 
 
-def together(run: str, device: str, processes: int) -> RunCell:
+def together(run: str, execution: Execution, processes: int) -> RunCell:
     """The run function "module:function", carried out by so many processes; on cuda each has a GPU of its own."""
 
     def run_cell(config: RunConfig, out: Path, should_stop: StopSignal, on_row: OnRow) -> dict[str, Any]:
-        with _started(config, out, run, device, processes) as ranks:
+        with _started(config, out, run, execution, processes) as ranks:
             return _result_of(ranks, should_stop, on_row)
 
     return run_cell
 
 
 @contextmanager
-def _started(config: RunConfig, out: Path, run: str, device: str, processes: int) -> Iterator[list[_Rank]]:
+def _started(config: RunConfig, out: Path, run: str, execution: Execution, processes: int) -> Iterator[list[_Rank]]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preloaded(run, "syncvis.distributed"))
     ranks: list[_Rank] = []
     try:
         for number, place in enumerate(_places(processes)):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_main, args=(theirs, config, out, run, device, place))
+            process = context.Process(target=_main, args=(theirs, config, out, run, execution, place))
             process.start()
             theirs.close()
             ranks.append(_Rank(number, process, ours))
@@ -102,7 +103,8 @@ def _places(processes: int) -> list[dict[str, str]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return [{**shared, "RANK": str(number), "LOCAL_RANK": str(number)} for number in range(processes)]
 
 
@@ -136,7 +138,9 @@ def _result_of(ranks: Sequence[_Rank], should_stop: StopSignal, on_row: OnRow) -
     return ends[0].result or {}
 
 
-def _main(connection: Connection, config: RunConfig, out: Path, run: str, device: str, place: dict[str, str]) -> None:
+def _main(
+    connection: Connection, config: RunConfig, out: Path, run: str, execution: Execution, place: dict[str, str]
+) -> None:
     """The life of one process: join the others, train, and tell the end before leaving them."""
     from syncvis.distributed import joined
 
@@ -151,8 +155,10 @@ def _main(connection: Connection, config: RunConfig, out: Path, run: str, device
             connection.recv()
 
     try:
-        with joined(device) as own_device:
-            end = _end_of(load_run(run, own_device), config, out, stopped, on_row, place["RANK"])
+        with joined(execution.device) as own_device:
+            end = _end_of(
+                load_run(run, replace(execution, device=own_device)), config, out, stopped, on_row, place["RANK"]
+            )
             connection.send(end if is_first or end.error else _End())
     except WorkbenchError as error:
         connection.send(_End(error=error, seconds=time.monotonic()))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sweeps.database import State
-from sweeps.definition import Study
+import sqlalchemy as sa
+from pydantic import ValidationError
+
+from sweeps.database import State, cells
+from sweeps.definition import Study, from_definition
 from sweeps.forecast import plan_of
-from sweeps.view import ENDED, View
+from sweeps.view import ENDED, OPEN, Keys, View, among
 from syncvis.config import RunConfig
 from syncvis.files import require_space, require_writable
 
@@ -30,11 +34,28 @@ def left(studies: Sequence[Study], view: View | None, retry: bool = False) -> li
     found: dict[str, RunConfig] = {}
     for study in studies:
         plan = plan_of(study, view)
-        cells = list(plan.cells)
+        planned = list(plan.cells)
         if plan.unchosen:
-            cells += [study.cell(point, study.seeds[0], 0) for point in study.probes()]
-        found |= {cell.hash: cell.config for cell in cells if cell.hash not in over}
+            planned += [study.cell(point, study.seeds[0], 0) for point in study.probes()]
+        found |= {cell.hash: cell.config for cell in planned if cell.hash not in over}
     return list(found.values())
+
+
+def open_in(view: View, keys: Keys) -> list[RunConfig]:
+    """The configs of the cells of a ledger that have not ended, and of those that a search may yet add.
+
+    Not of cells that this version cannot read: their trials tell why.
+    """
+    found = [cell for stored in view.studies(keys).values() if stored.may_grow for cell in _probes(stored.definition)]
+    for row in view.read(sa.select(cells.c.config).where(cells.c.state.in_(OPEN), among(keys))):
+        with suppress(ValidationError):
+            found.append(RunConfig.model_validate_json(row["config"]))
+    return found
+
+
+def _probes(definition: Mapping[str, Any]) -> list[RunConfig]:
+    study = from_definition(definition)
+    return [study.cell(point, study.seeds[0], 0).config for point in study.probes()]
 
 
 def look_at(configs: Sequence[RunConfig]) -> Findings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,15 @@ from pydantic import ValidationError
 
 from sweeps.data_guard import data_fingerprint
 from sweeps.database import Row
+from sweeps.ranks import together
+from sweeps.runner import stop_requests
 from sweeps.sources import changes_of_source
 from sweeps.trial import load_run
 from sweeps.view import View
+from syncvis import gpus
 from syncvis.config import RunConfig, validation_error
 from syncvis.errors import ConfigError, Interrupted
+from syncvis.execution import Execution
 from syncvis.files import fingerprint, finite, not_written
 from syncvis.source import snapshot
 
@@ -25,6 +29,8 @@ COMPARED = ("metrics", "per_category", "per_video", "per_video_tracking", "histo
 """What of a result must come out again; durations, memory and origin need not."""
 MEASURED = "system/"
 """Of the names of values in a row that differ every time."""
+UNNAMED = {"loader_workers": "0", "checkpoint_activations": "false"}
+"""What the environment of a record was that does not name these: there was no choice then."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,16 @@ class Record:
 
     Attributes:
         rows: its metric rows, in order.
+        execution: how each of its processes was carried out, as far as that was noted.
+        processes: how many trained it together.
     """
 
     number: int
     config: RunConfig
     result: Row
     rows: Sequence[Row]
+    execution: Execution
+    processes: int
 
 
 def load_record(view: View, row: Row) -> Record:
@@ -55,12 +65,34 @@ def load_record(view: View, row: Row) -> Record:
         config = RunConfig.model_validate_json(row["config"])
     except ValidationError as error:
         raise validation_error(error, RunConfig, f"config of trial {row['number']}") from None
-    return Record(row["number"], config, result, list(view.metrics(row["cell_hash"]).values()))
+    last = next((attempt["execution"] for attempt in view.attempts(number=row["number"])[::-1]), None) or {}
+    rows, execution = list(view.metrics(row["cell_hash"]).values()), Execution.from_json(last)
+    return Record(row["number"], config, result, rows, execution, last.get("processes", 1))
 
 
-def changes_of_place(record: Record, device: str) -> Iterator[str]:
-    """What is not now as it was when the trial ran: source, versions, hardware, threads, data, initial weights,
-    texts.
+def execution_here(record: Record, device: str | None) -> tuple[Execution, int]:
+    """How this machine can train the trial again, and in how many processes: as it was, where there are the GPUs.
+
+    Args:
+        device: "cpu" or "cuda"; None for that of the record, or the CPU where there is no GPU.
+
+    Raises:
+        ConfigError: A GPU is asked for, and there is none.
+    """
+    was, processes = record.execution, record.processes
+    there = gpus.count()
+    here = replace(was, device=device or (was.device if there else "cpu"))
+    if here.on_gpu:
+        gpus.require(1)
+        processes = processes if there >= processes else 1
+    if here.on_gpu != was.on_gpu:
+        here = replace(here, loader_workers=None)
+    return here.resolved(processes), processes
+
+
+def changes_of_place(record: Record, execution: Execution, processes: int) -> Iterator[str]:
+    """What is not now as it was when the trial ran: source, versions, hardware, how it is carried out, data, initial
+    weights, texts.
 
     Raises:
         StorageError: A file of weights or texts cannot be read.
@@ -70,10 +102,11 @@ def changes_of_place(record: Record, device: str) -> Iterator[str]:
     from syncvis.training.provenance import provenance
     from syncvis.training.runtime import Runtime
 
-    now = provenance(Runtime(device=device), torch.device(device))
+    now = provenance(Runtime(**execution.to_json()), torch.device(execution.device))
     result = record.result
     yield from changes_of_source(result, snapshot(record.config.plugins))
-    before, here = result.get("environment") or {}, now["environment"]
+    here = now["environment"] | {"processes": str(processes)}
+    before = UNNAMED | (result.get("environment") or {})
     for name in dict.fromkeys([*before, *here]):
         yield from _change(name, before.get(name), here.get(name))
     data = data_fingerprint(record.config.model_dump(mode="json")["data"])
@@ -107,7 +140,7 @@ def new_folder(parent: Path, number: int) -> Path:
     raise AssertionError("unreachable")
 
 
-def train_again(record: Record, folder: Path, run: str, device: str) -> tuple[Row, list[Row]]:
+def train_again(record: Record, folder: Path, run: str, execution: Execution, processes: int) -> tuple[Row, list[Row]]:
     """Result and metric rows of a new run of the same config.
 
     Raises:
@@ -115,7 +148,12 @@ def train_again(record: Record, folder: Path, run: str, device: str) -> tuple[Ro
     """
     rows: dict[int, Row] = {}
     try:
-        result = load_run(run, device)(record.config, folder, lambda: False, rows.__setitem__)
+        if processes == 1:  # it hears the signals itself
+            result = load_run(run, execution)(record.config, folder, lambda: False, rows.__setitem__)
+        else:
+            with stop_requests() as requests:
+                run_cell = together(run, execution, processes)
+                result = run_cell(record.config, folder, lambda: bool(requests), rows.__setitem__)
     except Interrupted:
         raise Interrupted("stopped", file=folder, fix="the same command begins again, in a new folder") from None
     return result, [rows[line] for line in sorted(rows)]

@@ -30,9 +30,13 @@ from sweeps.trial import LEASE_SECONDS, RUN
 from sweeps.view import ENDED, StudyKey
 from sweeps.worker import POLL_SECONDS
 from syncvis.errors import ConfigError, Interrupted, StorageError
+from syncvis.execution import PLAIN, Execution
 from syncvis.references import allowed
 
 LOOK_SECONDS = 0.5
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+WARNING_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+"""What batch systems send ahead of the end of a job; it may come more than once, and SIGTERM follows."""
 OPTUNA_SECONDS = 30.0
 STOPPED_WANDB_SECONDS = 5.0
 GAVE_UP_CODE = 5
@@ -46,7 +50,7 @@ class SweepOptions:
         out: the output tree: runs/, logs/, wandb/, and without ``storage`` ledger.db and optuna.db.
         storage: URL of a PostgreSQL database for the ledger and the Optuna studies.
         workers: processes on this machine, or jobs; None for one per GPU, or per core where no GPU is named.
-        gpus: of this machine, to be shared out.
+        gpus: of this machine, to be shared out, as for CUDA_VISIBLE_DEVICES.
         placement: where the workers run; None for this machine.
         processes: how many train one trial together, each on a GPU of its own where there are any.
         run: "module:function" that trains a cell.
@@ -60,7 +64,7 @@ class SweepOptions:
     workers: int | None = None
     gpus: tuple[str, ...] = ()
     wandb: Mode = "offline"
-    device: str = "cpu"
+    execution: Execution = PLAIN
     run: str = RUN
     lease: float = LEASE_SECONDS
     poll: float = POLL_SECONDS
@@ -114,7 +118,7 @@ class Sweep:
             0 when everything wanted is done, 5 when cells were given up.
 
         Raises:
-            Interrupted: On Ctrl-C or SIGTERM, after the workers stored their checkpoints.
+            Interrupted: On Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2, after the workers stored their checkpoints.
             StorageError: The workers cannot work.
         """
         with self._mirrored_to_wandb():
@@ -149,7 +153,7 @@ class Sweep:
         options, ledger, keys = self._options, self._ledger, self._keys
         times = options.lease, options.poll, options.processes, options.trial_timeout
         orders = WorkerOptions(
-            options.ledger, options.out / "logs", options.run, options.device, options.gpu_groups, *times, allowed()
+            options.ledger, options.out / "logs", options.run, options.execution, options.gpu_groups, *times, allowed()
         )
         if isinstance(options.placement, SlurmSettings):
             return SlurmJobs(orders, options.placement, options.size, ledger, keys, options.out / "slurm")
@@ -158,7 +162,7 @@ class Sweep:
         return Pool(orders, options.size, keys, lambda: self._view.number_of_claims(keys))
 
     def _obey(self, requests: list[int], pool: Placement) -> None:
-        if len(requests) > 1:
+        if sum(number in STOP_SIGNALS for number in requests) > 1:
             pool.kill()
         elif requests:
             self._say_once("stopping after a checkpoint of each running cell; Ctrl-C again kills them")
@@ -236,9 +240,9 @@ class Sweep:
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """A list that grows by one with every Ctrl-C or SIGTERM."""
+    """A list of the signals that asked to stop: Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2."""
     requests: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, *WARNING_SIGNALS)}
     try:
         for number in before:
             signal.signal(number, lambda number, _: requests.append(number))

@@ -21,6 +21,7 @@ _ORIGIN = (
     *("wall_seconds", "peak_memory_mb", "commit", "dirty", "diff", "source"),
     *("data_fingerprint", "init_fingerprint", "text_fingerprint"),
 )
+_EXECUTION = ("processes", "device", "threads", "loader_workers", "checkpoint_activations", "deterministic")
 _RECORD = ("attempts", "failures", "deaths", "error", "cell_hash", "variant_hash", "run_dir", "started", "finished")
 
 
@@ -85,6 +86,7 @@ def _attempts(view: View, keys: Keys) -> Iterator[Row]:
             **{name: row[name] for name in ("number", "cell_hash", "attempt", "worker", "started", "ended")},
             "seconds": None if ended is None else ended - row["started"],
             **{name: row[name] for name in ("outcome", "error")},
+            **{name: (row["execution"] or {}).get(name) for name in _EXECUTION},
         }
 
 

@@ -35,6 +35,7 @@ from syncvis.errors import (
     StorageError,
     WorkbenchError,
 )
+from syncvis.execution import PLAIN, Execution
 from syncvis.references import allowed
 
 RUN = "syncvis.training.run:run"
@@ -66,7 +67,7 @@ LoggedRow = dict[str, float | None]
 """A row of metrics.jsonl: null for a value that is not finite."""
 OnRow = Callable[[int, LoggedRow], None]
 RunCell = Callable[[RunConfig, Path, StopSignal, OnRow], dict[str, Any]]
-LoadRun = Callable[[str, str], RunCell]
+LoadRun = Callable[[str, Execution], RunCell]
 ShouldPrune = Callable[[Claim], str | None]
 
 
@@ -85,12 +86,21 @@ class Order:
     Attributes:
         ledger: SQLite file or URL.
         run: "module:function" that trains a cell.
+        processes: how many train it together.
+        sharing: how many trials share the cores of this machine.
     """
 
     ledger: str
     claim: Claim
     run: str = RUN
-    device: str = "cpu"
+    execution: Execution = PLAIN
+    processes: int = 1
+    sharing: int = 1
+
+    @property
+    def resolved(self) -> Execution:
+        """How each process of the trial is carried out on this machine."""
+        return self.execution.resolved(self.sharing * self.processes)
 
 
 def main(order: Order, load: LoadRun) -> None:
@@ -99,8 +109,10 @@ def main(order: Order, load: LoadRun) -> None:
     _log_to(order.claim.run_dir / f"attempt-{order.claim.attempt}.log")
     ledger = Ledger(order.ledger, is_open=True)
     keep_source(ledger, order.claim)
+    execution = order.resolved
+    ledger.keep_execution(order.claim, execution.to_json(), order.processes)
     try:
-        run = load(order.run, order.device)
+        run = load(order.run, execution)
     except Exception as error:  # code that cannot even be imported
         _fail(ledger, order.claim, error)
         return
@@ -277,7 +289,7 @@ def check_run(name: str) -> None:
         raise ConfigError(f"no run function {name!r}", fix="give it as module:function")
 
 
-def load_run(name: str, device: str) -> RunCell:
+def load_run(name: str, execution: Execution) -> RunCell:
     """The run function "module:function"; the module also holds its ``Runtime``.
 
     Raises:
@@ -299,7 +311,7 @@ def load_run(name: str, device: str) -> RunCell:
         raise ConfigError(f"no run function {name!r} ({error})", fix="give it as module:function") from None
 
     def run_cell(config: RunConfig, out: Path, should_stop: StopSignal, on_row: OnRow) -> dict[str, Any]:
-        told = runtime(device=device, should_stop=should_stop, on_row=on_row)
+        told = runtime(**execution.to_json(), should_stop=should_stop, on_row=on_row)
         result: dict[str, Any] = run(config, out, told).to_json()
         return result
 

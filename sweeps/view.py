@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 
 import sqlalchemy as sa
 
-from sweeps.database import Database, Row, State, attempts, cells, members, metrics, results, studies
+from sweeps.database import Database, Row, State, attempts, cells, executions, members, metrics, results, studies
 from syncvis.errors import ConfigError
 
 OPEN: tuple[State, ...] = ("planned", "running")
@@ -205,10 +205,15 @@ class View:
         return {row["cell_hash"]: (row["experiment"], json.loads(row["axes"])) for row in found}
 
     def attempts(self, keys: Keys = None, number: int | None = None) -> list[Row]:
-        """Every claim of the cells, or of the one with this trial number: worker, times, outcome, error."""
-        query = sa.select(attempts, cells.c.number).join_from(attempts, cells).where(among(keys))
-        query = query if number is None else query.where(cells.c.number == number)
-        return self._database.read(query.order_by(cells.c.number, attempts.c.attempt))
+        """Every claim of the cells, or of the one with this trial number: worker, times, outcome, error.
+
+        And ``execution``: the fields of an ``Execution`` and ``processes``; None where the attempt noted none.
+        """
+        same = sa.and_(executions.c.cell_hash == attempts.c.cell_hash, executions.c.attempt == attempts.c.attempt)
+        told = executions.c.processes, executions.c.execution
+        query = sa.select(attempts, cells.c.number, *told).join_from(attempts, cells).outerjoin(executions, same)
+        query = query.where(among(keys) if number is None else sa.and_(among(keys), cells.c.number == number))
+        return [_with_execution(row) for row in self._database.read(query.order_by(cells.c.number, attempts.c.attempt))]
 
     def cell_of(self, cell_hash: str) -> Row:
         """All columns of one cell, by its hash."""
@@ -225,6 +230,12 @@ class View:
         """Whether all of these studies were asked to stop."""
         found = self._database.read(sa.select(studies.c.stopping).where(is_one_of(studies, keys)))
         return bool(found) and all(row["stopping"] for row in found)
+
+
+def _with_execution(row: Row) -> Row:
+    """``processes`` and the JSON of ``execution`` as one entry."""
+    processes, text = row.pop("processes"), row["execution"]
+    return row | {"execution": None if text is None else {"processes": processes} | json.loads(text)}
 
 
 def among(keys: Keys) -> sa.ColumnElement[bool]:

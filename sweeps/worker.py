@@ -23,11 +23,20 @@ from sweeps.plugins import require_plugins
 from sweeps.ranks import together
 from sweeps.trial import LEASE_SECONDS, RUN, Order, StopSignal, check_run, load_run, preloaded, stop_signal
 from sweeps.view import Keys, StudyKey
+from syncvis import gpus
 from syncvis.errors import Interrupted, WorkbenchError
+from syncvis.execution import (
+    CHECKPOINT_ACTIVATIONS,
+    DETERMINISTIC,
+    DEVICE,
+    LOADER_WORKERS,
+    PLAIN,
+    THREADS,
+    Execution,
+)
 from syncvis.references import allow
 
 POLL_SECONDS = 1.0
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 STORAGE_VARIABLE = "SYNCVIS_STORAGE"
 """Where a worker looks for the ledger's URL if it is not an argument, which everybody on the machine can read."""
 ERROR = "error: "
@@ -53,6 +62,7 @@ class Worker:
         limit: End after so many cells, or as soon as none is planned; None works until nothing is left.
         trial_timeout: Seconds that a trial's process may take; one that takes longer has failed. None for no end.
         processes: How many train one trial together.
+        sharing: How many workers share the cores of this machine.
     """
 
     ledger: Ledger
@@ -61,11 +71,12 @@ class Worker:
     keys: Keys = None
     grow: Grow = lambda: False
     run: str = RUN
-    device: str = "cpu"
+    execution: Execution = PLAIN
     lease_seconds: float = LEASE_SECONDS
     poll_seconds: float = POLL_SECONDS
     limit: int | None = None
     processes: int = 1
+    sharing: int = 1
     trial_timeout: float | None = None
 
     def work(self) -> None:
@@ -92,7 +103,7 @@ class Worker:
         return self.stopped() or self.ledger.view.is_stopping(self.keys)
 
     def _have_run(self, claim: Claim) -> None:
-        process = _start(Order(self.place, claim, self.run, self.device), self.processes)
+        process = _start(Order(self.place, claim, self.run, self.execution, self.processes, self.sharing))
         try:
             in_time = self._watch(process, claim)
         finally:
@@ -134,11 +145,11 @@ def grow(ledger: Ledger, keys: Keys) -> bool:
     return choosing.grow(ledger, keys)
 
 
-def _start(order: Order, processes: int) -> ForkServerProcess:
+def _start(order: Order) -> ForkServerProcess:
     """Fork a trial's process from a server that has imported the training once, and does nothing else."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preloaded(order.run, *DRIVERS))
-    load = load_run if processes == 1 else partial(together, processes=processes)
+    load = load_run if order.processes == 1 else partial(together, processes=order.processes)
     process = context.Process(target=trial.main, args=(order, load), name=f"trial {order.claim.number}")
     process.start()
     return process
@@ -149,19 +160,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("ledger", nargs="?", help=f"SQLite file or URL; default: from ${STORAGE_VARIABLE}")
     parser.add_argument("--studies", nargs="*", help="names such as nk-small; default: all")
     parser.add_argument("--run", default=RUN, help="module:function that trains a cell")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument(DEVICE, default=PLAIN.device, help="cpu or cuda")
+    parser.add_argument(THREADS, type=int, default=PLAIN.threads, help="CPU threads of each training process")
+    parser.add_argument(LOADER_WORKERS, type=int, help="processes that prepare batches, of each training process")
+    parser.add_argument(CHECKPOINT_ACTIVATIONS, action="store_true", help="less memory, more time, same result")
+    parser.add_argument(DETERMINISTIC, action="store_true", help="the same bits every time, also on a GPU")
     parser.add_argument("--lease", type=float, default=LEASE_SECONDS, help="seconds of silence before others take over")
     parser.add_argument("--poll", type=float, default=POLL_SECONDS, help="seconds between two looks")
     parser.add_argument("--limit", type=int, help="end after so many cells, or as soon as none is planned")
     parser.add_argument("--processes", type=int, default=1, help="how many train one trial together")
+    parser.add_argument("--sharing", type=int, default=1, help="how many workers share the cores of this machine")
     parser.add_argument("--trial-timeout", type=float, help="seconds after which a trial has failed; default: none")
     parser.add_argument("--plugin", action="append", help="a module of your own that trials may import; repeatable")
     parser.add_argument("--parent", type=int, help="stop once this process id is no longer the parent")
     options = parser.parse_args(arguments)
     asked = stop_signal()
-    for name, value in ONE_THREAD.items():
-        os.environ.setdefault(name, value)
     try:
+        execution = Execution.from_json(vars(options))
+        os.environ.update(execution.environment())
+        if execution.on_gpu:
+            gpus.require(options.processes)
         place = options.ledger or os.environ.get(STORAGE_VARIABLE)
         if place is None:
             parser.error(f"no ledger: give it, or set {STORAGE_VARIABLE}")
@@ -176,11 +194,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             keys,
             lambda: grow(ledger, keys),
             run=options.run,
-            device=options.device,
+            execution=execution,
             lease_seconds=options.lease,
             poll_seconds=options.poll,
             limit=options.limit,
             processes=options.processes,
+            sharing=options.sharing,
             trial_timeout=options.trial_timeout,
         ).work()
     except WorkbenchError as error:

@@ -17,6 +17,8 @@ import typer
 from syncvis.data_cli import app as data_app
 from syncvis.data_cli import say
 from syncvis.errors import ConfigError, WorkbenchError
+from syncvis.execution import Execution
+from syncvis.options import CheckpointActivations, Deterministic, Device, LoaderWorkers, Threads
 from syncvis.references import allow
 
 if TYPE_CHECKING:
@@ -34,8 +36,6 @@ app.add_typer(weights_app, name="weights")
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML run config, e.g. experiments/base/small.yaml")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. sync.momentum=0.1 seed=1")]
-Device = Annotated[str, typer.Option(help="cpu or cuda")]
-Threads = Annotated[int, typer.Option(help="CPU threads", min=1)]
 Plugins = Annotated[
     list[str] | None,
     typer.Option("--plugin", metavar="MODULE", help="allow a module of your own that the config names; repeatable"),
@@ -49,13 +49,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="run folder; default outputs/train/<hash>")] = None,
     device: Device = "cpu",
     threads: Threads = 1,
-    workers: Annotated[int, typer.Option(help="loader processes, of each training process", min=0)] = 0,
-    checkpoint_activations: Annotated[
-        bool, typer.Option("--checkpoint-activations", help="less memory, more time, same result")
-    ] = False,
-    deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="the same bits every time, also on a GPU")
-    ] = False,
+    loader_workers: LoaderWorkers = None,
+    checkpoint_activations: CheckpointActivations = False,
+    deterministic: Deterministic = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what it would cost and what is missing")] = False,
     gpus: Annotated[
         int | None, typer.Option(help="GPUs of the dry run; default 8 at scale paper, else 1", min=1)
@@ -68,6 +64,7 @@ def train(
 
     allow(plugins)
     resolved = load_config(config, overrides or [])
+    execution = Execution(device, threads, loader_workers, checkpoint_activations, deterministic)
     if dry_run:
         _dry_run(resolved, config, gpus, device, as_json)
     if gpus is not None or as_json:
@@ -77,15 +74,8 @@ def train(
     from syncvis.training.run import Runtime, run
 
     with joined(device) as own_device:
-        runtime = Runtime(
-            device=own_device,
-            threads=threads,
-            loader_workers=workers,
-            progress=sys.stdout.isatty(),
-            checkpoint_activations=checkpoint_activations,
-            deterministic=deterministic,
-            keep_source=True,
-        )
+        own = execution.to_json() | {"device": own_device}
+        runtime = Runtime(**own, progress=sys.stdout.isatty(), keep_source=True)
         result = run(resolved, out, runtime)
         if rank() == 0:
             typer.echo("  ".join(f"{name} {value:.1f}" for name, value in result.metrics.items()))

@@ -35,6 +35,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def processes_here() -> int:
+    """How many of the processes that train together are on this machine, and share its cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world_size() > 1 else 1
+
+
 @contextmanager
 def joined(device: str) -> Iterator[str]:
     """Join the processes that torchrun started, if it did; gives the device of this one.

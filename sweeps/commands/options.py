@@ -49,7 +49,8 @@ Storage = Annotated[
     ),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per GPU or core.")]
-Gpus = Annotated[str | None, typer.Option(help="GPUs to share out: 0,1,2.")]
+Gpus = Annotated[str | None, typer.Option(help="GPUs to share out, as this machine shows them: 0,1,2.")]
+ProcessesPerTrial = Annotated[int, typer.Option(min=1, help="That train one trial together, one per GPU.")]
 TrialTimeout = Annotated[
     float | None, typer.Option(min=1, metavar="SECONDS", help="A try of a trial that takes longer has failed.")
 ]
@@ -63,7 +64,9 @@ Plugins = Annotated[
     ),
 ]
 OUT = SweepOptions.out
-Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu or cuda; default: cuda where GPUs are asked for.", show_default=False)
+]
 
 
 def studies_of(
@@ -151,7 +154,7 @@ def trial_of(view: View, number: int) -> Row:
 
 def gpu_names(gpus: str | None) -> tuple[str, ...]:
     """Of ``--gpus``."""
-    return tuple(gpus.split(",")) if gpus else ()
+    return tuple(word.strip() for word in gpus.split(",")) if gpus else ()
 
 
 def host_and_process(worker: str | None) -> str:

@@ -118,7 +118,18 @@ def _attempt(row: Row) -> str:
     length = "" if row["ended"] is None else f", {format_seconds(row['ended'] - row['started'])}"
     error = f": {row['error']}" if row["error"] else ""
     outcome = row["outcome"] or "not ended"
-    return f"attempt {row['attempt']}: {began}{length}, {host_and_process(row['worker'])}, {outcome}{error}"
+    carried_out = f", {_execution(row['execution'])}" if row["execution"] else ""
+    worker = host_and_process(row["worker"])
+    return f"attempt {row['attempt']}: {began}{length}, {worker}{carried_out}, {outcome}{error}"
+
+
+def _execution(found: Row) -> str:
+    """``2 processes on cuda, each with 1 thread and 7 loader processes, deterministic``."""
+    threads, loaders, processes = found["threads"], found["loader_workers"], found["processes"]
+    place = f"{processes} processes on {found['device']}, each" if processes > 1 else f"on {found['device']}"
+    parts = f"{threads} thread{'s' * (threads > 1)}", f"{loaders} loader process{'es' * (loaders != 1)}"
+    flags = [name for name in ("checkpoint_activations", "deterministic") if found[name]]
+    return ", ".join([f"{place} with {' and '.join(parts)}", *(name.replace("_", " ") for name in flags)])
 
 
 def _entry(name: str, value: Any) -> Iterator[str]:

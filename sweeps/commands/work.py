@@ -13,6 +13,7 @@ from sweeps.commands.options import (
     Gpus,
     Out,
     Plugins,
+    ProcessesPerTrial,
     Storage,
     TrialTimeout,
     Workers,
@@ -20,8 +21,12 @@ from sweeps.commands.options import (
     keys_of,
     open_ledger,
 )
+from sweeps.launch import device_of, gpus_of, refuse_unready
 from sweeps.plugins import require_plugins
+from sweeps.readiness import open_in
 from sweeps.runner import Sweep, SweepOptions
+from syncvis.execution import Execution
+from syncvis.options import CheckpointActivations, Deterministic, LoaderWorkers, Threads
 from syncvis.references import allow
 
 
@@ -31,7 +36,12 @@ def work(
     gpus: Gpus = None,
     out: Out = OUT,
     storage: Storage = None,
-    device: Device = "cpu",
+    device: Device = None,
+    threads: Threads = 1,
+    loader_workers: LoaderWorkers = None,
+    checkpoint_activations: CheckpointActivations = False,
+    deterministic: Deterministic = False,
+    processes_per_trial: ProcessesPerTrial = 1,
     trial_timeout: TrialTimeout = None,
     plugins: Plugins = None,
 ) -> None:
@@ -46,5 +56,18 @@ def work(
     ledger = open_ledger(out, storage)
     keys = keys_of(ledger.view, studies) or []
     require_plugins(ledger.view, keys)
-    options = SweepOptions(out, storage, workers, gpu_names(gpus), "disabled", device, trial_timeout=trial_timeout)
+    kind = device_of(device, gpu_names(gpus), None)
+    execution = Execution(kind, threads, loader_workers, checkpoint_activations, deterministic)
+    shared = gpus_of(gpu_names(gpus), execution, None)
+    options = SweepOptions(
+        out,
+        storage,
+        workers,
+        shared,
+        "disabled",
+        execution,
+        processes=processes_per_trial,
+        trial_timeout=trial_timeout,
+    )
+    refuse_unready(open_in(ledger.view, keys), options)
     raise typer.Exit(Sweep(ledger, keys, options, Console()).run())

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sweeps.placement.orders import Deaths, WorkerOptions, start_worker
@@ -20,7 +21,7 @@ class Pool:
     """
 
     def __init__(self, options: WorkerOptions, size: int, keys: Sequence[StudyKey], claims: Callable[[], int]):
-        self._options, self._keys = options, keys
+        self._options, self._keys = replace(options, sharing=size), keys
         options.logs.mkdir(parents=True, exist_ok=True)
         self._deaths = Deaths(claims)
         self._workers = [self._start(slot) for slot in range(size)]

@@ -14,8 +14,9 @@ from typing import IO
 
 from sweeps.trial import LEASE_SECONDS, RUN
 from sweeps.view import StudyKey
-from sweeps.worker import ERROR, ONE_THREAD, POLL_SECONDS, STORAGE_VARIABLE
+from sweeps.worker import ERROR, POLL_SECONDS, STORAGE_VARIABLE
 from syncvis.errors import ConfigError, DataError, StorageError, WorkbenchError
+from syncvis.execution import PLAIN, Execution
 
 # Workers that die so often in a row before they take a cell will not do better next time.
 MAX_IDLE_DEATHS = 3
@@ -29,6 +30,7 @@ class WorkerOptions:
         storage: SQLite file or URL of the ledger; no word of a command, as it may hold a password.
         gpus: what each worker of this machine may use, as for CUDA_VISIBLE_DEVICES ("0" or "0,1"), shared out in turn.
         processes: how many train one trial together.
+        sharing: how many workers share the cores of their machine; each placement says it.
         trial_timeout: seconds after which a trial has failed; None for no end.
         plugins: modules of one's own that trials may import.
     """
@@ -36,19 +38,20 @@ class WorkerOptions:
     storage: str
     logs: Path
     run: str = RUN
-    device: str = "cpu"
+    execution: Execution = PLAIN
     gpus: Sequence[str] = ()
     lease_seconds: float = LEASE_SECONDS
     poll_seconds: float = POLL_SECONDS
     processes: int = 1
     trial_timeout: float | None = None
     plugins: Sequence[str] = ()
+    sharing: int = 1
 
     def words(self, keys: Sequence[StudyKey], limit: int | None = None) -> tuple[str, ...]:
         """Of ``python -m sweeps.worker``."""
-        words = ["--studies", *(key.name for key in keys), "--run", self.run, "--device", self.device]
+        words = ["--studies", *(key.name for key in keys), "--run", self.run, *self.execution.words()]
         words += ["--lease", str(self.lease_seconds), "--poll", str(self.poll_seconds)]
-        words += ["--processes", str(self.processes)]
+        words += ["--sharing", str(self.sharing), "--processes", str(self.processes)]
         words += [] if self.trial_timeout is None else ["--trial-timeout", str(self.trial_timeout)]
         words += [word for module in self.plugins for word in ("--plugin", module)]
         return tuple(words if limit is None else [*words, "--limit", str(limit)])
@@ -71,7 +74,7 @@ def start_worker(
         gpus: as for CUDA_VISIBLE_DEVICES; None for those of this process.
         own_group: whether it gets a process group of its own, so that Ctrl-C does not reach it.
     """
-    environment = {**os.environ, **ONE_THREAD, STORAGE_VARIABLE: storage}
+    environment = {**os.environ, STORAGE_VARIABLE: storage}
     return subprocess.Popen(
         [sys.executable, "-m", "sweeps.worker", *words, "--parent", str(os.getpid())],
         cwd=folder,

@@ -12,7 +12,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sweeps.ledger import Ledger
@@ -45,7 +45,7 @@ class RaySettings:
 
     def resources(self, options: WorkerOptions) -> dict[str, float]:
         """Of one task, as Ray names them."""
-        wanted = float(options.processes) if options.device.startswith("cuda") else 0.0
+        wanted = float(options.processes) if options.execution.on_gpu else 0.0
         return {"CPU": self.cpus, "GPU": wanted if self.gpus is None else self.gpus}
 
 
@@ -75,12 +75,17 @@ class RayTasks:
             if any(node["NodeManagerHostname"] != socket.gethostname() for node in self._alive_nodes()):
                 require_server(options.storage, "Ray")
             resources = settings.resources(options)
-            self._size = size or self._room(resources)
+            room = self._room(resources)
+            self._size = size or sum(room)
+            if not self._size:
+                problem, fix = "no node of the Ray cluster has room for one trial", "ask for less, or start more of Ray"
+                raise ConfigError(f"{problem} ({resources})", key="--gpus-per-trial", fix=fix)
         except BaseException:
             self._ray.shutdown()
             raise
         self._address = settings.address
-        self._worker = remote_worker(options, keys, options.logs, 1)
+        sharing = max(1, min(self._size, max(room)))
+        self._worker = remote_worker(replace(options, sharing=sharing), keys, options.logs, 1)
         wanted = {"num_cpus": resources["CPU"], "num_gpus": resources["GPU"], "max_retries": MAX_RETRIES}
         self._task = self._ray.remote(**wanted)(run_one)
 
@@ -139,15 +144,11 @@ class RayTasks:
     def _alive_nodes(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
-    def _room(self, resources: dict[str, float]) -> int:
-        """How many tasks fit on the nodes together; more may be added while the sweep runs, with ``size``."""
+    def _room(self, resources: dict[str, float]) -> list[int]:
+        """How many tasks fit on each node; more may be added while the sweep runs, with ``size``."""
         needed = {name: number for name, number in resources.items() if number}
         nodes = [node["Resources"] for node in self._alive_nodes()]
-        room = sum(min(int(node.get(name, 0) // number) for name, number in needed.items()) for node in nodes)
-        if not room:
-            problem = f"no node of the Ray cluster has room for one trial ({needed})"
-            raise ConfigError(problem, key="--gpus-per-trial", fix="ask for less, or start Ray with what there is")
-        return room
+        return [min(int(node.get(name, 0) // number) for name, number in needed.items()) for node in nodes]
 
 
 def run_one(worker: RemoteWorker) -> tuple[int, str]:

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -81,6 +81,13 @@ class SlurmSettings:
             first = error.errors()[0]
             name = ".".join(map(str, first["loc"]))
             raise ConfigError(f"{name}={first['input']}: {first['msg']}", key="--slurm") from None
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of a job: ``gpus_per_node``, or those of ``gres`` ("gpu:8", "gpu:a100:4", "gpu")."""
+        parts = [part.partition("(")[0].split(":") for part in (self.gres or "").split(",")]
+        numbers = [words[-1] for words in parts if words[0] == "gpu"]
+        return self.gpus_per_node or sum(int(number) if number.isdecimal() else 1 for number in numbers)
 
     def parameters(self) -> dict[str, Any]:
         """As submitit's AutoExecutor names them."""
@@ -155,7 +162,8 @@ class SlurmJobs:
             _require_slurm()
         self._ledger, self._keys, self._folder, self._cluster = ledger, list(keys), folder, settings.cluster
         self._executor = _executor(settings, folder, f"syncvis-{keys[0].name}")
-        self._worker = remote_worker(options, keys, folder, None)
+        sharing = size if settings.cluster == "local" else 1  # a job of SLURM has cores of its own
+        self._worker = remote_worker(replace(options, sharing=sharing), keys, folder, None)
         self._deaths = Deaths(lambda: ledger.view.number_of_claims(keys))
         self._preempted: dict[str, float] = {}
         self._stopping = False

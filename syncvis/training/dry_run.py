@@ -14,6 +14,7 @@ from syncvis.data.annotations import Category
 from syncvis.data.loader import padded_size
 from syncvis.data.transforms import resized
 from syncvis.errors import ConfigError, StorageError
+from syncvis.execution import require_precision
 from syncvis.methods.base import Method
 from syncvis.preflight import INITIAL_WEIGHTS, Look, Problem, look, on_terminal
 from syncvis.training.cost import (
@@ -114,7 +115,9 @@ def dry_run(config: RunConfig, source: str | Path, gpus: int | None = None, devi
     forward = fake_forward_cost(config, num_classes, clips, size, counting_device())
     needed = memory(model, forward)
     start, unfit = _start(config, model, found)
-    missing = [*map(_missing, [*found.problems, *unfit]), *(_missing_gpus(gpus, needed) if on_gpus else ())]
+    missing = [*map(_missing, [*found.problems, *unfit])]
+    if on_gpus:
+        missing += _missing_gpus(gpus, needed, config.train.precision)
     return DryRun(
         config,
         num_classes,
@@ -175,7 +178,7 @@ def _start(config: RunConfig, model: Method, found: Look) -> tuple[str, list[Pro
         return "", [Problem(INITIAL_WEIGHTS, error)]
 
 
-def _missing_gpus(gpus: int, needed: Memory) -> list[Missing]:
+def _missing_gpus(gpus: int, needed: Memory, precision: str) -> list[Missing]:
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     missing = []
     if found < gpus:
@@ -187,6 +190,10 @@ def _missing_gpus(gpus: int, needed: Memory) -> list[Missing]:
             problem = f"GPU {index} has {gib(there)}, a step needs about {gib(needed.total)}"
             fix = "raise train.accumulate, or lower data.frames or data.short_side; train.precision=bf16 halves most"
             missing.append(Missing("GPU memory", problem, fix))
+        try:
+            require_precision(precision, torch.cuda.get_device_capability(index))
+        except ConfigError as error:
+            missing.append(Missing(f"GPU {index}", error.what, error.fix or ""))
     return missing
 
 

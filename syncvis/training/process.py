@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from syncvis.errors import ConfigError, WorkbenchError
+from syncvis.execution import DETERMINISTIC, LOADER_WORKERS, require_precision
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # What batch systems send ahead of the end of a job; it may come more than once.
@@ -66,12 +67,17 @@ def deterministic(enabled: bool) -> Iterator[None]:
         if "deterministic" not in str(error):
             raise
         problem, fix = str(error).split(",")[0], "leave the option away, or use another device"
-        raise ConfigError(problem, key="--deterministic", fix=fix) from error
+        raise ConfigError(problem, key=DETERMINISTIC, fix=fix) from error
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         torch.backends.cudnn.benchmark = benchmark
         if workspace is None:
             del os.environ[CUBLAS_WORKSPACE]
+
+
+def require_arithmetic(precision: str, device: torch.device) -> None:
+    """Raise ConfigError if the device has no arithmetic of this ``train.precision``."""
+    require_precision(precision, torch.cuda.get_device_capability(device) if device.type == "cuda" else None)
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -112,4 +118,4 @@ def loader_faults() -> Iterator[None]:
             raise
         problem = f"process {found[1]} of the loader ended ({found[2].split('.')[0].strip()})"
         fix = "often memory ran out: use fewer loader processes, and run the same command to continue"
-        raise WorkbenchError(problem, key="--workers", fix=fix) from error
+        raise WorkbenchError(problem, key=LOADER_WORKERS, fix=fix) from error

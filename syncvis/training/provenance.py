@@ -58,6 +58,8 @@ def environment(runtime: Runtime, device: torch.device) -> dict[str, str]:
         **_accelerator(device),
         "threads": str(runtime.threads),
         "processes": str(world_size()),
+        "loader_workers": str(runtime.loader_workers),
+        "checkpoint_activations": str(runtime.checkpoint_activations).lower(),
         "deterministic": str(runtime.deterministic).lower(),
         **{name: found for name in PACKAGES if (found := _version(name))},
     }

@@ -14,8 +14,9 @@ from torch import nn
 
 from syncvis.config import RunConfig, TrainConfig
 from syncvis.data.loader import Share, TrainClips
-from syncvis.distributed import gather, rank, wait_for_all, world_size
-from syncvis.errors import ConfigError, StorageError
+from syncvis.distributed import gather, processes_here, rank, wait_for_all, world_size
+from syncvis.errors import StorageError
+from syncvis.execution import require_shares
 from syncvis.files import fingerprint, require_space, require_writable, write_text
 from syncvis.methods import build
 from syncvis.methods.base import Method
@@ -30,7 +31,14 @@ from syncvis.training.cost import shape_model
 from syncvis.training.log import Listener, LoggedRow, read_rows, tell
 from syncvis.training.loop import Progress, train
 from syncvis.training.overlays import write_overlays
-from syncvis.training.process import deterministic, loader_faults, peak_memory_mb, reset_peak_memory, stop_on_signal
+from syncvis.training.process import (
+    deterministic,
+    loader_faults,
+    peak_memory_mb,
+    require_arithmetic,
+    reset_peak_memory,
+    stop_on_signal,
+)
 from syncvis.training.provenance import provenance
 from syncvis.training.result import RunResult, load_result
 from syncvis.training.resume import COPIES, estimated_size, previous
@@ -55,7 +63,7 @@ def run(config: RunConfig, out: Path, runtime: Runtime | None = None) -> RunResu
             outside of the workbench that is not allowed (:func:`syncvis.references.allow`).
     """
     require(config.plugins)
-    runtime = runtime or Runtime()
+    runtime = (runtime or Runtime()).resolved(processes_here())
     share = _share(config.train)
     _require_one_folder(out)
     stored = load_result(out, config.cell_hash)
@@ -73,6 +81,7 @@ def _carry_out(
 ) -> RunResult:
     clock, device = _Clock(), torch.device(runtime.device)
     torch.set_num_threads(runtime.threads)
+    require_arithmetic(config.train.precision, device)
     _refuse_other_config(config, out)
     if config.train.trained is not None:
         shape_model(config, 1)  # a part that is not there is an error before the data is looked at
@@ -93,7 +102,7 @@ def _carry_out(
     with progress_bar(config.train.steps, runtime.progress and rank() == 0) as show:
         progress = train(
             model,
-            lambda start, stop: clock.first(clips.iterate(start, stop, runtime.loader_workers, share)),
+            lambda start, stop: clock.first(clips.iterate(start, stop, runtime.loader_workers or 0, share)),
             validation,
             config,
             out,
@@ -190,13 +199,7 @@ def _numbers(module: nn.Module, trainable: bool) -> int:
 
 def _share(settings: TrainConfig) -> Share:
     """What this process takes of every batch."""
-    parts = world_size() * settings.accumulate
-    if settings.batch_size % parts:
-        raise ConfigError(
-            f"{settings.batch_size} clips cannot be shared by {world_size()} processes in {settings.accumulate} passes",
-            key="train.batch_size",
-            fix=f"use a multiple of {parts}, or another number of processes or train.accumulate",
-        )
+    require_shares(settings.batch_size, world_size(), settings.accumulate)
     return Share(rank(), world_size(), settings.accumulate)
 
 

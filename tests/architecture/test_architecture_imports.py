@@ -19,9 +19,10 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 # Lowest first: a part of syncvis imports only what stands before it.
 ORDER = (
-    "errors", "references", "privacy", "content", "predictions", "structures", "outputs", "config", "files", "weights",
-    "source", "distributed", "visualization", "ops", "models", "online", "losses", "data", "preflight", "evaluation",
-    "sync", "methods", "training", "interop", "data_cli", "cli", "__main__",
+    "errors", "gpus", "execution", "options", "references", "privacy", "content", "predictions", "structures",
+    "outputs", "config", "files", "weights", "source", "distributed", "visualization", "ops", "models", "online",
+    "losses", "data", "preflight", "evaluation", "sync", "methods", "training", "interop", "data_cli", "cli",
+    "__main__",
 )  # fmt: skip
 
 MAX_LINES = 400
@@ -93,7 +94,8 @@ def test_packages_keep_apart(path: Path) -> None:
     if package == "analysis":
         assert not _within(imports, "torch", "torchvision", "sweeps")
     if package != "syncvis" and _module(path) not in TRAINING:
-        light = ["syncvis.config", "syncvis.errors", "syncvis.files", "syncvis.references", "syncvis.source"]
+        light = ["syncvis.config", "syncvis.errors", "syncvis.execution", "syncvis.files", "syncvis.gpus"]
+        light += ["syncvis.options", "syncvis.references", "syncvis.source"]
         light += ["syncvis.distributed"] * (_module(path) == "sweeps.ranks")  # in the processes that train
         light += ["syncvis.preflight"] * (_module(path) == "sweeps.readiness")
         assert not _within(imports, "syncvis") - _within(imports, *light) - {"syncvis"}

@@ -157,7 +157,7 @@ def test_bad_data(syncvis: Run, config: Path, data: Path, kind: str) -> None:
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_bad_data_in_a_loader_process(syncvis: Run, config: Path, data: Path) -> None:
     DAMAGE["frame cut off"][0](data)  # its header is whole, so only the loader finds it
-    _assert_error(syncvis("train", config, "--out", "run", "--workers", 1), DATA_ERROR, ".png", "damaged")
+    _assert_error(syncvis("train", config, "--out", "run", "--loader-workers", 1), DATA_ERROR, ".png", "damaged")
 
 
 def test_training_without_instances(syncvis: Run, config: Path, data: Path) -> None:

@@ -14,6 +14,7 @@ from sweeping import PATH, Place, ends
 from sweeps.ranks import together
 from sweeps.trial import CodeError
 from syncvis.errors import DataError, Interrupted, WorkbenchError
+from syncvis.execution import PLAIN
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ class Trial:
         self.rows: list[tuple[int, dict[str, Any]]] = []
 
     def run(self) -> dict[str, Any]:
-        run = together("fake_ranks:run", "cpu", 2)
+        run = together("fake_ranks:run", PLAIN, 2)
         return run(tiny_config(), self.out, self.should_stop, lambda line, row: self.rows.append((line, row)))
 
     def should_stop(self) -> bool:

@@ -98,7 +98,7 @@ def test_a_killed_loader_process_is_an_error_not_a_hang(endless: RunConfig, tmp_
     assert time.monotonic() - started < 30
     # The other loader may end after the trainer, and Python then says so in its place.
     last = [line for line in text.strip().splitlines() if line != "lost sys.stderr"][-1]
-    assert last.startswith("syncvis.errors.WorkbenchError: --workers: process ")
+    assert last.startswith("syncvis.errors.WorkbenchError: --loader-workers: process ")
     assert str(victim) in last
     assert (tmp_path / "run" / "metrics.jsonl").exists()
 

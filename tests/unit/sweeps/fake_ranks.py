@@ -1,7 +1,8 @@
 """A run function for several processes that trains nothing: they only agree, at every tick, whether to go on.
 
 Files in ``FAKE_FOLDER`` steer it: ``ticks`` holds how many there are, ``fault-<rank>`` what happens to that process
-at its third one: "boom" raises, "bug" raises as wrong code does, "killed" ends it.
+at its third one: "boom" raises, "bug" raises as wrong code does, "killed" ends it. A run that ends leaves a line in
+``ranks`` with the number of its processes.
 """
 
 from __future__ import annotations
@@ -40,4 +41,8 @@ def run(config: RunConfig, out: Path, runtime: Runtime) -> Result:
             runtime.on_row(tick, {"step": tick + 1, "rank": rank()})
         time.sleep(0.01)
     content = result(config)
-    return Result(content | {"ranks": gather(rank())})
+    told = gather(runtime.to_json())
+    if rank() == 0:
+        with (folder / "ranks").open("a") as file:
+            file.write(f"{len(told)}\n")
+    return Result(content | {"ranks": gather(rank()), "told": told})

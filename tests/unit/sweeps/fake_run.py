@@ -1,7 +1,7 @@
 """A run function that trains nothing: the sweeps' tests give it to real worker processes.
 
 What it does depends on the config only: AP is a function of Nk and the seed. Files in ``FAKE_FOLDER`` steer the rest:
-every start of a cell leaves a line in ``started``, ``seconds`` holds its duration, ``early`` makes it tell its AP after
+every start of a cell leaves a line in ``started``, and one in ``told`` of how it is carried out, ``seconds`` holds its duration, ``early`` makes it tell its AP after
 the first of its two steps, too, ``fail-<Nk>`` makes it fail, ``kill-<Nk>`` (then removed) kills its process, and
 ``hang-<Nk>`` lets it do nothing, and hear nothing, for half a minute. A run that is stopped leaves the number of its
 ticks in ``checkpoint``; the next one of the cell leaves a line in ``resumed`` and goes on from there. With ``stubborn``
@@ -10,6 +10,7 @@ it does not stop when it is asked to. A strategy of one's own is loaded and call
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -22,6 +23,7 @@ import yaml
 
 from syncvis.config import RunConfig
 from syncvis.errors import DataError, Interrupted
+from syncvis.execution import Execution
 from syncvis.references import load
 
 TICK_SECONDS = 0.01
@@ -29,8 +31,7 @@ HANG_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Runtime:
-    device: str = "cpu"
+class Runtime(Execution):
     should_stop: Callable[[], bool] | None = None
     on_row: Callable[[int, dict[str, Any]], None] | None = None
 
@@ -52,6 +53,8 @@ def run(config: RunConfig, out: Path, runtime: Runtime) -> Result:
     folder = Path(os.environ["FAKE_FOLDER"])
     with (folder / "started").open("a") as file:
         file.write(f"{config.cell_hash}\n")
+    with (folder / "told").open("a") as file:
+        file.write(json.dumps(runtime.to_json() | {"omp": os.environ["OMP_NUM_THREADS"]}) + "\n")
     selected = config.sync.num_selected if config.sync else 0
     if (folder / f"fail-{selected}").exists():
         kind = (folder / f"fail-{selected}").read_text()

@@ -210,6 +210,7 @@ def test_plan_refuses_what_run_could_not_run(sweep, write_experiment, tmp_path, 
 def test_the_time_limit_of_a_trial_is_an_option_of_run_and_work(sweep, outputs, monkeypatch, command, module):
     told = []
     monkeypatch.setattr("sweeps.cli.left", lambda *_: [])
+    monkeypatch.setattr("sweeps.commands.work.open_in", lambda *_: [])
     fake = SimpleNamespace(run=lambda: 0)
     monkeypatch.setattr(f"{module}.Sweep", lambda _, __, options, ___: told.append(options.trial_timeout) or fake)
     scale = ["--scale", "smoke"] if command == "run" else []

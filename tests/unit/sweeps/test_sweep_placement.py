@@ -29,6 +29,7 @@ from sweeps.runner import SweepOptions
 from sweeps.view import StudyKey
 from sweeps.worker import STORAGE_VARIABLE
 from syncvis.errors import ConfigError, DataError, Interrupted, StorageError, WorkbenchError
+from syncvis.execution import Execution
 
 KEYS = [StudyKey("nk", "smoke")]
 SECRET = "postgresql://user:canary@127.0.0.1:1/none"
@@ -297,22 +298,26 @@ def test_a_remote_worker_knows_the_place_of_a_relative_ledger(tmp_path: Path, mo
 
 def test_workers_of_every_placement_are_told_the_same_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = tmp_path / "python"
-    fake.write_text('#!/bin/sh\necho "$PWD|$CUDA_VISIBLE_DEVICES|$SYNCVIS_STORAGE|$OMP_NUM_THREADS|$*" >&2\n')
+    fake.write_text('#!/bin/sh\necho "$PWD|$CUDA_VISIBLE_DEVICES|$SYNCVIS_STORAGE|$*" >&2\n')
     fake.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(fake))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     monkeypatch.chdir(tmp_path)
-    options = WorkerOptions(SECRET, tmp_path / "logs", gpus=["0,1", "2,3"], plugins=["mine", "yours.too"])
+    execution = Execution("cuda", 3, 4, checkpoint_activations=True, deterministic=True)
+    groups, modules = ["0,1", "2,3"], ["mine", "yours.too"]
+    options = WorkerOptions(SECRET, tmp_path / "logs", execution=execution, gpus=groups, plugins=modules)
     assert options.words(KEYS)[-4:] == ("--plugin", "mine", "--plugin", "yours.too")
+    assert " ".join(execution.words()) in " ".join(options.words(KEYS))
     words = f"-m sweeps.worker {' '.join(options.words(KEYS))} --parent {os.getpid()}"
+    here = words.replace("--sharing 1", "--sharing 3")
     pool = Pool(options, 3, KEYS, lambda: 0)
     while pool.alive():
         time.sleep(0.01)
     told = [(tmp_path / "logs" / f"worker-{slot}.log").read_text() for slot in range(3)]
-    assert told == [f"{tmp_path}|{gpus}|{SECRET}|1|{words}\n" for gpus in ("0,1", "2,3", "0,1")]
+    assert told == [f"{tmp_path}|{gpus}|{SECRET}|{here}\n" for gpus in ("0,1", "2,3", "0,1")]
     process = remote_worker(options, KEYS, tmp_path, None).start(subprocess.PIPE)
     output, _ = process.communicate()
-    assert output == f"{tmp_path}|7|{SECRET}|1|{words}\n"
+    assert output == f"{tmp_path}|7|{SECRET}|{words}\n"
 
 
 def test_the_kind_of_a_death_is_kept(tmp_path: Path) -> None:
@@ -353,7 +358,7 @@ def test_gpus_go_to_trials_in_groups() -> None:
 
 
 def test_what_a_trial_asks_ray_for(tmp_path: Path) -> None:
-    cuda = WorkerOptions(SECRET, tmp_path, device="cuda", processes=2)
+    cuda = WorkerOptions(SECRET, tmp_path, execution=Execution("cuda"), processes=2)
     assert RaySettings().resources(cuda) == {"CPU": 1, "GPU": 2}
     assert RaySettings(gpus=0.5).resources(cuda) == {"CPU": 1, "GPU": 0.5}
     assert RaySettings().resources(WorkerOptions(SECRET, tmp_path)) == {"CPU": 1, "GPU": 0}

@@ -78,7 +78,7 @@ def test_data_of_another_machine_are_said_by_plan_and_refused_by_run_here(sweep,
 def test_notes_are_said(sweep, data, monkeypatch):
     found = SimpleNamespace(problems=(), notes=("train.json: read as stills",), refuse=lambda: None)
     found.wrong = found
-    for module, command in (("sweeps.cli", "run"), ("sweeps.commands.plan", "plan")):
+    for module, command in (("sweeps.launch", "run"), ("sweeps.commands.plan", "plan")):
         monkeypatch.setattr(f"{module}.look_at", lambda configs: found)
         assert "note: train.json: read as stills" in sweep(command, "nk", "--scale", "smoke").output
 

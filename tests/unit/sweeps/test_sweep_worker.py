@@ -23,6 +23,7 @@ from syncvis.errors import (
     NonFiniteLossError,
     StorageError,
 )
+from syncvis.execution import PLAIN
 
 RESULT = {"metrics": {"AP": 1.0}}
 
@@ -180,14 +181,14 @@ def test_a_lost_lease_becomes_a_stop_signal(ledger, plan_values, add, tmp_path):
 @pytest.mark.parametrize("name", ["no.such.module:run", "json:run", "json"])
 def test_an_unknown_run_function_is_a_config_error(name):
     with pytest.raises(ConfigError, match="module:function"):
-        load_run(name, "cpu")
+        load_run(name, PLAIN)
 
 
 def test_a_module_at_fault_is_no_unknown_one(tmp_path, monkeypatch):
     (tmp_path / "faulty.py").write_text("from json import no_such_name")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(CodeError, match="faulty: cannot be imported: ImportError: cannot import name 'no_such_name'"):
-        load_run("faulty:run", "cpu")
+        load_run("faulty:run", PLAIN)
 
 
 @pytest.mark.parametrize("name", ["no.such.module:run", "json", ":run"])

@@ -129,12 +129,17 @@ def test_gpus_that_are_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(module.torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(module.torch.cuda, "get_device_properties", lambda index: Properties)
+    monkeypatch.setattr(module.torch.cuda, "get_device_capability", lambda index: (7, 5))
     needed = module.Memory(2**30, 2**30, 2**30, 8 * 2**30)
-    missing = module._missing_gpus(1, needed)
+    missing = module._missing_gpus(1, needed, "fp16")
     assert [(item.what, item.problem) for item in missing] == [
         ("GPU memory", "GPU 0 has 10.00 GiB, a step needs about 11.00 GiB")
     ]
-    assert [item.problem for item in module._missing_gpus(3, module.Memory(1, 1, 1, 1))] == ["2 of 3"]
+    small = module.Memory(1, 1, 1, 1)
+    assert [item.problem for item in module._missing_gpus(3, small, "fp16")] == ["2 of 3"]
+    (old,) = module._missing_gpus(1, small, "bf16")
+    assert (old.what, old.fix.split(",")[0]) == ("GPU 0", "set train.precision=fp16")
+    assert "has no bf16 (compute capability 7.5, bf16 needs 8.0)" in old.problem
 
 
 @pytest.mark.parametrize(
