@@ -1,14 +1,14 @@
 """Leases of a SQLite ledger that count on the clock of another machine.
 
-A job of SLURM that holds a node and is queued again goes on with its file on another one. The clock of a lease is that of
-the machine that gave it, and says nothing here; so such a lease is watched, and has ended when it is not renewed.
+A job of SLURM that holds a node and is queued again goes on with its file on another one. A lease counts on the clock of
+the machine that gave it, which says nothing here: it is watched, and has ended when nobody renews it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from sweeps.database import Row
 from sweeps.identity import ran_elsewhere
 
 SILENCE_SECONDS = 120.0
@@ -21,7 +21,7 @@ class LeasesElsewhere:
     def __init__(self) -> None:
         self._since: dict[tuple[str, int, float], float] = {}
 
-    def ended(self, running: Iterable[Row], clock: float) -> set[str]:
+    def ended(self, running: Iterable[Mapping[Any, Any]], clock: float) -> set[str]:
         """Hashes of the cells whose lease has stood still for ``SILENCE_SECONDS``.
 
         Args:

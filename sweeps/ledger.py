@@ -292,7 +292,7 @@ class Ledger:
         for worker in self._database.run(work):
             kill_here(worker)
 
-    def _over(self, connection: sa.Connection, running: Sequence[Row]) -> set[str]:
+    def _over(self, connection: sa.Connection, running: Sequence[sa.RowMapping]) -> set[str]:
         """Hashes of running cells whose lease has ended."""
         if self._database.has_just_started(connection):
             return set()

@@ -51,7 +51,7 @@ PartitionName=gpu Nodes={host} Default=YES MaxTime=2880 State=UP PriorityTier=1 
 PartitionName=urgent Nodes={host} MaxTime=2880 State=UP PriorityTier=10 PreemptMode=OFF
 """
 SACCT = """#!/bin/sh
-# Answers submitit, where accounting is off, from what the controller remembers: of ended jobs, five minutes (MinJobAge).
+# Answers submitit, where accounting is off, from what the controller remembers (of ended jobs, for MinJobAge).
 echo "JobID|State|NodeList"
 scontrol -o show job 2>/dev/null | awk '{
   split("", field)
