@@ -1,7 +1,7 @@
 """Leases of a SQLite ledger that count on the clock of another machine.
 
-A job of SLURM that holds a node and is queued again goes on with its file on another one. A lease counts on the clock of
-the machine that gave it, which says nothing here: it is watched, and has ended when nobody renews it.
+A job of SLURM that holds a node and is queued again goes on with its file on another one. A lease counts on the clock
+of the machine that gave it, which says nothing here: it is watched, and has ended when nobody renews it.
 """
 
 from __future__ import annotations
