@@ -177,11 +177,14 @@ def _with_bases(axis: Dimension, place: Place) -> tuple[Dimension, list[str]]:
         pattern = changes.get(BASE)
         if isinstance(pattern, str):
             if stands_on(pattern) and not place.is_file and not place.path(pattern).is_file():
-                left_out.append(f"{axis.name}: {point.label} is left out: there is no {place.path(pattern).name}")
+                left_out.append(str(point.label))
                 continue
             changes[BASE] = place.tree(pattern, f"axes.{axis.name}.variants.{point.label}.{BASE}")
         points.append(Point(label=point.label, changes=tuple(changes.items())))
-    return axis.model_copy(update={"points": tuple(points)}), left_out
+    words = (
+        [f"{axis.name}: on {place.name} without {', '.join(left_out)}, of which there is no recipe"] if left_out else []
+    )
+    return axis.model_copy(update={"points": tuple(points)}), words
 
 
 def _check_pruner(experiment: Experiment, study: Study) -> None:

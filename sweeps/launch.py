@@ -115,7 +115,8 @@ def _require_batches(configs: Sequence[RunConfig], processes: int) -> None:
             require_shares(batch, processes, passes)
         except ConfigError as error:
             problem = f"{error.problem} ({cells} of {len(configs)} cells)"
-            raise ConfigError(problem, key=error.key, fix=f"{error.fix} (--processes-per-trial)") from None
+            fix = f"use a multiple of {processes * passes}, another --processes-per-trial, or another train.accumulate"
+            raise ConfigError(problem, key=error.key, fix=fix) from None
 
 
 def _require_gpus_of_a_trial(asked: float, processes: int, key: str) -> None:

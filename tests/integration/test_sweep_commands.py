@@ -28,8 +28,9 @@ def place(tmp_path, monkeypatch):
     made.close()
 
 
-def test_workers_join_a_study_that_only_the_ledger_describes(place):
+def test_workers_join_a_study_that_only_the_ledger_describes(place, tiny_data):
     place.add()
+    (place.folder / "data").symlink_to(tiny_data)
     for file in (place.folder / "experiments").rglob("*.yaml"):
         file.unlink()
     code = (  # with a run function that trains nothing

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -11,10 +15,12 @@ import pytest
 from helpers import tiny_config
 from sweeping import PATH, Place, ends
 
+from sweeps import ranks
 from sweeps.ranks import together
 from sweeps.trial import CodeError
+from syncvis import distributed
 from syncvis.errors import DataError, Interrupted, WorkbenchError
-from syncvis.execution import PLAIN
+from syncvis.execution import PLAIN, Execution
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +87,27 @@ def test_the_fault_of_one_ends_both_with_its_reason(
     with pytest.raises(kind) as caught:
         Trial(tmp_path).run()
     assert str(caught.value) == reason
+
+
+def test_each_process_is_told_its_own_gpu_and_its_place_as_by_torchrun(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = ranks._places(4)[1]
+    names = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    assert set(place) == names
+    assert (place["LOCAL_RANK"], place["LOCAL_WORLD_SIZE"]) == ("1", "4")
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)  # so that it is taken back
+    asked = Execution("cuda", 2, 3, checkpoint_activations=True)
+    told: list[Execution] = []
+    monkeypatch.setattr(distributed, "joined", lambda device: nullcontext(f"{device}:{os.environ['LOCAL_RANK']}"))
+    monkeypatch.setattr(ranks, "load_run", lambda run, execution: told.append(execution) or (lambda *_: {}))
+    monkeypatch.setattr(ranks, "stop_signal", lambda: lambda: False)
+    monkeypatch.setattr(ranks, "_die_with_parent", lambda: None)
+    ours, theirs = multiprocessing.Pipe()
+    ranks._main(theirs, tiny_config(), tmp_path, "run", asked, place)
+    assert told == [replace(asked, device="cuda:1")]
+    assert ours.recv().error is None
 
 
 @pytest.mark.parametrize("place", [(1, 1)], indirect=True)

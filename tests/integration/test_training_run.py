@@ -78,6 +78,7 @@ def test_what_a_run_leaves_behind(config: RunConfig, whole: Path) -> None:
     assert result["per_video_tracking"].keys() == result["per_video"].keys()
     assert 0 < result["seconds"]["startup"] < result["seconds"]["total"]
     assert result["environment"]["torch"]
+    assert result["environment"]["loader_workers"] == "0"
     assert result["parameters"]["total"] == sum(n for name, n in result["parameters"].items() if name != "total")
     assert yaml.safe_load((whole / "config.yaml").read_text()) == result["config"]
     training = [row for row in logged_rows(whole) if "loss" in row]
@@ -86,6 +87,18 @@ def test_what_a_run_leaves_behind(config: RunConfig, whole: Path) -> None:
         terms = [value for name, value in row.items() if name.startswith("loss/")]
         assert len(terms) == 9  # frame, clip and sub-clips; class, mask and dice
         assert sum(terms) == pytest.approx(row["loss"], rel=1e-4)
+
+
+def test_a_precision_that_the_device_has_not_is_refused_before_the_data_is_looked_at(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(precision: str, device: torch.device) -> None:
+        raise ConfigError(f"{precision} on {device}")
+
+    monkeypatch.setattr(run_module, "require_arithmetic", refuse)
+    monkeypatch.setattr(run_module, "look", None)
+    with pytest.raises(ConfigError, match=r"^float32 on cpu$"):
+        run(config, tmp_path / "run")
 
 
 def test_a_finished_run_is_not_run_again(config: RunConfig, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:

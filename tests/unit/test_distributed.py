@@ -23,6 +23,13 @@ def test_one_process_agrees_with_itself() -> None:
     distributed.wait_for_all()
 
 
+def test_cores_are_shared_by_the_processes_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert distributed.processes_here() == 1, "left over from a launcher of another kind"
+    monkeypatch.setattr(distributed, "world_size", lambda: 16)
+    assert distributed.processes_here() == 8
+
+
 def test_a_place_that_is_only_partly_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "1")

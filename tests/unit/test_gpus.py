@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from syncvis import gpus
+from syncvis.errors import ConfigError
 
 
 @pytest.fixture
@@ -50,10 +52,31 @@ def test_an_index_is_one_of_those_that_this_process_sees(monkeypatch: pytest.Mon
             gpus.chosen([absent])
 
 
-def test_without_a_driver_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder of device files of a machine without NVML."""
     monkeypatch.setattr(gpus, "LIBRARY", "libno-such-library.so.1")
+    monkeypatch.setattr(gpus, "DEVICES", tmp_path)
+    monkeypatch.delenv(gpus.VISIBLE, raising=False)
+    return tmp_path
+
+
+def test_without_a_driver_there_is_none(no_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(gpus.VISIBLE, "0,GPU-1a")
     assert gpus.count() == 0
+
+
+def test_a_container_without_the_library_still_shows_its_devices(no_library: Path) -> None:
+    for name in ("nvidia0", "nvidia3", "nvidiactl", "nvidia-uvm", "null"):
+        (no_library / name).touch()
+    assert gpus.count() == 2
+    assert gpus.capability("0") is None
+
+
+def test_what_is_needed_is_named_with_what_is_there(no_library: Path) -> None:
+    gpus.require(0)
+    with pytest.raises(ConfigError, match=r"^GPUs: 8 needed, this machine shows 0\. Fix: .*--device cpu$"):
+        gpus.require(8)
 
 
 class _Nvml:
@@ -70,6 +93,14 @@ class _Nvml:
         number._obj.value = 3
         return 0
 
+    def nvmlDeviceGetHandleByIndex_v2(self, index: Any, handle: Any) -> int:
+        handle._obj.value = 100 + index.value
+        return 0 if index.value < 3 else 2
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: Any, major: Any, minor: Any) -> int:
+        major._obj.value, minor._obj.value = handle.value - 93, 5
+        return 0
+
     def nvmlShutdown(self) -> int:
         self.open -= 1
         return 0
@@ -81,4 +112,11 @@ def test_the_driver_is_asked_and_let_go(initialised: int, expected: int, monkeyp
     monkeypatch.setattr(ctypes, "CDLL", lambda name: nvml)
     monkeypatch.delenv(gpus.VISIBLE, raising=False)
     assert gpus.count() == expected
+    assert nvml.open == 0
+
+
+def test_the_driver_tells_the_compute_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = _Nvml(0)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: nvml)
+    assert [gpus.capability(name) for name in ("0", "1", "3", "GPU-1a")] == [(7, 5), (8, 5), None, None]
     assert nvml.open == 0

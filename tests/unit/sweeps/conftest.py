@@ -14,6 +14,7 @@ from sweeps.cli import app
 from sweeps.experiment import Cell, load_experiment, plan_cells
 from sweeps.ledger import Ledger
 from sweeps.view import StudyKey
+from syncvis import gpus
 
 WriteExperiment = Callable[..., Path]
 PlanValues = Callable[..., list[Cell]]
@@ -97,3 +98,18 @@ def outputs(plan_values: PlanValues, add: Callable[..., None], tmp_path: Path) -
     add(ledger, plan_values([2, 4, 6, 8, 10]), tmp_path / "outputs" / "runs")
     end_each_way(ledger)
     return ledger
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A machine with so many GPUs of compute capability 7.5."""
+
+    def have(number: int, visible: str | None = None) -> None:
+        monkeypatch.setattr(gpus, "_number_of_devices", lambda: number)
+        monkeypatch.setattr(gpus, "capability", lambda name: (7, 5))
+        if visible is None:
+            monkeypatch.delenv(gpus.VISIBLE, raising=False)
+        else:
+            monkeypatch.setenv(gpus.VISIBLE, visible)
+
+    return have

@@ -1,11 +1,12 @@
 """A run function that trains nothing: the sweeps' tests give it to real worker processes.
 
 What it does depends on the config only: AP is a function of Nk and the seed. Files in ``FAKE_FOLDER`` steer the rest:
-every start of a cell leaves a line in ``started``, and one in ``told`` of how it is carried out, ``seconds`` holds its duration, ``early`` makes it tell its AP after
-the first of its two steps, too, ``fail-<Nk>`` makes it fail, ``kill-<Nk>`` (then removed) kills its process, and
-``hang-<Nk>`` lets it do nothing, and hear nothing, for half a minute. A run that is stopped leaves the number of its
-ticks in ``checkpoint``; the next one of the cell leaves a line in ``resumed`` and goes on from there. With ``stubborn``
-it does not stop when it is asked to. A strategy of one's own is loaded and called, and what it returns is ``scored``.
+every start of a cell leaves a line in ``started``, and one in ``told`` of how it is carried out, ``seconds`` holds its
+duration, ``early`` makes it tell its AP after the first of its two steps, too, ``fail-<Nk>`` makes it fail,
+``kill-<Nk>`` (then removed) kills its process, and ``hang-<Nk>`` lets it do nothing, and hear nothing, for half a
+minute. A run that is stopped leaves the number of its ticks in ``checkpoint``; the next one of the cell leaves a line
+in ``resumed`` and goes on from there. With ``stubborn`` it does not stop when it is asked to. A strategy of one's own
+is loaded and called, and what it returns is ``scored``.
 """
 
 from __future__ import annotations

@@ -272,7 +272,7 @@ def test_a_variant_may_start_from_another_run_config(write_experiment):
     assert [config.train.lr for config in found.values()] == [0.5, 0.5, 0.25, 0.25]
     assert [config.sync.momentum for config in found.values()] == [0.05, 0.05, 0.25, 0.25]
     assert [config.sync.num_selected for config in found.values()] == [2, 4, 2, 4]
-    assert study.notes == ("kind: made up", "kind: absent is left out: there is no absent_a.yaml")
+    assert study.notes == ("kind: made up", "kind: on a without absent, of which there is no recipe")
     there_and_back = from_definition(study.model_dump(mode="json"))
     assert [cell.hash for cell in there_and_back.cells()] == [cell.hash for cell in study.cells()]
 

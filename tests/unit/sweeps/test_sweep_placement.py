@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 from sweeps.ledger import Ledger
-from sweeps.placement import slurm
+from sweeps.placement import ray, slurm
 from sweeps.placement.local import Pool
 from sweeps.placement.orders import MAX_IDLE_DEATHS, Deaths, WorkerOptions, remote_worker, require_server
 from sweeps.placement.ray import RaySettings
@@ -355,6 +356,38 @@ def test_gpus_go_to_trials_in_groups() -> None:
     assert (options.gpu_groups, options.size) == (["0,1", "2,3"], 2)
     with pytest.raises(ConfigError, match="--gpus: 4 GPUs cannot be shared out to trials of 3 processes"):
         assert replace(options, processes=3).size
+
+
+@pytest.mark.parametrize(("size", "room", "sharing"), [(None, 10, 8), (4, 4, 4), (20, 20, 8)])
+def test_ray_tells_how_many_tasks_share_a_node(
+    size: int | None, room: int, sharing: int, cells: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [{"CPU": 64.0, "GPU": 8.0}, {"CPU": 2.0, "GPU": 8.0}, {"CPU": 64.0}]
+    here = {"NodeManagerHostname": socket.gethostname(), "Alive": True}
+    told = SimpleNamespace(
+        nodes=lambda: [{**here, "Resources": resources} for resources in nodes],
+        remote=lambda **_: lambda function: function,
+        shutdown=lambda: None,
+    )
+    monkeypatch.setattr(ray, "_ray", lambda address: told)
+    monkeypatch.setattr(ray, "_connect", lambda *_: None)
+    options = WorkerOptions(SECRET, tmp_path, execution=Execution("cuda"))
+    tasks = ray.RayTasks(options, RaySettings(), size, cells, KEYS)
+    words = tasks._worker.words
+    assert (tasks._size, words[words.index("--sharing") + 1]) == (room, str(sharing))
+    nodes[:] = [{"CPU": 64.0}]
+    with pytest.raises(ConfigError, match=r"--gpus-per-trial: no node of the Ray cluster has room for one trial"):
+        ray.RayTasks(options, RaySettings(), None, cells, KEYS)
+
+
+@pytest.mark.parametrize(("cluster", "sharing"), [("local", "2"), ("slurm", "1")])
+def test_a_job_of_slurm_has_cores_of_its_own(
+    cluster: Any, sharing: str, jobs: Any, cells: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "_require_slurm", lambda: None)
+    made = SlurmJobs(WorkerOptions(SECRET, tmp_path), SlurmSettings(cluster), 2, cells, KEYS, tmp_path / "slurm")
+    words = made._worker.words
+    assert words[words.index("--sharing") + 1] == sharing
 
 
 def test_what_a_trial_asks_ray_for(tmp_path: Path) -> None:

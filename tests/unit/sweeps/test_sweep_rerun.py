@@ -7,7 +7,11 @@ import json
 import pytest
 from cells import alter
 
+from sweeps.ledger import Attempt
+from sweeps.rerun import UNNAMED, execution_here, load_record
+from syncvis import gpus
 from syncvis.errors import ConfigError, Interrupted, StorageError
+from syncvis.execution import Execution
 from syncvis.files import fingerprint
 
 
@@ -83,6 +87,39 @@ def test_what_is_not_as_it_was_is_warned_of_first(rerun):
     assert any(line.startswith("warning: python: 3 in the record, 3.") for line in warnings)
     assert any(line.startswith("warning: commit: c0ffee in the record") for line in warnings)
     assert any(line.startswith("warning: threads: None in the record, 1 now") for line in warnings)
+    assert not any(name in line for line in warnings for name in UNNAMED), "older records had no choice there"
+
+
+def test_another_number_of_loader_processes_is_warned_of(rerun, outputs):
+    text = json.dumps({**next(iter(outputs.view.results().values())), "environment": {"loader_workers": "4"}})
+    alter(outputs, "UPDATE results SET result = :text", text=text)
+    assert "warning: loader_workers: 4 in the record, 0 now" in rerun().output
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "expected"),
+    [
+        (None, 8, ("cuda", 5, 8)),
+        (None, 2, ("cuda", 5, 1)),
+        (None, 0, ("cpu", 0, 8)),
+        ("cpu", 8, ("cpu", 0, 8)),
+        ("cuda", 8, ("cuda", 5, 8)),
+    ],
+)
+def test_it_is_carried_out_as_it_was_where_the_machine_allows_it(outputs, monkeypatch, device, there, expected):
+    was = Execution("cuda", 3, 5, checkpoint_activations=True, deterministic=True)
+    outputs.keep_execution(Attempt(outputs.view.cell(1)["cell_hash"], 1), was.to_json(), 8)
+    monkeypatch.setattr(gpus, "count", lambda: there)
+    found, processes = execution_here(load_record(outputs.view, outputs.view.cell(1)), device)
+    assert (found.device, found.loader_workers, processes) == expected
+    assert (found.threads, found.checkpoint_activations, found.deterministic) == (3, True, True)
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_trained(rerun, monkeypatch, sweep, tmp_path):
+    monkeypatch.setattr(gpus, "count", lambda: 0)
+    with pytest.raises(ConfigError, match="GPUs: 1 needed, this machine shows 0"):
+        sweep("rerun", 1, "--run", "fake_run:run", "--device", "cuda")
+    assert not (tmp_path / "outputs" / "reruns").exists()
 
 
 def test_other_initial_weights_under_the_name_of_the_record_are_warned_of(rerun, outputs, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 
 from sweeps.identity import this_process
 from sweeps.rerun import load_record
-from sweeps.trial import CodeError, carry_out, check_run, load_run
+from sweeps.trial import CodeError, Order, carry_out, check_run, load_run
 from syncvis.errors import (
     ConfigError,
     DataError,
@@ -23,7 +23,7 @@ from syncvis.errors import (
     NonFiniteLossError,
     StorageError,
 )
-from syncvis.execution import PLAIN
+from syncvis.execution import PLAIN, Execution
 
 RESULT = {"metrics": {"AP": 1.0}}
 
@@ -224,3 +224,11 @@ def test_the_record_of_an_earlier_version_still_opens(ledger, of_an_earlier_vers
     record = load_record(ledger.view, ledger.view.cell(1))
     assert record.config == of_an_earlier_version.config
     assert record.result["cell_hash"] == claim.cell_hash != record.config.cell_hash
+
+
+@pytest.mark.parametrize(("processes", "sharing", "expected"), [(1, 1, 8), (1, 4, 3), (4, 1, 3), (2, 4, 1)])
+def test_the_trials_of_a_machine_share_its_cores(ledger, plan_values, add, monkeypatch, processes, sharing, expected):
+    add(ledger, plan_values([2]))
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)))
+    order = Order("ledger.db", claim_of(ledger), "run", Execution("cuda"), processes, sharing)
+    assert order.resolved == Execution("cuda", loader_workers=expected)

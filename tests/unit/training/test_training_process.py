@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from syncvis.errors import ConfigError
-from syncvis.training.process import CUBLAS_WORKSPACE, deterministic, stop_on_signal
+from syncvis.training.process import CUBLAS_WORKSPACE, deterministic, require_arithmetic, stop_on_signal
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
 
@@ -85,3 +85,12 @@ def test_an_operation_without_deterministic_algorithm_is_named() -> None:
 def test_other_errors_stay_what_they_are() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), deterministic(True):
         torch.zeros(2, 3) @ torch.zeros(2, 3)
+
+
+def test_a_precision_is_refused_by_what_the_device_itself_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: asked.append(device) or (7, 0))
+    require_arithmetic("bf16", torch.device("cpu"))
+    with pytest.raises(ConfigError, match=r"train\.precision: this GPU has no bf16 \(compute capability 7\.0"):
+        require_arithmetic("bf16", torch.device("cuda:1"))
+    assert asked == [torch.device("cuda:1")]

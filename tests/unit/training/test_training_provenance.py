@@ -70,7 +70,8 @@ def test_no_canary_of_environment_and_command_is_in_it(monkeypatch: pytest.Monke
 
 
 def test_what_it_holds() -> None:
-    found = provenance(Runtime(threads=3, deterministic=True), torch.device("cpu"))
+    runtime = Runtime(threads=3, deterministic=True, loader_workers=2, checkpoint_activations=True)
+    found = provenance(runtime, torch.device("cpu"))
     state = {"commit", "dirty", "diff", "source", "changed", "left_out", "plugins", "workbench"}
     assert set(found) == {*state, "command", "environment"}
     assert found["dirty"] == (found["diff"] is not None)
@@ -78,6 +79,7 @@ def test_what_it_holds() -> None:
     environment = found["environment"]
     assert environment["torch"] == torch.__version__ or environment["torch"] in torch.__version__
     assert (environment["threads"], environment["processes"], environment["deterministic"]) == ("3", "1", "true")
+    assert (environment["loader_workers"], environment["checkpoint_activations"]) == ("2", "true")
     assert int(environment["cores"]) == os.cpu_count()
     assert int(environment["memory"].split()[0]) >= 1
     assert {"python", "platform", "cpu", "device", "numpy", "scipy", "pycocotools", "pillow", "av"} <= set(environment)

@@ -125,6 +125,25 @@ def test_fp16_skips_steps_until_the_gradient_fits() -> None:
     assert math.isfinite(outcomes[-1].row(1)["gradient_norm"])
 
 
+def test_fp16_is_near_float32_once_the_scale_fits() -> None:
+    """So a recipe in fp16 can be rehearsed on the CPU."""
+    gradients, outcomes = [], []
+    for precision in ("float32", "fp16"):
+        changes = {"train.precision": precision, "train.clip_norm": 1e9}
+        model = tiny_model(changes, noise=0.03)
+        take = TrainingStep(model, tiny_config(changes), CPU)
+        outcome = take(0, [random_batch(3, (2, 1))])
+        while outcome.skipped:
+            outcome = take(0, [random_batch(3, (2, 1))])
+        outcomes.append(outcome)
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    exact, half = outcomes
+    assert half.total.item() == pytest.approx(exact.total.item(), rel=1e-3)
+    assert half.norm.item() == pytest.approx(exact.norm.item(), rel=0.05)
+    assert torch.cosine_similarity(gradients[0], gradients[1], dim=0) > 0.99
+    assert not torch.equal(gradients[0], gradients[1])
+
+
 def test_the_loss_scale_is_part_of_the_state() -> None:
     _, take = _step({"train.precision": "fp16"})
     take(0, [random_batch(3, (2, 1))])
