@@ -35,7 +35,7 @@ from syncvis.references import allowed
 
 LOOK_SECONDS = 0.5
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""All but the first, which is Ctrl-C, come from batch systems, which send them more than once, and SIGKILL in the end."""
+"""All but the first, Ctrl-C, come from batch systems, which send them more than once, and SIGKILL in the end."""
 OPTUNA_SECONDS = 30.0
 STOPPED_WANDB_SECONDS = 5.0
 GAVE_UP_CODE = 5
