@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from sweeps import rehearsal
 from sweeps.commands.dashboard import dashboard
 from sweeps.commands.export import export
 from sweeps.commands.gc import gc
@@ -93,6 +94,9 @@ def run(
         bool, typer.Option("--allow-missing", help="Data or weights absent here are on the machines of SLURM or Ray.")
     ] = False,
     plugins: Plugins = None,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Only try each point: two steps at a small size, in OUT/rehearsal.")
+    ] = False,
 ) -> None:
     """Run what is left. The same command again continues it.
 
@@ -116,9 +120,13 @@ def run(
         processes=processes_per_trial,
         trial_timeout=trial_timeout,
     )
+    studies = studies_of(experiments, scale, on, sampler, trials)
+    if rehearse:
+        rehearsal.require_this_machine(options)
+        refuse_unready([cell.config for study in studies for cell in rehearsal.points_of(study)], options)
+        raise typer.Exit(rehearsal.rehearse(studies, options, Console()))
     ledger = Ledger(options.ledger, PATIENCE_SECONDS)
     change: Change = "replace" if replace else "extend" if extend else "none"
-    studies = studies_of(experiments, scale, on, sampler, trials)
     configs = left(studies, ledger.view, retry)
     refuse_unready(configs, options, allow_missing)
     if configs:

@@ -22,14 +22,21 @@ class Rate:
     """Measured on done cells.
 
     Attributes:
-        seconds: of a worker per training step: start, evaluations and repeated work included.
+        seconds: per training step: start, evaluations and repeated work included.
         training: of the training step alone.
+        devices: how many processes, each with a GPU or CPU cores of its own, trained a cell together; a mean.
         cells: how many were measured.
     """
 
     seconds: float
     training: float
+    devices: float
     cells: int
+
+    @property
+    def device_seconds(self) -> float:
+        """Of all processes together, per training step."""
+        return self.seconds * self.devices
 
 
 @dataclass(frozen=True)
@@ -37,21 +44,24 @@ class Left:
     """What is left to run.
 
     Attributes:
-        hours: of one worker, for the cells that can be told from measurements.
+        hours: of one device, a GPU or the CPU cores of one process, for the cells that can be told.
         unmeasured: how many cells cannot.
+        estimated: those of the hours that follow from counted FLOPs, not from measurements.
     """
 
     hours: float = 0.0
     unmeasured: int = 0
+    estimated: float = 0.0
 
     def __add__(self, other: Left) -> Left:
-        return Left(self.hours + other.hours, self.unmeasured + other.unmeasured)
+        sums = self.hours + other.hours, self.unmeasured + other.unmeasured, self.estimated + other.estimated
+        return Left(*sums)
 
 
 class Rates:
     """Rates by likeness: cells of the same study and kind, else of the same study, else of the same kind anywhere.
 
-    Two cells are of a kind if scale, method, model, modules, batch and clip agree.
+    Two cells are of a kind if scale, method, model, modules, clip, batch, precision and what learns agree.
     """
 
     def __init__(self, view: View, keys: Sequence[StudyKey]):
@@ -63,11 +73,20 @@ class Rates:
             for group in {(key, kind), (key, None) if key else (key, kind)}:
                 groups.setdefault(group, {})[row["cell_hash"]] = row
         self._rates = {group: _rate(list(rows.values())) for group, rows in groups.items()}
+        self._seconds = {row["cell_hash"]: _device_seconds(row) for _, row in own}
 
-    def of(self, key: StudyKey, kind: str | None = None) -> Rate | None:
-        """The rate of cells of this study and kind; None without a measurement."""
-        candidates = [(key, kind), (key, None), (None, kind)]
+    def of(self, key: StudyKey, kind: str | None = None, alike: bool = False) -> Rate | None:
+        """The rate of cells of this study and kind; None without a measurement.
+
+        Args:
+            alike: never that of other kinds.
+        """
+        candidates = [(key, kind), (None, kind)] if alike else [(key, kind), (key, None), (None, kind)]
         return next((self._rates[group] for group in candidates if group in self._rates), None)
+
+    def device_seconds(self, cell_hash: str) -> float | None:
+        """Of a cell of these studies, all its attempts and processes together; None if it was not measured."""
+        return self._seconds.get(cell_hash)
 
 
 def kind_of(config: Mapping[str, Any]) -> str:
@@ -81,7 +100,8 @@ def kind_of(config: Mapping[str, Any]) -> str:
         _without(config.get("subclips"), ("weights", "factor")),
     ]
     parts = [config.get("scale"), config.get("method"), config.get("model"), *modules, clip]
-    return json.dumps([*parts, config["train"].get("batch_size")], sort_keys=True)
+    step = [config["train"].get(name) for name in ("batch_size", "precision", "trained")]
+    return json.dumps([*parts, *step], sort_keys=True)
 
 
 def _without(section: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any] | None:
@@ -89,18 +109,25 @@ def _without(section: Mapping[str, Any] | None, names: Sequence[str]) -> dict[st
 
 
 def spent(view: View, keys: Keys = None) -> dict[str, tuple[int, float]]:
-    """Outcome -> number of attempts and their seconds; "running" is what the open ones have taken so far.
+    """Outcome -> number of attempts and their seconds, times processes; "running" is what open ones have taken so far.
 
-    One without an end whose cell went on, as earlier versions left them, counts as nothing.
+    The result of a cell says how many processes trained it; a cell without one counts as the cell that was done last.
+    An attempt without an end whose cell went on, as earlier versions left them, counts as nothing.
     """
     outcome = sa.func.coalesce(attempts.c.outcome, "running").label("kind")
     now, _ = view.clocks()
     still = sa.and_(cells.c.state == "running", cells.c.attempt == attempts.c.attempt)
     seconds = sa.func.sum(sa.func.coalesce(attempts.c.ended, now) - attempts.c.started).label("seconds")
-    columns: Sequence[sa.ColumnElement[Any]] = outcome, sa.func.count().label("number"), seconds
+    columns: Sequence[sa.ColumnElement[Any]] = attempts.c.cell_hash, outcome, sa.func.count().label("number"), seconds
     query = sa.select(*columns).join_from(attempts, cells).where(among(keys))
-    query = query.where(sa.or_(attempts.c.ended.is_not(None), still)).group_by(outcome)
-    return {row["kind"]: (row["number"], float(row["seconds"])) for row in view.read(query)}
+    query = query.where(sa.or_(attempts.c.ended.is_not(None), still)).group_by(attempts.c.cell_hash, outcome)
+    processes, found = _processes(view, keys), dict[str, tuple[int, float]]()
+    usual = next(iter(processes.values()), 1)
+    for row in view.read(query):
+        number, total = found.get(row["kind"], (0, 0.0))
+        device_seconds = float(row["seconds"]) * processes.get(row["cell_hash"], usual)
+        found[row["kind"]] = number + row["number"], total + device_seconds
+    return found
 
 
 def seconds_of(view: View, keys: Keys = None) -> dict[str, float]:
@@ -127,6 +154,19 @@ def durations(view: View, keys: Keys, number: int) -> list[float]:
     return [float(row["seconds"] or 0) for row in view.read(newest)]
 
 
+def _processes(view: View, keys: Keys) -> dict[str, int]:
+    """Hash -> how many processes trained a done cell; the last one first."""
+    environment = view.json_at(results.c.result, "environment").label("environment")
+    query = sa.select(results.c.cell_hash, environment).join_from(results, cells).where(among(keys))
+    rows = view.read(query.order_by(results.c.finished.desc()))
+    return {row["cell_hash"]: _number_of(json.loads(row["environment"] or "null")) for row in rows}
+
+
+def _number_of(environment: Mapping[str, Any] | None) -> int:
+    """Of processes; results of earlier versions say nothing of them."""
+    return int((environment or {}).get("processes", 1))
+
+
 def _measured(view: View, keys: Keys) -> Iterator[Row]:
     """The last done cells: hash, config, result, and seconds of all attempts."""
     seconds = sa.select(sa.func.sum(_LENGTH)).where(attempts.c.cell_hash == cells.c.cell_hash).scalar_subquery()
@@ -138,7 +178,13 @@ def _measured(view: View, keys: Keys) -> Iterator[Row]:
             yield {**row, "result": result}
 
 
+def _device_seconds(row: Row) -> float:
+    return float(row["seconds"]) * _number_of(row["result"].get("environment"))
+
+
 def _rate(rows: Sequence[Row]) -> Rate:
     steps = sum(row["result"]["steps"] for row in rows)
+    seconds = sum(float(row["seconds"]) for row in rows)
     training = sum(row["result"].get("seconds", {}).get("train") or 0.0 for row in rows)
-    return Rate(sum(float(row["seconds"]) for row in rows) / steps, training / steps, len(rows))
+    devices = sum(map(_device_seconds, rows)) / seconds if seconds else 1.0
+    return Rate(seconds / steps, training / steps, devices, len(rows))

@@ -144,12 +144,12 @@ class Study(Section):
         for point in self.probes():
             self.cell(point, self.seeds[0], 0)
 
-    def probes(self) -> list[dict[str, Label]]:
-        """All points if they are few; else some in which every value of every axis occurs, of a range its ends and some
-        between."""
+    def probes(self, most: int = MAX_PROBES) -> list[dict[str, Label]]:
+        """All points if they are no more than ``most``; else some in which every value of every axis occurs, of a range
+        its ends and some between."""
         if self.finite:
-            found = list(islice(self.points(), MAX_PROBES + 1))
-            if len(found) <= MAX_PROBES:
+            found = list(islice(self.points(), most + 1))
+            if len(found) <= most:
                 return found
         return [self._reach(axis, label) for axis in self.axes for label in axis.probes()]
 

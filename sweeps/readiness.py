@@ -65,6 +65,18 @@ def look_at(configs: Sequence[RunConfig]) -> Findings:
     return look_at_runs(configs, on_terminal)
 
 
+def lacking(found: Findings, gpus: tuple[int, int] | None = None) -> list[str]:
+    """What this machine lacks for the cells: lines with each thing once and the commands that mend it; none if nothing.
+
+    Args:
+        gpus: how many GPUs a trial needs, and how many are here; None: they are not asked for.
+    """
+    from syncvis.preflight import Missing, listed, look_at_gpus
+
+    items = [*found.lacking, *(look_at_gpus(*gpus) if gpus else ())]
+    return ["missing on this machine:", *listed(map(Missing.of, items))] if items else []
+
+
 def require_disk(out: Path, configs: Sequence[RunConfig], at_once: int) -> None:
     """Refuse a folder that cannot be written to, or a disk without room for the checkpoints of the first cells.
 

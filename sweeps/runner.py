@@ -121,12 +121,12 @@ class Sweep:
             StorageError: The workers cannot work.
         """
         with self._mirrored_to_wandb():
-            self._work()
+            self.work()
         self._mirror_to_optuna()
         return self._report()
 
-    def _work(self) -> None:
-        """Have the workers end every cell; starts none if they have."""
+    def work(self) -> None:
+        """Have the workers end every cell; starts none if they have. Raises as :meth:`run` does."""
         if not self._something_left():
             return
         with stop_requests() as requests, progress_of(self._console, self._view.counts(self._keys)) as progress:

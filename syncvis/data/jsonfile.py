@@ -164,7 +164,7 @@ class JsonFile:
 
 
 def _read_bytes(source: Path) -> bytes:
-    fix = "correct data.root and the JSON's name, or create the data set first"
+    fix = "correct the folder, or the name of the JSON file in it"
     try:
         if source.exists() and not source.is_file():
             raise DataError("cannot be read (it is not a file)", file=source, fix=fix)

@@ -95,6 +95,12 @@ class _Choice:
         self._before.append(self._before[-1] + np.bincount(drawn, minlength=len(self._before[0])))
 
 
+def sources_of(ratios: Sequence[float], seed: int, clips: int) -> list[int]:
+    """From which data set each of the first clips of a training comes, by its place in the ratios."""
+    choice = _Choice(ratios, seed)
+    return [choice(position)[0] for position in range(clips)]
+
+
 def load_mix(config: DataConfig, categories: Sequence[Category]) -> list[VideoDataset]:
     """Read the data sets of ``config.mix``, with labels of ``categories``.
 

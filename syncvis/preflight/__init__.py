@@ -5,6 +5,8 @@ split. Torch is not needed.
 """
 
 from syncvis.preflight.findings import Findings, Problem
+from syncvis.preflight.gpus import look_at_gpus
+from syncvis.preflight.listing import Missing, listed
 from syncvis.preflight.look import Look, look, look_at_runs, look_at_split
 from syncvis.preflight.watch import on_terminal, unwatched
 from syncvis.preflight.weights import INITIAL_WEIGHTS
@@ -13,8 +15,11 @@ __all__ = [
     "INITIAL_WEIGHTS",
     "Findings",
     "Look",
+    "Missing",
     "Problem",
+    "listed",
     "look",
+    "look_at_gpus",
     "look_at_runs",
     "look_at_split",
     "on_terminal",

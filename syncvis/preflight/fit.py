@@ -7,8 +7,6 @@ looked at again, as the code may have changed.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 from syncvis.config import RunConfig
 from syncvis.errors import ConfigError, StorageError
 from syncvis.files import fingerprint
+from syncvis.preflight.asking import ask
 from syncvis.preflight.findings import Findings, Problem
 from syncvis.preflight.memory import recall, remember
 from syncvis.preflight.weights import INITIAL_WEIGHTS, KEY
@@ -39,9 +38,10 @@ def look_at_fit(runs: Sequence[tuple[RunConfig, Classes]]) -> Findings:
     asked = {_key(config, classes): (config, classes) for config, classes in known}
     answers = {key: found for key in asked if (found := recall(key)) is not None and "words" in found}
     left = {key: run for key, run in asked.items() if key not in answers}
-    for key, answer in zip(left, _ask(list(left.values())), strict=False):
-        answers[key] = answer
-        if "words" in answer:
+    told = dict(zip(left, _ask(list(left.values())), strict=True))
+    answers |= {key: answer for key, answer in told.items() if answer is not None}
+    for key, answer in told.items():
+        if answer is not None and "words" in answer:
             remember(key, answer)
     problems = [_problem(asked[key][0], answer) for key, answer in answers.items() if "problem" in answer]
     notes = [
@@ -59,19 +59,9 @@ def _key(config: RunConfig, classes: Classes) -> tuple[str, ...]:
     return VERSION, model, init, fingerprint(Path(init)), *code, *classes
 
 
-def _ask(runs: Sequence[tuple[RunConfig, Classes]]) -> list[dict[str, Any]]:
-    """The answers in order; none if the process cannot tell, as each run looks for itself before its first step."""
-    if not runs:
-        return []
-    asked = json.dumps([{"config": config.model_dump(mode="json"), "classes": classes} for config, classes in runs])
-    done = subprocess.run(
-        [sys.executable, "-m", MODULE, *allowed()], input=asked, capture_output=True, text=True, check=False
-    )
-    try:
-        answers = json.loads(done.stdout)
-    except ValueError:
-        return []
-    return answers if isinstance(answers, list) else []
+def _ask(runs: Sequence[tuple[RunConfig, Classes]]) -> list[dict[str, Any] | None]:
+    """The answers in order; None where a process cannot tell, as each run looks for itself before its first step."""
+    return ask(MODULE, [{"config": config.model_dump(mode="json"), "classes": classes} for config, classes in runs])
 
 
 def _problem(config: RunConfig, answer: dict[str, Any]) -> Problem:

@@ -78,7 +78,7 @@ def look(config: RunConfig, watch: Watch = unwatched) -> Look:
         if mixed is not None and not mixed.usable:
             problems.append(_untrainable(part, mixed))
     problems += look_at_weights(config.train.init)
-    problems += look_at_class_text(config.method, [category.name for category in categories or ()])
+    problems += look_at_class_text(config.method, config.data, [category.name for category in categories or ()])
     return Look(problems=tuple(problems), notes=tuple(notes), splits=splits, categories=categories)
 
 
@@ -121,7 +121,7 @@ def _needs(config: RunConfig) -> tuple[Any, ...]:
 def _look_at_part(part: Part, watch: Watch, problems: list[Problem], notes: list[str]) -> Seen | None:
     """What is known of a split, with its problems and notes added to the lists; None if it cannot be read."""
     if (missing := absent(part)) is not None:
-        if str(missing.error) not in [str(problem.error) for problem in problems]:
+        if missing.error.what not in [problem.error.what for problem in problems]:
             problems.append(missing)
         return None
     try:

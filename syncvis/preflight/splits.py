@@ -37,6 +37,11 @@ class Part:
     def source(self) -> Path:
         return self.root / self.name
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether it is of a data set to mix in."""
+        return self.key.startswith("data.mix")
+
 
 class Splits:
     """The data sets of a run."""

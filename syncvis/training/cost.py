@@ -18,12 +18,18 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from syncvis.config import RunConfig
+from syncvis.data.loader import padded_size
+from syncvis.data.transforms import resized
 from syncvis.methods import build
 from syncvis.methods.base import Method
-from syncvis.training.meter import ForwardCost, forward_cost
+from syncvis.training.meter import ForwardCost, forward_cost, forward_flops
+from syncvis.training.validation import SIZE_DIVISOR
 
 BACKWARD = 2
 """FLOPs of the backward pass against the forward pass: each product has one for its input and one for its weight."""
+
+WIDE = (9, 16)
+"""Aspect ratio, height to width, that sizes are computed for."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,18 @@ def count_parameters(model: Method) -> dict[str, Parameters]:
     return {part: counts[part] for part in dict.fromkeys([*model.parts, *counts]) if part in counts}
 
 
+def training_size(config: RunConfig) -> tuple[int, int]:
+    """Padded (height, width) of a 16:9 frame at the largest training short side."""
+    frame = (120 * WIDE[0], 120 * WIDE[1])
+    return padded_size(resized(frame, max(config.data.short_side), config.data.max_size), SIZE_DIVISOR)
+
+
+def clip_flops(config: RunConfig, num_classes: int) -> int:
+    """FLOPs of the forward and the backward pass of one training clip; times the batch size, those of a step."""
+    with _fake(config, num_classes, 1, training_size(config), counting_device()) as (model, images, valid):
+        return (1 + BACKWARD) * forward_flops(model, images, valid)
+
+
 def counting_device() -> str:
     """Whose kernels to count for: a GPU's, unless this torch was built without, and would abort the process."""
     return "cuda" if torch.backends.cuda.is_built() else "cpu"
@@ -92,13 +110,8 @@ def fake_forward_cost(
     The device need not be there, but torch must be built for it. Half precision is counted as float16, whichever it
     is: they have the same size.
     """
-    model = shape_model(config, num_classes)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
-        model.to_empty(device=device)
-        images = torch.empty(clips, config.data.frames, 3, *size)
-        valid = torch.empty(clips, config.data.frames, *size, dtype=torch.bool)
-        with _half_precision(device, config.train.precision != "float32"):
-            return forward_cost(model, images, valid)
+    with _fake(config, num_classes, clips, size, device) as (model, images, valid):
+        return forward_cost(model, images, valid)
 
 
 def memory(model: nn.Module, cost: ForwardCost) -> Memory:
@@ -110,6 +123,20 @@ def memory(model: nn.Module, cost: ForwardCost) -> Memory:
 
 def _bytes(x: Tensor) -> int:
     return x.numel() * x.element_size()
+
+
+@contextmanager
+def _fake(
+    config: RunConfig, num_classes: int, clips: int, size: tuple[int, int], device: str
+) -> Iterator[tuple[Method, Tensor, Tensor]]:
+    """Model, images and valid on fake tensors, in the precision of the training."""
+    model = shape_model(config, num_classes)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
+        model.to_empty(device=device)
+        images = torch.empty(clips, config.data.frames, 3, *size)
+        valid = torch.empty(clips, config.data.frames, *size, dtype=torch.bool)
+        with _half_precision(device, config.train.precision != "float32"):
+            yield model, images, valid
 
 
 @contextmanager

@@ -11,12 +11,11 @@ import torch
 
 from syncvis.config import RunConfig, read_layers
 from syncvis.data.annotations import Category
-from syncvis.data.loader import padded_size
-from syncvis.data.transforms import resized
 from syncvis.errors import ConfigError, StorageError
 from syncvis.execution import require_precision
 from syncvis.methods.base import Method
-from syncvis.preflight import INITIAL_WEIGHTS, Look, Problem, look, on_terminal
+from syncvis.preflight import INITIAL_WEIGHTS, Look, Missing, Problem, look, look_at_gpus, on_terminal
+from syncvis.preflight.classes import classes_by_name
 from syncvis.training.cost import (
     BACKWARD,
     Memory,
@@ -26,30 +25,15 @@ from syncvis.training.cost import (
     fake_forward_cost,
     memory,
     shape_model,
+    training_size,
 )
 from syncvis.training.meter import ForwardCost
 from syncvis.training.start import start_from
-from syncvis.training.validation import SIZE_DIVISOR
-
-CLASSES = {"ytvis_2019": 40, "ytvis_2021": 40, "ytvis_2022": 40, "ovis": 25}
-"""K of the benchmarks (syncvis/data/reference/dataset_stats.csv names the pages; 2022 has the classes of 2021)."""
 
 PAPER_GPUS = 8
 """Mask2Former's and SyncVIS's recipes are written for eight."""
 
-WIDE = (9, 16)
-"""Aspect ratio, height to width, that sizes are computed for."""
-
 DIFFERS = "# Differs: "
-
-
-@dataclass(frozen=True)
-class Missing:
-    """Something that this machine lacks for the run, or that is wrong."""
-
-    what: str
-    problem: str
-    fix: str
 
 
 @dataclass(frozen=True)
@@ -115,7 +99,7 @@ def dry_run(config: RunConfig, source: str | Path, gpus: int | None = None, devi
     forward = fake_forward_cost(config, num_classes, clips, size, counting_device())
     needed = memory(model, forward)
     start, unfit = _start(config, model, found)
-    missing = [*map(_missing, [*found.problems, *unfit])]
+    missing = [*map(Missing.of, [*found.problems, *unfit])]
     if on_gpus:
         missing += _missing_gpus(gpus, needed, config.train.precision)
     return DryRun(
@@ -132,14 +116,8 @@ def dry_run(config: RunConfig, source: str | Path, gpus: int | None = None, devi
         _differences(source),
         list(found.notes),
         missing,
-        next((problem.error.exit_code for problem in [*found.wrong.problems, *unfit]), 0),
+        next((problem.error.exit_code for problem in [*found.faulty.problems, *unfit]), 0),
     )
-
-
-def training_size(config: RunConfig) -> tuple[int, int]:
-    """Padded (height, width) of a 16:9 frame at the largest training short side."""
-    frame = (120 * WIDE[0], 120 * WIDE[1])
-    return padded_size(resized(frame, max(config.data.short_side), config.data.max_size), SIZE_DIVISOR)
 
 
 def _clips(config: RunConfig, gpus: int) -> int:
@@ -157,13 +135,7 @@ def _classes(config: RunConfig, source: str | Path, categories: Sequence[Categor
     root = Path(config.data.root)
     if categories is not None:
         return len(categories), f"categories of {root / config.data.train}"
-    known = [name for name in CLASSES if name in root.parts or name in Path(source).stem]
-    return (CLASSES[known[0]], f"{known[0]}, by its name") if known else (40, "assumed: no data set tells")
-
-
-def _missing(problem: Problem) -> Missing:
-    error = problem.error
-    return Missing(problem.what, error.what, error.fix or "")
+    return classes_by_name(root, Path(source).stem)
 
 
 def _start(config: RunConfig, model: Method, found: Look) -> tuple[str, list[Problem]]:
@@ -180,10 +152,7 @@ def _start(config: RunConfig, model: Method, found: Look) -> tuple[str, list[Pro
 
 def _missing_gpus(gpus: int, needed: Memory, precision: str) -> list[Missing]:
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    missing = []
-    if found < gpus:
-        fix = "give --gpus and train.accumulate, which keeps the batch with fewer GPUs; --device cpu needs none"
-        missing.append(Missing("GPUs", f"{found} of {gpus}", fix))
+    missing = [*map(Missing.of, look_at_gpus(gpus, found))]
     for index in range(min(found, gpus)):
         there = torch.cuda.get_device_properties(index).total_memory
         if there < needed.total:

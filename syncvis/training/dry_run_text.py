@@ -7,8 +7,9 @@ from dataclasses import asdict
 
 from pydantic import BaseModel
 
+from syncvis.preflight import Missing, listed
 from syncvis.training.cost import Memory, Parameters, counting_device
-from syncvis.training.dry_run import DryRun, Missing, gib
+from syncvis.training.dry_run import DryRun, gib
 
 NOT_COUNTED = """\
 Counted on shapes, with the kernels of a {} device: matrix products, attention and convolutions. A multiply-add is two
@@ -81,8 +82,7 @@ def _memory_rows(needed: Memory) -> list[tuple[str, ...]]:
 def _missing_text(missing: Sequence[Missing]) -> str:
     if not missing:
         return "MISSING ON THIS MACHINE: nothing"
-    lines = [f"  {item.what}: {item.problem}\n    fix: {item.fix}" for item in missing]
-    return "\n".join(["MISSING ON THIS MACHINE", *lines])
+    return "\n".join(["MISSING ON THIS MACHINE", *listed(missing)])
 
 
 def _table(rows: Sequence[tuple[str, ...]], right: bool = False) -> str:

@@ -1,6 +1,7 @@
 """``python -m syncvis.training.fit [PLUGIN ...]``: whether initial weights fit models, and what they leave.
 
-For :mod:`syncvis.preflight.fit`, whose callers plan without torch: JSON comes on stdin and goes to stdout.
+For :mod:`syncvis.preflight.fit`, whose callers plan without torch: JSON comes on stdin, and a line
+of it goes to stdout for each question.
 """
 
 from __future__ import annotations
@@ -28,9 +29,8 @@ def answer(config: RunConfig, classes: Sequence[str]) -> dict[str, Any]:
 def main() -> None:
     """Answer a list of ``{"config", "classes"}`` in its order."""
     allow(sys.argv[1:])
-    asked = json.load(sys.stdin)
-    answers = [answer(RunConfig.model_validate(one["config"]), one["classes"]) for one in asked]
-    json.dump(answers, sys.stdout)
+    for one in json.load(sys.stdin):
+        print(json.dumps(answer(RunConfig.model_validate(one["config"]), one["classes"])), flush=True)
 
 
 if __name__ == "__main__":

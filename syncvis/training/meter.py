@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakSet
 
+import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from syncvis.methods.base import Method
 
@@ -39,6 +43,30 @@ def forward_cost(model: Method, images: Tensor, valid: Tensor) -> ForwardCost:
     cost = ForwardCost(meter.flops(), meter.saved_bytes())
     del output  # whose graph had to live until here
     return cost
+
+
+def forward_flops(model: Method, images: Tensor, valid: Tensor) -> int:
+    """The sum of :func:`forward_cost`'s FLOPs alone, which takes about half as long."""
+    with torch.no_grad(), _Flops() as counted:
+        model.decode(model.encode(images, valid))
+    return counted.total
+
+
+class _Flops(TorchDispatchMode):
+    """Adds up FLOPs by torch's own formulas; those of what makes up an operator count when that is dispatched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=found)
+        return found
 
 
 class _Saved:

@@ -37,7 +37,7 @@ def test_a_whole_file_and_no_file(text: Path, look_at: LookAt) -> None:
 def test_a_missing_file_is_absent(tmp_path: Path, look_at: LookAt) -> None:
     (problem,) = look_at(method=_method(tmp_path / "none")).problems
     assert (problem.what, problem.is_absent) == ("class-name embeddings", True)
-    said = f"{tmp_path / 'none'}: method.text: there is no such file. Fix: make it with `syncvis data text"
+    said = f"{tmp_path / 'none'}: method.text: there is no such file. Fix: syncvis data text "
     assert str(problem.error).startswith(said)
 
 
@@ -61,6 +61,7 @@ def test_each_file_of_a_sweep_is_looked_at(text: Path, root: Path, tmp_path: Pat
 
 
 def test_without_names_the_file_alone_is_looked_at(text: Path) -> None:
-    assert look_at_class_text(TMTVISSettings(text=str(text), width=8), []) == []
-    (problem,) = look_at_class_text(TMTVISSettings(text=str(text), width=9), [])
+    data = tiny_config().data
+    assert look_at_class_text(TMTVISSettings(text=str(text), width=8), data, []) == []
+    (problem,) = look_at_class_text(TMTVISSettings(text=str(text), width=9), data, [])
     assert not problem.is_absent

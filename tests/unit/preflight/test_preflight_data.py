@@ -210,10 +210,11 @@ def test_a_folder_that_is_not_here_is_told_once(look_at: Callable[..., Look], ro
     assert problem.is_absent
     assert str(problem.error) == (
         f"{root.parent / 'ytvis'}: data.root: there is no such folder. "
-        "Fix: put the data set there, or set data.root=FOLDER"
+        "Fix: put the data set there; or set data.root=FOLDER"
     )
     (problem,) = look_at(data__root=str(root.parent / "synthetic")).problems
-    assert str(problem.error).endswith(f"Fix: make it: syncvis data synth {root.parent / 'synthetic'}")
+    wanted = f"Fix: syncvis data synth {root.parent / 'synthetic'}; or set data.root=FOLDER"
+    assert str(problem.error).endswith(wanted)
 
 
 def test_a_split_that_is_not_here_is_to_be_cut_from_the_labels(errors: Errors, root: Path) -> None:

@@ -52,7 +52,7 @@ def test_plan_counts_cells(sweep, two_experiments):
     )
     assert nk[1:7] == ["4", "4", "1", "0", "1", "2"]
     assert other[1:7] == ["4", "2", "0", "0", "1", "2"]
-    assert every[1:6] == ["6", "1", "0", "1", "4"]
+    assert every[1:7] == ["6", "6", "1", "0", "1", "4"]
 
 
 def test_plan_of_what_was_never_run_has_no_number_and_makes_no_files(sweep, write_experiment, tmp_path):
@@ -74,9 +74,9 @@ def test_plan_tells_hours_and_cost_from_measured_attempts(sweep, two_experiments
     output = sweep("plan", "nk", "--scale", "smoke", "--price", "2.5", "--workers", "4").output
     line = next(line for line in lines_of(output) if line[:1] == ["nk-smoke"])
     assert line[6:] == ["2", "3.6e+03 (0)", "4.00", "10.00"]
-    assert "left: 4.00 hours of one worker, 1.00 with 4" in output
+    assert "left: 4.00 hours of one process, 1.00 with 4" in output
     spent = next(line for line in output.splitlines() if line.startswith("spent"))
-    assert spent.startswith("spent: 2.75 hours of workers, cost 6.88")
+    assert spent.startswith("spent: 2.75 hours of processes, cost 6.88")
     assert "done 2.00 h in 1" in spent
     assert "failed 0.50 h in 1" in spent
     assert "given back 0.25 h in 1" in spent
@@ -102,8 +102,8 @@ def test_plan_takes_rates_of_cells_alike_but_not_of_others(sweep, two_experiment
     )
     assert other[-2:] == ["–", "–"]
     both = sweep("plan", "other", "frames", "--scale", "smoke").output
-    assert "left: 6.00 hours of one worker" in both
-    assert "and 4 cells that were not measured" in both
+    assert "left: 6.00 hours of one process" in both
+    assert "and 4 cells not measured" in both
 
 
 def test_plan_of_a_search_counts_what_it_will_still_choose(sweep, write_experiment, tmp_path):

@@ -42,7 +42,7 @@ def ask(sweep, postgres, ledger, monkeypatch):
 def test_plan_status_and_export(ask, ledger, tmp_path):
     alter(ledger, "UPDATE attempts SET started = 0, ended = 7200 WHERE ended IS NOT NULL")
     plan = ask("plan", "--scale", "smoke", "--workers", "1")
-    assert "left: 3.00 hours of one worker" in plan
+    assert "left: 3.00 hours of one process" in plan
     assert "done 2.00 h in 1, failed 2.00 h in 1, pruned 2.00 h in 1, running 0.00 h in 1 attempts" in plan
     status = ask("status")
     assert "0.5 cells per hour, about 4 h 00 min left" in status

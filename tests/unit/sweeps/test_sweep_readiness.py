@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,8 +14,9 @@ from cells import finish
 
 from sweeps.experiment import load_experiment, plan_cells, study_at
 from sweeps.ledger import Ledger
-from sweeps.readiness import left, require_disk
+from sweeps.readiness import lacking, left, look_at, require_disk
 from syncvis.errors import DataError, StorageError
+from syncvis.preflight import Findings
 
 
 @pytest.fixture
@@ -56,6 +60,26 @@ def test_plan_and_run_refuse_a_split_that_no_cell_can_use(sweep, data, write_exp
     assert refusals(sweep)[1].startswith("2 problems: (1) data/train.json: annotations: 4 videos, 0 annotations; ")
 
 
+def test_the_parts_of_a_split_are_listed_by_plan_and_refused_before_any_queue(sweep, data, tmp_path, monkeypatch):
+    """The folder is here, so that they are missing on every machine that shares it."""
+    base = {"data": {"root": "data", "train": "train_split.json", "valid": "valid_split.json"}, "train": {"steps": 2}}
+    (tmp_path / "experiments" / "base" / "smoke.yaml").write_text(json.dumps(base))
+    planned = sweep("plan", "nk", "--scale", "smoke")
+    assert planned.exit_code == 0
+    assert planned.output.splitlines()[-5:] == [
+        "missing on this machine:",
+        "  training data: data/train_split.json: data.train: there is no such file",
+        "  validation data: data/valid_split.json: data.valid: there is no such file",
+        "      syncvis data split data --split train.json --valid 0.2",
+        "    or name files of your own with data.train and data.valid",
+    ]
+    with pytest.raises(DataError, match=r"train_split\.json: data\.train: there is no such file"):
+        sweep("run", "nk", "--scale", "smoke")
+    monkeypatch.chdir(tmp_path)
+    configs = [cell.config for cell in plan_cells(load_experiment(tmp_path / "experiments" / "nk.yaml"), "smoke")]
+    assert len(look_at(configs).wrong.problems) == 2, "refused, too, where other machines train"
+
+
 def test_a_missing_split_of_data_that_are_here_is_refused_with_its_way(sweep, data):
     (data / "valid.json").unlink()
     planned, run = refusals(sweep)
@@ -68,15 +92,57 @@ def test_data_of_another_machine_are_said_by_plan_and_refused_by_run_here(sweep,
     shutil.rmtree(data)
     planned = sweep("plan", "nk", "--scale", "smoke")
     assert planned.exit_code == 0
-    assert (
-        "not on this machine: data: data.root: there is no such folder. Fix: put the data set there" in planned.output
-    )
+    wanted = ["missing on this machine:", "  data set: data: data.root: there is no such folder"]
+    wanted += ["    put the data set there", "    or set data.root=FOLDER"]
+    assert planned.output.splitlines()[-4:] == wanted
     with pytest.raises(DataError, match=r"data: data\.root: there is no such folder"):
         sweep("run", "nk", "--scale", "smoke")
 
 
+def test_what_is_missing_is_listed_once_for_all_cells(data, write_experiment, tmp_path, monkeypatch):
+    """The data of a part of the cells, weights of all of them, GPUs of a trial."""
+    monkeypatch.chdir(tmp_path)
+    base = {"data": {"root": "data"}, "train": {"steps": 2, "init": "weights/mask2former_coco_r50.safetensors"}}
+    (tmp_path / "experiments" / "base" / "smoke.yaml").write_text(json.dumps(base))
+    axes = {"root": {"key": "data.root", "values": ["data", "data/ovis/train", "data/ytvis_2019/train"]}}
+    study = study_at(load_experiment(write_experiment(axes=axes, seeds=[0, 1])), "smoke")
+    found = look_at(left([study], None))
+    assert found.faulty.problems == ()
+    lines = lacking(found, gpus=(8, 1))
+    assert lines[0] == "missing on this machine:"
+    assert [" ".join(line.split()) for line in lines if line.startswith("  ") and line[2] != " "] == [
+        "data set: data/ovis/train: data.root: there is no such folder",
+        "data set: data/ytvis_2019/train: data.root: there is no such folder",
+        "initial weights: weights/mask2former_coco_r50.safetensors: train.init: there",
+        "GPUs: 1 of 8",
+    ]
+    assert max(map(len, lines)) <= 80
+    assert len(lacking(found)) < len(lines), "GPUs are a matter of those who ask for them"
+    empty(data / "valid.json")
+    assert [problem.what for problem in look_at(left([study], None)).faulty.problems] == ["validation data"]
+
+
+def test_nothing_is_missing(data, write_experiment, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = study_at(load_experiment(write_experiment(seeds=[0])), "smoke")
+    assert lacking(look_at(left([study], None)), gpus=(1, 1)) == []
+
+
+def test_recipes_are_looked_at_without_torch(tmp_path):
+    """As a plan of all experiments does, in a folder with nothing."""
+    recipes = Path(__file__).parents[3] / "experiments" / "recipes"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom syncvis.config import load_config\n"
+        "from sweeps.readiness import lacking, look_at\n"
+        f"found = look_at([load_config(path) for path in Path({str(recipes)!r}).glob('*.yaml')])\n"
+        "print(len(found.faulty.problems), len(lacking(found)) > 20, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "0 True False\n"
+
+
 def test_notes_are_said(sweep, data, monkeypatch):
-    found = SimpleNamespace(problems=(), notes=("train.json: read as stills",), refuse=lambda: None)
+    found = SimpleNamespace(lacking=(), faulty=Findings(), notes=("train.json: read as stills",), refuse=lambda: None)
     found.wrong = found
     for module, command in (("sweeps.launch", "run"), ("sweeps.commands.plan", "plan")):
         monkeypatch.setattr(f"{module}.look_at", lambda configs: found)

@@ -14,7 +14,7 @@ from torch import nn
 from syncvis.config import load_config
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.training.cost import count_parameters, counting_device, fake_forward_cost, memory, shape_model
-from syncvis.training.meter import _Meter, forward_cost
+from syncvis.training.meter import _Meter, forward_cost, forward_flops
 
 RECIPES = Path(__file__).parents[3] / "experiments" / "recipes"
 
@@ -71,6 +71,7 @@ def test_fake_tensors_count_what_real_ones_do(structure: str) -> None:
     real = forward_cost(tiny_model(STRUCTURES[structure]), batch.images, batch.valid)
     assert fake_forward_cost(tiny_config(STRUCTURES[structure]), NUM_CLASSES, 2, (32, 64), "cpu") == real
     assert set(real.flops) >= {"backbone", "pixel_decoder", "decoder"}
+    assert forward_flops(tiny_model(STRUCTURES[structure]), batch.images, batch.valid) == sum(real.flops.values())
 
 
 def test_a_part_that_another_part_calls_counts_for_itself() -> None:

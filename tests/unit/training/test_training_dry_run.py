@@ -16,7 +16,8 @@ from syncvis.errors import DataError, StorageError
 from syncvis.methods import build
 from syncvis.training import dry_run as module
 from syncvis.training.checkpoint import save_weights
-from syncvis.training.dry_run import dry_run, training_size
+from syncvis.training.cost import training_size
+from syncvis.training.dry_run import dry_run
 from syncvis.training.dry_run_text import _settings, render
 
 ROOT = Path(__file__).parents[3]
@@ -68,7 +69,7 @@ def test_what_initial_weights_leave_open(syncvis: Run, tmp_path: Path) -> None:
     init.write_bytes(init.read_bytes()[:-10])
     code, out, _ = syncvis("train", config, f"train.init={init}", "--dry-run")
     assert code == StorageError.exit_code
-    assert f"initial weights: {init}: train.init: ends early" in out
+    assert f"initial weights: {init}: train.init: ends early" in " ".join(out.split())
 
 
 @pytest.mark.usefixtures("no_gpu")
