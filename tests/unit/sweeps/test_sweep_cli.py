@@ -231,6 +231,14 @@ def test_status_shows_states_running_trials_and_failures_without_any_file(sweep,
     assert failure.endswith("error.log)")
 
 
+def test_status_does_not_say_that_nothing_runs_while_the_first_cell_runs(sweep, outputs, monkeypatch):
+    monkeypatch.setattr("sweeps.overview.durations", lambda *_: [])
+    output = sweep("status").output
+    assert ["nk-smoke", "1", "1", "1", "1", "1"] in lines_of(output)
+    assert "cells per hour" not in output
+    assert "nothing runs" not in output
+
+
 @pytest.mark.parametrize("seconds", [60, 7200])
 def test_status_tells_what_is_left_of_a_lease_however_long_it_is(sweep, outputs, seconds):
     take(outputs, seconds)
