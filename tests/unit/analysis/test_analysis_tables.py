@@ -265,6 +265,7 @@ def test_a_table_on_a_recipe_says_what_is_unlike_and_why_its_values(book: Any, r
     text = caption(table)
     assert "on the official validation videos, ours on a part of the training videos" in text
     assert "parts: two of four." in text
+    assert "on ytvis_2019/train (" in text
     assert title_text(table) == "Components, ytvis_2019_r50"
 
 
