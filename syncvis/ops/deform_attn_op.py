@@ -14,34 +14,34 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch._guards import detect_fake_mode
 
 DEVICES = ("cuda",)
 """Types of devices that the kernels are for (ROCm is "cuda" too)."""
 
+TRITON = find_spec("triton") is not None
 
-@torch.compiler.assume_constant_result
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def has_kernels(device: torch.device) -> bool:
-    """Whether the operator runs on a device. On one that is only counted with, it does where Triton is installed."""
-    if device.type not in DEVICES or find_spec("triton") is None:
+    """Whether the kernels run on a device: tried once, but for a count or a trace Triton need only be installed."""
+    if device.type not in DEVICES or not TRITON:
         return False
-    return not torch.accelerator.is_available() or _tried(device)
+    return detect_fake_mode() is not None or _tried(device)
 
 
 @cache
 def _tried(device: torch.device) -> bool:
-    """Try both kernels: Triton also needs a C compiler for its launcher, Python's headers and a GPU that is not too old.
+    """Run both kernels; a failure warns with its cause.
 
-    A failure warns with its cause.
+    Triton also needs a C compiler (for its launcher), Python's headers and a GPU that is not too old for it.
     """
     from syncvis.ops import deform_attn_kernels
 
     try:
-        with unset_fake_temporarily():
-            value, place = torch.zeros(1, 1, 1, 1, device=device), torch.zeros(1, 1, 1, 1, 1, device=device)
-            deform_attn_kernels.backward(
-                deform_attn_kernels.forward(value, (1, 1), place, place, place), value, (1, 1), place, place, place
-            )
+        value, place = torch.zeros(1, 1, 1, 1, device=device), torch.zeros(1, 1, 1, 1, 1, device=device)
+        output = deform_attn_kernels.forward(value, (1, 1), place, place, place)
+        deform_attn_kernels.backward(output, value, (1, 1), place, place, place)
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         warnings.warn(f"deformable attention uses grid_sample, slower: Triton fails here ({cause})", stacklevel=2)
@@ -105,13 +105,11 @@ def _require_matching(value: Tensor, shapes: Sequence[int], x: Tensor, y: Tensor
     """Raise RuntimeError where the kernels would read beside the tensors."""
     clips, length, heads, _ = value.shape
     cells = sum(height * width for height, width in zip(shapes[::2], shapes[1::2], strict=True))
-    torch._check(cells == length, lambda: f"values have {length} cells, the levels {cells}")
-    for name, tensor in (("x", x), ("y", y), ("weights", weights)):
-        wanted = (clips, x.shape[1], heads, len(shapes) // 2, x.shape[4])
-        torch._check(
-            all(size == other for size, other in zip(tensor.shape, wanted, strict=True)),
-            lambda name=name, tensor=tensor, wanted=wanted: f"{name} is {tuple(tensor.shape)}, not {wanted}",
-        )
+    torch._check(cells == length, lambda: f"values have {length} cells, their levels {cells}")
+    wanted = (clips, x.shape[1], heads, len(shapes) // 2, x.shape[4])
+    for tensor in (x, y, weights):
+        for size, other in zip(tensor.shape, wanted, strict=True):
+            torch._check(size == other, lambda: "x, y and weights must all be (N, R, heads, levels, points)")
 
 
 @sample.register_fake
