@@ -26,6 +26,7 @@ counts_for_cuda = pytest.mark.skipif(counting_device() == "cpu", reason="this to
 
 
 @needs_triton
+@pytest.mark.slow
 def test_the_kernels_in_the_interpreter() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "interpreted_deform_attn.py"]
     done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
@@ -34,37 +35,58 @@ def test_the_kernels_in_the_interpreter() -> None:
     assert "skipped" not in done.stdout
 
 
-def _ptx(name: str, capability: int) -> str:
-    """A kernel for 32 channels in float32, compiled for a GPU that need not be there."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+class _Gpu:
+    """What Triton asks of a GPU before it compiles; its number is that of no GPU, as Triton remembers by number."""
 
-    from syncvis.ops import deform_attn_kernels as kernels
+    def __init__(self, capability: int) -> None:
+        self._capability = capability
 
-    kernel, tile = {
-        "forward": (kernels._forward, kernels.FORWARD_TILE),
-        "backward": (kernels._backward, kernels.BACKWARD_TILE),
-    }[name]
-    sums = triton.language.float32
-    constants = {"HEADS": 8, "DIM": 32, "SAMPLES": 12, "POINTS": 4, "READS": tile // 32, "CHANNELS": 32, "SUMS": sums}
-    types = {"table": "*i32", "length": "i32", "reads": "i32"} | dict.fromkeys(constants, "constexpr")
-    signature = {argument: types.get(argument, "*fp32") for argument in kernel.arg_names}
-    aligned = {(k,): [["tt.divisibility", 16]] for k, kind in enumerate(signature.values()) if kind.startswith("*")}
-    source = ASTSource(kernel, signature, constants, aligned)
-    return str(triton.compile(source, GPUTarget("cuda", capability, 32), {"enable_fp_fusion": True}).asm["ptx"])
+    def get_current_target(self) -> Any:
+        from triton.backends.compiler import GPUTarget
+
+        return GPUTarget("cuda", self._capability, 32)
+
+    def get_current_device(self) -> int:
+        return 1000 + self._capability
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+class _Compiled:
+    """A kernel that is compiled for its launch, and not launched."""
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel, self.ptx = kernel, ""
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        def compile_only(*arguments: Any, **options: Any) -> None:
+            self.ptx = self._kernel.warmup(*arguments, grid=grid, **options).asm["ptx"]
+
+        return compile_only
 
 
 @needs_triton
+@pytest.mark.parametrize("capability", [80, 90])
 def test_compiled_for_a_gpu_channels_are_read_and_added_as_vectors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from triton.runtime import driver
+
+    from syncvis.ops import deform_attn_kernels as kernels
+
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    for capability in (80, 90):
-        assert _ptx("forward", capability).count("ld.global.v4.b32") == 8  # 8 channels of 4 cells a thread
-        assert _ptx("backward", capability).count("ld.global.v4.b32") == 4 + 1
-    assert "red.global.gpu.relaxed.add.f32" in _ptx("backward", 80)
-    assert _ptx("backward", 90).count("red.global.gpu.relaxed.add.v4.f32") == 4
+    monkeypatch.setattr(driver, "_active", _Gpu(capability))
+    forward, backward = _Compiled(kernels._forward), _Compiled(kernels._backward)
+    monkeypatch.setattr(kernels, "_forward", forward)
+    monkeypatch.setattr(kernels, "_backward", backward)
+    value, places = torch.zeros(2, 40, 8, 32), torch.zeros(2, 33, 8, 2, 4)
+    output = kernels.forward(value, [6, 6, 2, 2], places, places, places)
+    kernels.backward(output, value, [6, 6, 2, 2], places, places, places)
+    assert forward.ptx.count("ld.global.v4.b32") == 8  # 8 channels of 4 cells a thread
+    assert backward.ptx.count("ld.global.v4.b32") == 4 + 1  # 4 channels, and the gradient
+    added = "red.global.gpu.relaxed.add.v4.f32" if capability == 90 else "red.global.gpu.relaxed.add.f32"
+    assert backward.ptx.count(added) == (4 if capability == 90 else 16)
 
 
 def _inputs(device: str, requires_grad: bool = True) -> dict[str, Tensor]:
