@@ -40,7 +40,7 @@ def deformable_attention(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, we
     Returns:
         (N, R, heads * D).
     """
-    if deform_attn_op.has_kernels(value.device) and not torch.are_deterministic_algorithms_enabled():
+    if not torch.are_deterministic_algorithms_enabled() and deform_attn_op.has_kernels(value.device):
         return deform_attn_op.sample(value, [size for shape in shapes for size in shape], x, y, weights)
     if value.device.type == "cpu":
         summed: Tensor = _SparseSampling.apply(value, tuple(shapes), x, y, weights)
