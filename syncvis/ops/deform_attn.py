@@ -45,10 +45,11 @@ def deformable_attention(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, we
     if value.device.type == "cpu":
         summed: Tensor = _SparseSampling.apply(value, tuple(shapes), x, y, weights)
         return summed
-    return _sample_by_level(value, shapes, x, y, weights)
+    return sample_by_level(value, shapes, x, y, weights)
 
 
-def _sample_by_level(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+def sample_by_level(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+    """:func:`deformable_attention` by ``grid_sample``, one level after another: for any device."""
     batch, _, heads, dim = value.shape
     num_reads, points = x.shape[1], x.shape[4]
     # (N*heads, levels, R*points), one sample after another

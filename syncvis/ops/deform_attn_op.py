@@ -32,21 +32,33 @@ def has_kernels(device: torch.device) -> bool:
 
 @cache
 def _tried(device: torch.device) -> bool:
-    """Run both kernels; a failure warns with its cause.
+    """Run both kernels on a few numbers, and compare with ``grid_sample``; a failure warns with its cause.
 
     Triton also needs a C compiler (for its launcher), Python's headers and a GPU that is not too old for it.
     """
-    from syncvis.ops import deform_attn_kernels
-
     try:
-        value, place = torch.zeros(1, 1, 1, 1, device=device), torch.zeros(1, 1, 1, 1, 1, device=device)
-        output = deform_attn_kernels.forward(value, (1, 1), place, place, place)
-        deform_attn_kernels.backward(output, value, (1, 1), place, place, place)
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+            _compare(device)
     except Exception as error:
-        cause = f"{type(error).__name__}: {error}"
+        cause = f"{type(error).__name__}: {error}".splitlines()[0]
         warnings.warn(f"deformable attention uses grid_sample, slower: Triton fails here ({cause})", stacklevel=2)
         return False
     return True
+
+
+def _compare(device: torch.device) -> None:
+    """Raise AssertionError if output and gradients are not those of ``grid_sample``."""
+    from syncvis.ops.deform_attn import sample_by_level
+
+    shapes, generator = ((3, 5), (2, 1)), torch.Generator().manual_seed(0)
+    sizes = (2, 17, 2, 8), *[(2, 9, 2, 2, 2)] * 3, (2, 9, 16)
+    *inputs, gradient = (torch.rand(size, generator=generator).to(device) for size in sizes)
+    value, x, y, weights = (tensor.requires_grad_() for tensor in inputs)
+    kernels = sample(value, [size for shape in shapes for size in shape], x, y, weights)
+    by_level = sample_by_level(value, shapes, x, y, weights)
+    found = [[output, *torch.autograd.grad(output, inputs, gradient)] for output in (kernels, by_level)]
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
 @torch.library.custom_op(

@@ -60,7 +60,7 @@ def kernels(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, weights: Tensor
     return deform_attn_op.sample(value, [size for shape in shapes for size in shape], x, y, weights)
 
 
-PATHS: Mapping[str, Sample] = {"kernels": kernels, "grid_sample": deform_attn._sample_by_level}
+PATHS: Mapping[str, Sample] = {"kernels": kernels, "grid_sample": deform_attn.sample_by_level}
 
 
 def recipe_cases(names: Sequence[str] = NAMES) -> Iterator[Case]:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from deform_attn import Case, Row, compare, main, recipe_cases, table
 
-from syncvis.ops.deform_attn import _sample_by_level, deformable_attention
+from syncvis.ops.deform_attn import deformable_attention, sample_by_level
 
 SMALL = Case("small", 2, [(2, 3), (4, 6)], heads=2, dim=4, points=2)
-PATHS: dict[str, Any] = {"kernels": deformable_attention, "grid_sample": _sample_by_level}
+PATHS: dict[str, Any] = {"kernels": deformable_attention, "grid_sample": sample_by_level}
 
 
 def test_both_paths_are_timed_both_ways() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from syncvis.ops import deform_attn, deform_attn_op
+from syncvis.ops import deform_attn, deform_attn_kernels, deform_attn_op
 from syncvis.ops.deform_attn import DeformableAttention, deformable_attention
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -144,8 +144,9 @@ def test_it_is_an_operator() -> None:
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernels are chosen on the CPU, after they were tried there, and nothing else can be."""
     monkeypatch.setattr(deform_attn_op, "DEVICES", ("cpu",))
+    assert deform_attn_op.has_kernels(torch.device("cpu"))
     monkeypatch.setattr(deform_attn, "_SparseSampling", None)
-    monkeypatch.setattr(deform_attn, "_sample_by_level", None)
+    monkeypatch.setattr(deform_attn, "sample_by_level", None)
 
 
 @pytest.mark.usefixtures("on_the_cpu")
@@ -205,3 +206,24 @@ def test_deterministic_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
             output.sum().backward()
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_kernels_are_used_where_they_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tried once for a device, also inside of ``inference_mode``, and not where an output or a gradient is another."""
+    monkeypatch.setattr(deform_attn_op, "DEVICES", ("cpu",))
+    deform_attn_op._tried.cache_clear()
+    state = torch.get_rng_state()
+    with torch.inference_mode():
+        assert deform_attn_op.has_kernels(torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), state)
+    deform_attn_op._tried.cache_clear()
+    backward = deform_attn_kernels.backward
+
+    def wrong(*arguments: object) -> tuple[Tensor, ...]:
+        in_value, in_x, in_y, in_weights = backward(*arguments)
+        return in_value, in_x, -in_y, in_weights
+
+    monkeypatch.setattr(deform_attn_kernels, "backward", wrong)
+    with pytest.warns(UserWarning, match="Triton fails here"):
+        assert not deform_attn_op.has_kernels(torch.device("cpu"))
+    deform_attn_op._tried.cache_clear()
