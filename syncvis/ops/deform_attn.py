@@ -1,8 +1,10 @@
-"""Multi-scale deformable attention (Deformable DETR) in plain PyTorch: forward and backward on any device.
+"""Multi-scale deformable attention (Deformable DETR): forward and backward on any device.
 
 Every output is a sum of a few rows of the values, each with a weight: a product with a sparse matrix that has, per
 sample, the four bilinear weights of the cells around it. On the CPU it is computed as just that, forward and backward;
-nothing of the size samples x channels is ever made. On a GPU ``grid_sample`` is used, level by level.
+nothing of the size samples x channels is ever made. On a GPU it is an operator of two Triton kernels
+(:mod:`syncvis.ops.deform_attn_op`); elsewhere, and where algorithms must be deterministic, ``grid_sample`` is used,
+level by level.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from syncvis.ops import deform_attn_op
 from syncvis.ops.linear import TokenLinear, linear
 from syncvis.ops.points import sample_points
 
@@ -37,13 +40,16 @@ def deformable_attention(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, we
     Returns:
         (N, R, heads * D).
     """
+    if not torch.are_deterministic_algorithms_enabled() and deform_attn_op.has_kernels(value.device):
+        return deform_attn_op.sample(value, [size for shape in shapes for size in shape], x, y, weights)
     if value.device.type == "cpu":
         summed: Tensor = _SparseSampling.apply(value, tuple(shapes), x, y, weights)
         return summed
-    return _sample_by_level(value, shapes, x, y, weights)
+    return sample_by_level(value, shapes, x, y, weights)
 
 
-def _sample_by_level(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+def sample_by_level(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+    """:func:`deformable_attention` by ``grid_sample``, one level after another: for any device."""
     batch, _, heads, dim = value.shape
     num_reads, points = x.shape[1], x.shape[4]
     # (N*heads, levels, R*points), one sample after another
