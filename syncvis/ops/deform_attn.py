@@ -24,6 +24,7 @@ from torch.autograd.function import once_differentiable
 from syncvis.ops import deform_attn_op
 from syncvis.ops.linear import TokenLinear, linear
 from syncvis.ops.points import sample_points
+from syncvis.transfer import to_device
 
 Shapes = Sequence[tuple[int, int]]
 
@@ -270,6 +271,7 @@ class DeformableAttention(nn.Module):
 
     def _offsets(self, query: Tensor, axis: int, shapes: Shapes) -> Tensor:
         """Learned offsets along x (0) or y (1) as a fraction of the level, (N, R, heads*levels*points)."""
-        cells = query.new_tensor([shape[1 - axis] for shape in shapes])[:, None].expand(self.levels, self.points)
+        sizes = torch.tensor([shape[1 - axis] for shape in shapes], dtype=query.dtype)
+        cells = to_device([sizes], query.device)[0][:, None].expand(self.levels, self.points)
         weight, bias = self.sampling_offsets.weight[axis::2], self.sampling_offsets.bias[axis::2]
         return linear(query, weight, bias) / cells.flatten().repeat(self.heads)
