@@ -161,7 +161,7 @@ class QueryDecoder(nn.Module):
             levels: decode only these, of a decoder without exchanges; None: all.
         """
         tokens = {stack: _tokens(features, stack.level_embed.weight) for stack in self.stack_of.values()}
-        time = self.time(features.num_frames, features.mask.device)
+        time = self.time(features.num_frames, features.levels[0].device)
         queries = self.contents(len(features.mask), features.num_frames, levels)
         queries = queries if start is None else start(queries, features)
         outputs = [self._predict(queries, features)]
