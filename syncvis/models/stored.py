@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from syncvis.errors import ConfigError
 from syncvis.outputs import ClipFeatures, LevelOutput
 
 
@@ -21,8 +22,25 @@ def waiting(mask: Tensor, dtype: torch.dtype | None = None) -> list[Tensor]:
 
     Args:
         dtype: what they are rounded to; None: they stay as they are.
+
+    Raises:
+        ConfigError: A number is too large for ``dtype``.
     """
-    return list(mask[0].to("cpu", dtype or mask.dtype))
+    return list(_rounded(mask[0], dtype).cpu())
+
+
+def _rounded(x: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """In another type; None leaves it.
+
+    Raises:
+        ConfigError: A number is too large for the type.
+    """
+    if dtype is None or x.dtype == dtype:
+        return x
+    if x.abs().max() > torch.finfo(dtype).max:
+        problem = f"features of this model do not fit {str(dtype).removeprefix('torch.')}"
+        raise ConfigError(problem, key="eval.features", fix="set eval.features=full")
+    return x.to(dtype)
 
 
 def joined(parts: Iterable[list[Tensor]]) -> list[Tensor]:
@@ -59,8 +77,8 @@ class StoredFrames:
         assert mask is not None
         again = not clip and mask.device.type == "cpu"
         return cls(
-            tuple(x.to(dtype or x.dtype) for x in features.levels),
-            tuple(x.to(dtype or x.dtype) for x in (features.guides[:-1] if again else features.guides)),
+            tuple(_rounded(x, dtype) for x in features.levels),
+            tuple(_rounded(x, dtype) for x in (features.guides[:-1] if again else features.guides)),
             waiting(mask, dtype),
             mask.dtype,
         )
