@@ -22,11 +22,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from syncvis.ops import deform_attn_op
+from syncvis.ops.deform_attn_levels import Shapes, sample_by_level
 from syncvis.ops.linear import TokenLinear, linear
-from syncvis.ops.points import sample_points
 from syncvis.transfer import to_device
-
-Shapes = Sequence[tuple[int, int]]
 
 
 def deformable_attention(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
@@ -47,21 +45,6 @@ def deformable_attention(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, we
         summed: Tensor = _SparseSampling.apply(value, tuple(shapes), x, y, weights)
         return summed
     return sample_by_level(value, shapes, x, y, weights)
-
-
-def sample_by_level(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-    """:func:`deformable_attention` by ``grid_sample``, one level after another: for any device."""
-    batch, _, heads, dim = value.shape
-    num_reads, points = x.shape[1], x.shape[4]
-    # (N*heads, levels, R*points), one sample after another
-    by_head = [t.permute(0, 2, 3, 1, 4).flatten(0, 1).flatten(2) for t in (x, y, weights)]
-    places, shares = torch.stack(by_head[:2], -1), by_head[2]
-    total = value.new_zeros(batch * heads, dim, num_reads)
-    for level, part in enumerate(value.split([h * w for h, w in shapes], dim=1)):
-        maps = part.permute(0, 2, 3, 1).reshape(batch * heads, dim, *shapes[level])
-        sampled = sample_points(maps, places[:, level]) * shares[:, None, level]  # (N*heads, D, R*points)
-        total = total + sampled.unflatten(-1, (num_reads, points)).sum(-1)
-    return total.view(batch, heads * dim, num_reads).transpose(1, 2)
 
 
 class _SparseSampling(torch.autograd.Function):

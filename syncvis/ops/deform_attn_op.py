@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch._guards import detect_fake_mode
 
+from syncvis.ops.deform_attn_levels import sample_by_level
+
 DEVICES = ("cuda",)
 """Types of devices that the kernels are for (ROCm is "cuda" too)."""
 
@@ -48,8 +50,6 @@ def _tried(device: torch.device) -> bool:
 
 def _compare(device: torch.device) -> None:
     """Raise AssertionError if output and gradients are not those of ``grid_sample``."""
-    from syncvis.ops.deform_attn import sample_by_level
-
     shapes, generator = ((3, 5), (2, 1)), torch.Generator().manual_seed(0)
     sizes = (2, 17, 2, 8), *[(2, 9, 2, 2, 2)] * 3, (2, 9, 16)
     *inputs, gradient = (torch.rand(size, generator=generator).to(device) for size in sizes)
