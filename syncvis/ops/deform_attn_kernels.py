@@ -18,6 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from syncvis.transfer import to_device
+
 FORWARD_TILE, BACKWARD_TILE = 1024, 512
 """Reads x channels of one program of four warps. Compiled for 32 channels, a thread needs 64 registers forward and 96
 backward on compute capability 8.0, 64 and 48 on 9.0; twice the tile costs about twice as many."""
@@ -162,4 +164,4 @@ def _table(shapes: tuple[int, ...], device: torch.device) -> Tensor:
     for height, width in zip(shapes[::2], shapes[1::2], strict=True):
         rows.append((height, width, start))
         start += height * width
-    return torch.tensor(rows, dtype=torch.int32, device=device)
+    return to_device([torch.tensor(rows, dtype=torch.int32)], device)[0]

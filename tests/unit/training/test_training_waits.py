@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -73,6 +74,22 @@ def test_every_decoded_clip_of_every_pass_is_matched_by_itself(changes: dict[str
     row, expected, waits = _row("mask2former_vis", MODULES["+both"] | changes, passes)
     assert row == pytest.approx(expected, rel=1e-4)
     assert waits == matchings + 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_counts_the_same() -> None:
+    """PyTorch's own count. The first step also starts libraries."""
+    model = method_model("mask2former_vis", MODULES["+both"]).to("cuda")
+    take = TrainingStep(model, tiny_config(MODULES["+both"]), torch.device("cuda"))
+    take(0, [random_batch(3, (2, 1))])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            take(1, [random_batch(3, (2, 1))]).row(2)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert sum("synchronizing CUDA operation" in str(x.message) for x in caught) == 2
 
 
 def test_the_stand_in_counts_what_waits() -> None:
