@@ -66,8 +66,10 @@ class PartOutput:
     @classmethod
     def of(cls, level: Level, predicted: Predicted, part: StoredFrames, frames: slice) -> PartOutput:
         """Of the frames of a part; the predictions are those for the whole video."""
-        tensors = (predicted.embeddings, predicted.class_logits, predicted.mask_embeddings)
-        return cls(level, *(x[:, frames] if level == "frame" else x for x in tensors), part)
+        x = predicted
+        if level == "frame":
+            x = Predicted(x.embeddings[:, frames], x.class_logits[:, frames], x.mask_embeddings[:, frames])
+        return cls(level, x.embeddings, x.class_logits, x.mask_embeddings, part)
 
     @property
     def guide(self) -> Tensor:
