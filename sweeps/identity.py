@@ -23,6 +23,12 @@ def died_here(worker: str) -> bool:
     return parts[1] != _boot() or _start_time(int(parts[2])) != parts[3]
 
 
+def ran_elsewhere(worker: str) -> bool:
+    """Whether that process is one of another machine."""
+    parts = worker.rsplit(":", 3)
+    return len(parts) == 4 and parts[0] != socket.gethostname()
+
+
 def kill_here(worker: str) -> None:
     """End that process if it runs on this machine and is not this one."""
     parts = worker.rsplit(":", 3)

@@ -33,7 +33,8 @@ from sweeps.database import (
 )
 from sweeps.experiment import Cell
 from sweeps.failpoints import failpoint
-from sweeps.identity import died_here, kill_here
+from sweeps.identity import died_here, kill_here, ran_elsewhere
+from sweeps.leases import LeasesElsewhere
 from sweeps.view import Keys, StudyKey, View, among, exists_for_each_cell, is_one_of
 
 MAX_FAILURES = 3
@@ -91,6 +92,7 @@ class Ledger:
     def __init__(self, place: str | Path, patience: float = PATIENCE_SECONDS, is_open: bool = False):
         self._database = Database(place, patience, is_open)
         self.view = View(self._database)
+        self._leases = LeasesElsewhere()
 
     def add(
         self, key: StudyKey, definition: Mapping[str, Any], planned: Sequence[Cell] | None, run_root: str | Path
@@ -270,14 +272,15 @@ class Ledger:
         """Free the cells whose lease has ended, or whose process died on this machine.
 
         A trial of this machine that has let its lease end is killed: if it thawed, it would go on writing in a run
-        folder that is somebody else's by now.
+        folder that is somebody else's by now. Of a trial of another machine, in a SQLite file, only the silence counts.
         """
 
         def work(connection: sa.Connection) -> list[str]:
-            clock, overdue = self._database.lease_clock(connection), []
-            lenient = self._database.has_just_started(connection)
-            for row in connection.execute(_running()).mappings().all():
-                if (row["lease_until"] < clock and not lenient) or died_here(row["worker"]):
+            overdue = []
+            running = connection.execute(_running()).mappings().all()
+            over = self._over(connection, running)
+            for row in running:
+                if row["cell_hash"] in over or died_here(row["worker"]):
                     lost = Attempt(row["cell_hash"], row["attempt"])
                     reason = f"process {row['worker']} died or hung"
                     self._count(connection, lost, cells.c.losses, MAX_LOSSES, reason)
@@ -288,6 +291,16 @@ class Ledger:
 
         for worker in self._database.run(work):
             kill_here(worker)
+
+    def _over(self, connection: sa.Connection, running: Sequence[sa.RowMapping]) -> set[str]:
+        """Hashes of running cells whose lease has ended."""
+        if self._database.has_just_started(connection):
+            return set()
+        clock = self._database.lease_clock(connection)
+        if not self._database.is_sqlite:
+            return {row["cell_hash"] for row in running if row["lease_until"] < clock}
+        here = [row for row in running if not ran_elsewhere(row["worker"])]
+        return {row["cell_hash"] for row in here if row["lease_until"] < clock} | self._leases.ended(running, clock)
 
     def _count(self, connection: sa.Connection, lost: Attempt, column: sa.Column[int], limit: int, error: str) -> None:
         """Plan the cell again, or give it up at the limit."""

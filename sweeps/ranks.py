@@ -21,16 +21,15 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from sweeps.signals import StopSignal, held_signals, stop_signal
 from sweeps.trial import (
     CodeError,
     OnRow,
     RunCell,
-    StopSignal,
     cause_of_death,
     load_run,
     one_line,
     preloaded,
-    stop_signal,
     would_come_again,
 )
 from syncvis.config import RunConfig
@@ -87,7 +86,8 @@ def _started(config: RunConfig, out: Path, run: str, execution: Execution, proce
         for number, place in enumerate(_places(processes)):
             ours, theirs = context.Pipe()
             process = context.Process(target=_main, args=(theirs, config, out, run, execution, place))
-            process.start()
+            with held_signals():
+                process.start()
             theirs.close()
             ranks.append(_Rank(number, process, ours))
         yield ranks

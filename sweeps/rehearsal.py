@@ -11,32 +11,24 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 from rich.console import Console
 
 from sweeps.definition import Cell, Study
-from sweeps.excerpts import Excerpts
 from sweeps.ledger import Ledger
 from sweeps.overview import log_of
 from sweeps.printing import say
 from sweeps.progress import format_seconds, names_of
+from sweeps.readiness import require_disk
 from sweeps.runner import GAVE_UP_CODE, Sweep, SweepOptions
 from sweeps.view import StudyKey
-from syncvis.config import RunConfig, TrainConfig, resolve, set_dotted
-from syncvis.data.mixing import sources_of
 from syncvis.errors import ConfigError, Interrupted, StorageError
 from syncvis.files import not_written
 
 RUN = "syncvis.training.rehearsal:run"
 FOLDER = "rehearsal"
 DATA = "data"
-STEPS = 2
-SHORT_SIDE = 64
-"""Pixels of the largest short side: two cells of the coarsest feature map."""
-POINTS = 256
-MAX_SEEDS = 1000
 
 
 def require_this_machine(options: SweepOptions) -> None:
@@ -51,63 +43,6 @@ def points_of(study: Study) -> list[Cell]:
     points = study.points() if study.search is None else study.probes(most=0)
     cells = [study.cell(point, study.seeds[0], place) for place, point in enumerate(points)]
     return list({cell.hash: cell for cell in reversed(cells)}.values())[::-1]
-
-
-def rehearsed(config: RunConfig, processes: int = 1, device: str = "cpu") -> RunConfig:
-    """The run for a rehearsal: two steps on small frames; whatever else could fail is as it was.
-
-    On the CPU, where fp16 takes minutes a step, bf16 stands for it.
-
-    Args:
-        processes: how many train one trial together.
-    """
-    data, crop = config.data, config.data.crop
-    factor = min(1.0, SHORT_SIDE / max(*data.short_side, data.test_short_side))
-
-    def shrunken(*sides: int) -> list[int]:
-        return [max(1, round(factor * side)) for side in sides]
-
-    changes = {
-        "data.short_side": shrunken(*data.short_side),
-        "data.max_size": shrunken(data.max_size)[0],
-        "data.test_short_side": shrunken(data.test_short_side)[0],
-        "data.test_max_size": shrunken(data.test_max_size)[0],
-        "criterion.points": min(config.criterion.points, POINTS),
-        "train.steps": STEPS,
-        "train.batch_size": _batch_size(config.train, processes, 1 + len(data.mix)),
-        "train.log_every": 1,
-        "train.eval_every": 0,
-        "train.checkpoint_every": STEPS,
-    }
-    if crop is not None:
-        changes |= {"data.crop.short_side": shrunken(*crop.short_side), "data.crop.size": shrunken(*crop.size)}
-    if device == "cpu" and config.train.precision == "fp16":
-        changes["train.precision"] = "bf16"
-    tree = config.model_dump(mode="json")
-    for key, value in changes.items():
-        tree = set_dotted(tree, key, value)
-    small = resolve(tree, "rehearsal")
-    return small.model_copy(update={"seed": _seed(small)})
-
-
-def _batch_size(train: TrainConfig, processes: int, sources: int) -> int:
-    """The smallest one by which all processes and passes have a clip, and each data set can have one within the steps.
-
-    One that cannot be shared out stays as it is, for the run to refuse.
-    """
-    parts = processes * train.accumulate
-    if train.batch_size % parts:
-        return train.batch_size
-    return next(size for size in count(parts, parts) if size * STEPS >= sources)
-
-
-def _seed(config: RunConfig) -> int:
-    """The first seed, from the run's own on, by which each data set has a clip, if there is one."""
-    data, clips = config.data, STEPS * config.train.batch_size
-    ratios = [data.ratio, *(mixed.ratio for mixed in data.mix)]
-    seeds = range(config.seed, config.seed + MAX_SEEDS)
-    found = (seed for seed in seeds if len(set(sources_of(ratios, seed, clips))) == len(ratios))
-    return next(found, config.seed)
 
 
 def rehearse(studies: Sequence[Study], options: SweepOptions, console: Console) -> int:
@@ -128,17 +63,10 @@ def rehearse(studies: Sequence[Study], options: SweepOptions, console: Console) 
     started, out = time.monotonic(), options.out / FOLDER
     here = replace(options, out=out, storage=None, wandb="disabled", run=RUN, artifacts=False)
     _clear(out)
-    ledger, keys = Ledger(here.ledger), []
-    excerpts = Excerpts(out.absolute() / DATA, max(2, options.processes))
-    for study in studies:
-        key = StudyKey(study.experiment, study.scale)
-        cells = [_rehearsed_cell(cell, options, excerpts) for cell in points_of(study)]
-        definition = study.model_copy(update={"search": None}).model_dump(mode="json")
-        ledger.add(key, definition, list({cell.hash: cell for cell in cells}.values()), out / "runs")
-        keys.append(key)
+    ledger = Ledger(here.ledger)
+    keys = [_enrol(ledger, study, here) for study in studies]
     total = sum(ledger.view.counts(keys).values())
-    sides = f"short sides of {SHORT_SIDE} pixels at most"
-    say(console, f"rehearsal of {total} points: {STEPS} steps each, {sides}; their AP means nothing")
+    say(console, f"rehearsal of {total} points, two steps each on small frames; their AP means nothing")
     try:
         Sweep(ledger, keys, here, console).work()
     except Interrupted as error:
@@ -146,10 +74,21 @@ def rehearse(studies: Sequence[Study], options: SweepOptions, console: Console) 
     return _report(ledger, keys, out, time.monotonic() - started, console)
 
 
-def _rehearsed_cell(cell: Cell, options: SweepOptions, excerpts: Excerpts) -> Cell:
-    config = rehearsed(cell.config, options.processes, options.execution.device)
-    config = config.model_copy(update={"data": excerpts.of(config.data)})
-    return replace(cell, config=config, hash=config.cell_hash)
+def _enrol(ledger: Ledger, study: Study, options: SweepOptions) -> StudyKey:
+    """Bring the points of a study into the ledger; points that shrink to one run are one."""
+    from syncvis.rehearsal import Excerpts, rehearsed  # it brings libraries for pictures and videos
+
+    key, runs = StudyKey(study.experiment, study.scale), options.out / "runs"
+    excerpts = Excerpts(options.out.absolute() / DATA, max(2, options.processes))
+    cells = dict[str, Cell]()
+    for cell in points_of(study):
+        small = rehearsed(cell.config, options.processes, options.execution.device)
+        small = small.model_copy(update={"data": excerpts.of(small.data)})
+        cells.setdefault(small.cell_hash, replace(cell, config=small, hash=small.cell_hash))
+    require_disk(runs, [cell.config for cell in cells.values()], options.size)
+    definition = study.model_copy(update={"search": None}).model_dump(mode="json")
+    ledger.add(key, definition, list(cells.values()), runs)
+    return key
 
 
 def _clear(out: Path) -> None:
@@ -178,8 +117,8 @@ def _report(ledger: Ledger, keys: Sequence[StudyKey], out: Path, seconds: float,
     view, failed = ledger.view, ledger.view.cells(keys, ["gave_up"])
     for key in keys:
         states = [row["state"] for row in view.rows([key])]
-        words = f"{len(states)} points, {states.count('done')} ok, {states.count('gave_up')} failed"
-        say(console, f"{key.name}: {words}")
+        wrong = f", {states.count('gave_up')} failed" if "gave_up" in states else ""
+        say(console, f"{key.name}: {states.count('done')} of {len(states)} points ok{wrong}")
     names = names_of(view, failed)
     for row in failed:
         say(console, f"  {names[row['cell_hash']]}: {row['error']} ({log_of(row)})")

@@ -34,9 +34,8 @@ from syncvis.execution import PLAIN, Execution
 from syncvis.references import allowed
 
 LOOK_SECONDS = 0.5
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-WARNING_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
-"""What batch systems send ahead of the end of a job; it may come more than once, and SIGTERM follows."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""All but the first, Ctrl-C, come from batch systems, which send them more than once, and SIGKILL in the end."""
 OPTUNA_SECONDS = 30.0
 STOPPED_WANDB_SECONDS = 5.0
 GAVE_UP_CODE = 5
@@ -162,7 +161,7 @@ class Sweep:
         return Pool(orders, options.size, keys, lambda: self._view.number_of_claims(keys))
 
     def _obey(self, requests: list[int], pool: Placement) -> None:
-        if sum(number in STOP_SIGNALS for number in requests) > 1:
+        if requests.count(signal.SIGINT) > 1:
             pool.kill()
         elif requests:
             self._say_once("stopping after a checkpoint of each running cell; Ctrl-C again kills them")
@@ -242,7 +241,7 @@ class Sweep:
 def stop_requests() -> Iterator[list[int]]:
     """A list of the signals that asked to stop: Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2."""
     requests: list[int] = []
-    before = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, *WARNING_SIGNALS)}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         for number in before:
             signal.signal(number, lambda number, _: requests.append(number))

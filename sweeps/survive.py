@@ -12,7 +12,8 @@ import importlib
 import os
 from contextlib import suppress
 
-from sweeps.trial import PLUGINS_VARIABLE, PRELOAD_VARIABLE, note_signals
+from sweeps.signals import note_signals
+from sweeps.trial import PLUGINS_VARIABLE, PRELOAD_VARIABLE
 from syncvis.errors import ConfigError
 from syncvis.references import allow, allowed
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import multiprocessing
 import os
-import signal
 import sys
 import threading
 import time
@@ -24,6 +22,7 @@ from typing import Any
 from sweeps.failpoints import failpoint
 from sweeps.identity import this_process
 from sweeps.ledger import Claim, Fenced, Ledger
+from sweeps.signals import StopSignal, stop_signal
 from sweeps.sources import keep_source
 from syncvis.config import RunConfig
 from syncvis.errors import (
@@ -60,9 +59,6 @@ FAULTS_OF_CODE = (
 )
 """What Python itself raises for a wrong program. Memory, disks, devices and servers raise other errors."""
 
-_signalled: set[int] = set()
-
-StopSignal = Callable[[], bool]
 LoggedRow = dict[str, float | None]
 """A row of metrics.jsonl: null for a value that is not finite."""
 OnRow = Callable[[int, LoggedRow], None]
@@ -324,16 +320,3 @@ def preloaded(run: str, *others: str) -> list[str]:
     os.environ[PRELOAD_VARIABLE] = run.partition(":")[0]
     os.environ[PLUGINS_VARIABLE] = " ".join(allowed())
     return ["sweeps.survive", "sweeps.as_imported", *others]
-
-
-def note_signals() -> None:
-    """Note SIGTERM, SIGINT, SIGUSR1 and SIGUSR2, with the process that gets them: a fork has not got its parent's."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, lambda *_: _signalled.add(os.getpid()))
-
-
-def stop_signal() -> StopSignal:
-    """True from the first such signal on, or once the process that started this one is gone."""
-    note_signals()
-    parent = multiprocessing.parent_process()
-    return lambda: os.getpid() in _signalled or (parent is not None and not parent.is_alive())

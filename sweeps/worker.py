@@ -21,7 +21,8 @@ from sweeps.identity import this_process
 from sweeps.ledger import Claim, Ledger
 from sweeps.plugins import require_plugins
 from sweeps.ranks import together
-from sweeps.trial import LEASE_SECONDS, RUN, Order, StopSignal, check_run, load_run, preloaded, stop_signal
+from sweeps.signals import StopSignal, held_signals, stop_signal
+from sweeps.trial import LEASE_SECONDS, RUN, Order, check_run, load_run, preloaded
 from sweeps.view import Keys, StudyKey
 from syncvis import gpus
 from syncvis.errors import Interrupted, WorkbenchError
@@ -151,7 +152,8 @@ def _start(order: Order) -> ForkServerProcess:
     context.set_forkserver_preload(preloaded(order.run, *DRIVERS))
     load = load_run if order.processes == 1 else partial(together, processes=order.processes)
     process = context.Process(target=trial.main, args=(order, load), name=f"trial {order.claim.number}")
-    process.start()
+    with held_signals():
+        process.start()
     return process
 
 

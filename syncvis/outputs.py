@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from syncvis.structures import Frames, Level, fold, unfold
+from syncvis.transfer import frame_index
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class ClipFeatures:
 
     def window(self, frames: Frames) -> ClipFeatures:
         """The features of some frames."""
-        index = list(frames)
+        index = frame_index(frames, self.mask.device)
         levels, guides = (tuple(x[:, index] for x in maps) for maps in (self.levels, self.guides))
         clip_mask = None if self.clip_mask is None else self.clip_mask[:, index]
         return ClipFeatures(levels, self.mask[:, index], guides, clip_mask)
@@ -148,7 +149,7 @@ class LevelOutput:
 
     def window(self, frames: Frames) -> LevelOutput:
         """The predictions for some frames, of frame queries."""
-        index = list(frames)
+        index = frame_index(frames, self.mask_features.device)
         return self._changed(lambda x: x[:, index])
 
     @staticmethod

@@ -112,7 +112,7 @@ def _lines(found: Overview) -> Iterator[str]:
     if found.cells_per_hour:
         left = f", about {format_seconds(found.seconds_left)} left" if found.seconds_left else ""
         yield f"{found.cells_per_hour:.1f} cells per hour{left}"
-    elif found.total["planned"]:
+    elif found.total["planned"] and not found.running:
         yield f"{found.total['planned']} cells are planned, and nothing runs"
     for row in found.troubles:
         state = "given up" if row["state"] == "gave_up" else f"{row['state']} again"

@@ -280,7 +280,7 @@ def _require_slurm() -> None:
         if shutil.which(command) is None:
             problem = f"{command} is not there"
             raise ConfigError(problem, key="--placement slurm", fix="run this on a login node of a SLURM cluster")
-    fix = "switch SLURM's accounting on, or use the stand-in of docs/slurm.md"
+    fix = "switch SLURM's accounting on, or put the stand-in of tests/slurm_node.py into PATH"
     try:
         done = subprocess.run(["sacct", "--noheader", "-j", "1"], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:

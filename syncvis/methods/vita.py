@@ -113,16 +113,15 @@ class VITA(MaskedMethod[QueryDecoder]):
     ) -> dict[str, Tensor]:
         """Those of :class:`MaskedMethod`, the same of the clip queries as ``temporal/...``, and their similarity."""
         output, supervision = self.decode(features), Supervision(targets, points)
-        losses, matches = self.criterion.levels(output, supervision, windows)
-        view = supervision.of_clips(output.clips, windows, "temporal", output.branches)
-        temporal_losses, clip_matches = self.criterion(view)
-        losses.update(temporal_losses)
+        views = self.criterion.views(output, supervision, windows)
+        views["temporal"] = supervision.of_clips(output.clips, windows, "temporal", output.branches)
+        losses, matches = self.criterion.together(views)
         branches, last = output.branches, len(output.clips) // output.branches - 1
         similarity = similarity_loss(
             output.temporal.frame_similarity.unflatten(0, (branches, -1)),
             output.temporal.clip_similarity.unflatten(0, (branches, -1)),
             matches["frame"].of_whole_clips(len(output.layers) - branches),
-            clip_matches.of_whole_clips(last * branches),
+            matches["temporal"].of_whole_clips(last * branches),
         )
         return losses | {f"temporal/layer{last}/similarity": self.similarity_weight * similarity}
 

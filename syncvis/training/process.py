@@ -16,23 +16,24 @@ import torch
 from syncvis.errors import ConfigError, WorkbenchError
 from syncvis.execution import DETERMINISTIC, LOADER_WORKERS, require_precision
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# What batch systems send ahead of the end of a job; it may come more than once.
-WARNING_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 into a stop request; a second Ctrl-C or SIGTERM acts as usual."""
+    """Turn Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 into a stop request; a second Ctrl-C acts as usual.
+
+    Batch systems send the others more than once, and SIGKILL in the end.
+    """
     received: list[int] = []
 
     def remember(number: int, _: object) -> None:
         received.append(number)
-        if number in STOP_SIGNALS:
+        if number == signal.SIGINT:
             signal.signal(number, before[number])
 
-    numbers = [int(number) for number in (*STOP_SIGNALS, *WARNING_SIGNALS)]
+    numbers = [int(number) for number in STOP_SIGNALS]
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         for number in numbers:

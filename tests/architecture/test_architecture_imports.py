@@ -19,10 +19,10 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 # Lowest first: a part of syncvis imports only what stands before it.
 ORDER = (
-    "errors", "gpus", "execution", "options", "references", "privacy", "content", "predictions", "structures",
-    "outputs", "config", "files", "weights", "source", "distributed", "visualization", "ops", "models", "online",
-    "losses", "data", "preflight", "evaluation", "sync", "methods", "training", "interop", "data_cli", "cli",
-    "__main__",
+    "errors", "gpus", "execution", "options", "references", "privacy", "content", "predictions", "transfer",
+    "structures", "outputs", "config", "files", "weights", "source", "distributed", "visualization", "ops", "models",
+    "online", "losses", "data", "preflight", "rehearsal", "evaluation", "sync", "methods", "training", "interop",
+    "data_cli", "cli", "__main__",
 )  # fmt: skip
 
 MAX_LINES = 400
@@ -97,9 +97,11 @@ def test_packages_keep_apart(path: Path) -> None:
         light = ["syncvis.config", "syncvis.errors", "syncvis.execution", "syncvis.files", "syncvis.gpus"]
         light += ["syncvis.options", "syncvis.references", "syncvis.source"]
         light += ["syncvis.distributed"] * (_module(path) == "sweeps.ranks")  # in the processes that train
+        light += ["syncvis.rehearsal"] * (_module(path) == "sweeps.rehearsal")
         light += ["syncvis.preflight"] * (_module(path) in ("sweeps.readiness", "sweeps.estimate"))
         assert not _within(imports, "syncvis") - _within(imports, *light) - {"syncvis"}
-        assert not _within(_imports(path, top_level=True), "torch", "torchvision", "syncvis.preflight")
+        heavy = "torch", "torchvision", "syncvis.preflight", "syncvis.rehearsal"
+        assert not _within(_imports(path, top_level=True), *heavy)
 
 
 def test_only_workers_and_reruns_of_a_sweep_train() -> None:

@@ -7,6 +7,7 @@ processes for the ranks of a trial; what they read, plan, train and report is th
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -71,9 +72,7 @@ class Place:
 
     def __call__(self, *words: str, code: int = 0) -> str:
         process = self.start(*words)
-        t = time.time()
-        output, _ = process.communicate(timeout=280)
-        print(f"{time.time() - t:.1f} s", *words)
+        output, _ = process.communicate(timeout=600)
         assert process.returncode == code, output
         return output
 
@@ -95,20 +94,21 @@ def test_table_8_from_an_empty_folder_to_the_report(tmp_path: Path) -> None:
     _plan(place)
     _rehearse(place)
     view = _run_interrupted(place)
-    _check_cells(view)
+    _check_cells(place, view)
     _compare_with_an_undisturbed_run(place, view)
     _report(place)
 
 
 def _plan_without_anything(place: Place) -> None:
     output = place(*PLAN)
+    assert "missing on this machine" in output
     for missing in ("data/ytvis_2019/train", "data/ovis/train", "data/coco", *(f"weights/{name}" for name in OWN)):
         assert missing in output
 
 
 def _get_data_and_weights(place: Place) -> None:
     """What the publishers have, where the recipes look for it; then what is made of it here."""
-    write_miniature(place.folder / "data")
+    write_miniature(place.folder / "data", videos=12)
     for name, (_, published) in OWN.items():
         write_weights(place.folder / published, load_config(place.folder / "own" / f"{name}.yaml"))
         place("weights", "import", published, f"own/{name}.yaml", "--out", f"weights/{name}.safetensors")
@@ -118,7 +118,8 @@ def _get_data_and_weights(place: Place) -> None:
 
 def _plan(place: Place) -> None:
     output = place(*PLAN)
-    assert "not on this machine" not in output
+    lacking = [line for line in output.partition("missing on this machine:")[2].splitlines() if line[:3].strip()]
+    assert all(line.startswith("  GPUs: ") for line in lacking), output
     for name, cells in (("nk@mini", 6), ("ts@mini", 5), ("nk@mini_ovis", 6), ("ts@mini_ovis", 5)):
         (line,) = (line for line in output.splitlines() if line.split()[:1] == [f"{name}-paper"])
         assert line.split()[1] == str(cells)
@@ -126,7 +127,7 @@ def _plan(place: Place) -> None:
 
 def _rehearse(place: Place) -> None:
     words = ("sweep", "run", "ts", "--scale", "paper", "--on", "own/mini_ovis.yaml", "--rehearse", "--workers", "2")
-    assert "ts@mini_ovis-paper: 5 points, 5 ok, 0 failed" in place(*words)
+    assert "ts@mini_ovis-paper: 5 of 5 points ok" in place(*words)
     assert not (place.folder / "outputs" / "ledger.db").exists()
 
 
@@ -139,7 +140,7 @@ def _run_interrupted(place: Place) -> View:
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=120)
         assert process.returncode == Interrupted.exit_code, output
         assert "run the same command again to continue" in output
         view = Ledger(file).view
@@ -153,13 +154,14 @@ def _steps_of_running(view: View) -> int:
     return max((view.latest(row["cell_hash"])[0] for row in view.cells(None, ["running"])), default=0)
 
 
-def _check_cells(view: View) -> None:
+def _check_cells(place: Place, view: View) -> None:
     """Each cell is done once, and the interrupted one went on where it was."""
     for key, (axis, values) in POINTS.items():
         rows = view.rows([key])
         assert [row["axes"][axis] for row in rows] == values
         assert {row["state"] for row in rows} == {"done"}
-    results = view.results()
+    split = json.loads((place.folder / "data/ytvis_2019/train/valid_split.json").read_text())
+    valid, results = {str(video["id"]) for video in split["videos"]}, view.results()
     assert len(results) == 10  # Nk = 10 and Ts = 2 are one cell
     outcomes: dict[str, list[str]] = {}
     for attempt in view.attempts():
@@ -171,7 +173,7 @@ def _check_cells(view: View) -> None:
         steps = [row["step"] for row in view.metrics(cell_hash).values()]
         assert steps == [*range(1, 21), 20]
         assert result["per_category"].keys() <= set(names_of_classes("ytvis_2019"))
-        assert len(result["per_video"]) == 4
+        assert result["per_video"].keys() == valid
 
 
 def _compare_with_an_undisturbed_run(place: Place, view: View) -> None:
@@ -204,7 +206,9 @@ def _report(place: Place) -> None:
     tables = place.folder / "outputs" / "report" / "tables"
     for key, (axis, values) in POINTS.items():
         (file,) = tables.glob(f"{key.id}*.csv")
-        rows = list(csv.DictReader(file.open()))
-        assert [row[axis] for row in rows] == [str(value) for value in values]
+        rows = [row for row in csv.DictReader(file.read_text().splitlines()) if row["metric"] == "AP"]
+        assert [(row["experiment"], row[axis], row["n"]) for row in rows] == [
+            (key.experiment, str(v), "1") for v in values
+        ]
     page = (tables.parent / "index.html").read_text()
-    assert "the paper's values are not known" in page
+    assert "values are not known; 10 is that of the released code" in page  # the note of the axis

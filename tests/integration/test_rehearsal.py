@@ -40,7 +40,7 @@ def test_every_method_is_rehearsed_and_what_fails_is_named_with_its_log(tiny_dat
         points |= {f"{name} alone": {"method": method, "sync": None, "subclips": None}, name: {"method": method}}
     code, lines = _rehearse(_study(tiny_data, points), tmp_path)
     failed, end = lines[-2:]
-    assert (code, lines[-3]) == (5, f"own-small: {len(points)} points, {len(points) - 1} ok, 1 failed")
+    assert (code, lines[-3]) == (5, f"own-small: {len(points) - 1} of {len(points)} points ok, 1 failed")
     assert failed.startswith("  own: method=wrong, seed 7: nowhere.safetensors: ")
     assert "nowhere.safetensors" in Path(failed.rpartition(" (")[2].rstrip(")")).read_text()
     assert end.startswith("took ")
@@ -54,7 +54,7 @@ def test_every_method_is_rehearsed_and_what_fails_is_named_with_its_log(tiny_dat
         assert [row["step"] for row in view.metrics(cell_hash).values()] == [1, 2, 2]
 
     code, lines = _rehearse(_study(tiny_data, {"ctvis": {"method": {"name": "ctvis"}}}), tmp_path, processes=2)
-    assert (code, lines[-2]) == (0, "own-small: 1 points, 1 ok, 0 failed")
+    assert (code, lines[-2]) == (0, "own-small: 1 of 1 points ok")
     ledger = Ledger(tmp_path / "rehearsal" / "ledger.db")  # a new one: the last rehearsal is gone
     (again,) = ledger.view.results().values()
     assert again["config"]["train"]["batch_size"] == 2

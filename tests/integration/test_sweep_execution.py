@@ -122,7 +122,7 @@ def test_a_sweep_in_a_job_stops_in_good_order_at_its_time_limit(place: Place, nu
 
 
 @pytest.mark.parametrize("place", ONE, indirect=True)
-def test_sigterm_after_a_warning_does_not_cut_the_checkpoint_short(place: Place) -> None:
+def test_no_further_signal_of_a_batch_system_cuts_the_checkpoint_short(place: Place) -> None:
     place.set("seconds", 30)
     place.set("stubborn", "")
     sweep = place.start_sweep()
@@ -131,7 +131,7 @@ def test_sigterm_after_a_warning_does_not_cut_the_checkpoint_short(place: Place)
     while not (place.folder / "told").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    for number in (signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM):
+    for number in (signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
         sweep.send_signal(number)
         time.sleep(0.7)  # longer than the sweep takes to notice
     assert sweep.poll() is None

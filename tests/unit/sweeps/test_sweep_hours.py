@@ -203,7 +203,7 @@ def test_notes_of_the_axes_are_printed_once(sweep, paper, monkeypatch):
     study = study_at(load_experiment(paper), "paper").model_copy(update={"notes": ("T: not known", "T: 8 as released")})
     monkeypatch.setattr("sweeps.commands.plan.studies_of", lambda *_: [study, study])
     output = sweep("plan", "--scale", "paper").output
-    assert [output.count(line) for line in ("nk: T: not known\n", "nk: T: 8 as released\n")] == [1, 1]
+    assert [output.count(line) for line in ("\nT: not known\n", "\nT: 8 as released\n")] == [1, 1]
 
 
 def test_rates_are_those_of_the_same_precision_and_of_what_learns(sweep, ledger, write_experiment, tmp_path):

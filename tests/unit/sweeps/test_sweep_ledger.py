@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 
 from sweeps.database import sources
 from sweeps.identity import died_here, kill_here, this_process
+from sweeps.leases import SILENCE_SECONDS
 from sweeps.ledger import MAX_DEATHS, MAX_LOSSES, Fenced, Ledger
 from sweeps.sources import as_row, sources_of
 from sweeps.view import StudyKey
@@ -31,8 +33,13 @@ def ledger(request, tmp_path):
 
 
 def worker(number: int = 0) -> str:
-    """A process somewhere else, of which nobody here can tell whether it lives."""
-    return f"elsewhere:boot:1:{number}"
+    """A process of which nobody can tell whether it lives."""
+    return f"{socket.gethostname()}:boot:{number}:0"
+
+
+def worker_elsewhere() -> str:
+    """One of another machine."""
+    return "another-host:boot:1:1"
 
 
 def the(ledger, number: int = 1):
@@ -83,7 +90,7 @@ def test_two_threads_never_get_the_same_cell(ledger, plan_values, add):
     claims = []
 
     def take(thread):
-        while claim := ledger.claim(f"{worker(thread)}{len(claims)}", 60):
+        while claim := ledger.claim(worker(1000 * thread + len(claims)), 60):
             claims.append(claim.number)
 
     threads = [threading.Thread(target=take, args=(n,)) for n in range(4)]
@@ -155,6 +162,28 @@ def test_an_expired_lease_is_taken_over_and_the_old_owner_is_fenced(ledger, plan
     assert list(ledger.view.metrics(taken.cell_hash)) == [0]
     outcomes = [(row["attempt"], row["outcome"]) for row in ledger.view.attempts(number=1)]
     assert outcomes == [(1, "died"), (2, "done")]
+
+
+@pytest.mark.parametrize("ahead", [-1e6, 1e6])
+def test_a_lease_on_the_clock_of_another_machine_ends_when_it_is_not_renewed(tmp_path, plan_values, add, ahead):
+    ledger, seconds = Ledger(tmp_path / "ledger.db"), 0.0
+    ledger._database.lease_clock = lambda connection: seconds
+    add(ledger, plan_values([2]))
+    seconds = ahead
+    claim = ledger.claim(worker_elsewhere(), 60)
+    seconds = 0.0
+    for _ in range(3):  # it lives
+        seconds += 0.9 * SILENCE_SECONDS
+        assert ledger.claim(worker(), 60) is None
+        seconds += ahead
+        assert ledger.beat(claim, worker_elsewhere())
+        seconds -= ahead
+    seconds += 0.9 * SILENCE_SECONDS
+    assert ledger.claim(worker(), 60) is None
+    seconds += 1.1 * SILENCE_SECONDS
+    assert Ledger(tmp_path / "ledger.db").claim(worker(), 60) is None  # a process that has just come
+    assert ledger.claim(worker(), 60).attempt == claim.attempt + 1
+    assert not ledger.beat(claim, worker_elsewhere())
 
 
 def test_leases_are_let_be_just_after_a_server_has_come_back(ledger, plan_values, add):

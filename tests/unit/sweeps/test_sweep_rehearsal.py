@@ -19,10 +19,9 @@ from sweeps import bases
 from sweeps.bases import Place
 from sweeps.cli import app
 from sweeps.definition import Study
-from sweeps.excerpts import VIDEOS, Excerpts
 from sweeps.experiment import find_experiments, load_experiment, studies_at
 from sweeps.ledger import Ledger
-from sweeps.rehearsal import POINTS, SHORT_SIDE, STEPS, points_of, rehearse, rehearsed
+from sweeps.rehearsal import points_of, rehearse
 from sweeps.runner import SweepOptions
 from sweeps.view import StudyKey
 from syncvis.config import METHODS, RunConfig, load_config
@@ -30,6 +29,9 @@ from syncvis.data.annotations import Video, category_differences
 from syncvis.data.mixing import sources_of
 from syncvis.errors import ConfigError, DataError, StorageError
 from syncvis.preflight import look
+from syncvis.rehearsal import Excerpts, rehearsed
+from syncvis.rehearsal.excerpts import VIDEOS
+from syncvis.rehearsal.shrunken import POINTS, SHORT_SIDE, STEPS
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
 RECIPES = sorted(path.stem for path in (EXPERIMENTS / "recipes").glob("*.yaml"))

@@ -61,7 +61,7 @@ def test_stop_waits_until_no_trial_runs_and_resume_takes_it_back(sweep, outputs,
 
 
 def test_stop_does_not_wait_for_dead_workers(sweep, outputs):
-    alter(outputs, "UPDATE cells SET lease_until = 0 WHERE state = 'running'")
+    alter(outputs, "UPDATE cells SET lease_until = 0, worker = 'somebody' WHERE state = 'running'")
     assert "none runs" in sweep("stop", "nk-smoke").output
 
 

@@ -32,8 +32,8 @@ def test_a_second_ctrl_c_acts_as_usual() -> None:
             signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
-def test_warnings_of_a_batch_system_may_come_again(number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_of_a_batch_system_may_come_again(number: signal.Signals) -> None:
     with stop_on_signal() as signalled:
         signal.raise_signal(number)
         signal.raise_signal(number)
