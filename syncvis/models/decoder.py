@@ -160,7 +160,10 @@ class QueryDecoder(nn.Module):
             start: changes the contents of the queries before the first layer.
             levels: decode only these, of a decoder without exchanges; None: all.
         """
-        tokens = {stack: _tokens(features, stack.level_embed.weight) for stack in self.stack_of.values()}
+        tokens = {
+            stack: [tokens_of(x, embed) for x, embed in zip(features.levels, stack.level_embed.weight, strict=True)]
+            for stack in self.stack_of.values()
+        }
         time = self.time(features.num_frames, features.levels[0].device)
         queries = self.contents(len(features.mask), features.num_frames, levels)
         queries = queries if start is None else start(queries, features)
@@ -265,11 +268,6 @@ class CascadeDecoder(nn.Module):
             assert isinstance(layer, DecoderLayer)
             state = layer(state, self.query_set.position.weight, layer.project(tokens))
             yield state
-
-
-def _tokens(features: ClipFeatures, level_embed: Tensor) -> list[Tokens]:
-    """The feature maps as tokens (B, T, h*w, C), coarse to fine."""
-    return [tokens_of(x, embed) for x, embed in zip(features.levels, level_embed, strict=True)]
 
 
 def tokens_of(x: Tensor, embed: Tensor) -> Tokens:

@@ -21,6 +21,8 @@ from syncvis.models.stored import StoredFrames
 from syncvis.outputs import Queries, Readable
 from syncvis.structures import Level, fold, unfold
 
+LEVELS: tuple[Level, Level] = ("frame", "video")
+
 
 @runtime_checkable
 class SelectsByFrame(Protocol):
@@ -51,30 +53,50 @@ class Predicted:
 
 @dataclass(frozen=True)
 class PartOutput:
-    """What an exchange may read of the predictions for the frames of a part; see :class:`Readable`."""
+    """What an exchange may read of the predictions for t frames: a :class:`~syncvis.outputs.LevelOutput` without masks
+    at the mask stride.
+    """
 
-    predicted: Predicted
-    frames: slice
+    level: Level
+    embeddings: Tensor
+    class_logits: Tensor
+    mask_embeddings: Tensor
     part: StoredFrames
+
+    @classmethod
+    def of(cls, level: Level, predicted: Predicted, part: StoredFrames, frames: slice) -> PartOutput:
+        """Of the frames of a part; the predictions are those for the whole video."""
+        x = predicted
+        if level == "frame":
+            x = Predicted(x.embeddings[:, frames], x.class_logits[:, frames], x.mask_embeddings[:, frames])
+        return cls(level, x.embeddings, x.class_logits, x.mask_embeddings, part)
+
+    @property
+    def guide(self) -> Tensor:
+        return self.part.guide(NUM_LEVELS - 1)
 
     @property
     def embeddings_by_frame(self) -> Tensor:
-        return self._by_frame(self.predicted.embeddings)
+        return self._by_frame(self.embeddings)
 
     @property
     def class_probabilities_by_frame(self) -> Tensor:
-        return self._by_frame(self.predicted.class_logits).softmax(-1)[..., :-1]
+        return self._by_frame(self.class_logits).softmax(-1)[..., :-1]
+
+    @property
+    def mask_embeddings_by_frame(self) -> Tensor:
+        return self._by_frame(self.mask_embeddings)
 
     @property
     def mask_logits_by_frame(self) -> Tensor:
-        return self._by_frame(self.predicted.mask_embeddings) @ self.part.guide(NUM_LEVELS - 1).flatten(3)
+        return self.mask_embeddings_by_frame @ self.guide.flatten(3)
 
     def detach(self) -> PartOutput:
         """Itself: there is no graph at test time."""
         return self
 
     def _by_frame(self, x: Tensor) -> Tensor:
-        return x[:, self.frames] if x.ndim == 4 else x[:, None].expand(-1, self.part.num_frames, -1, -1)
+        return x if self.level == "frame" else x[:, None].expand(-1, self.part.num_frames, -1, -1)
 
 
 class StreamedDecoder:
@@ -166,7 +188,7 @@ class StreamedDecoder:
 
     def _select(self, sync: SelectsByFrame, predicted: dict[Level, Predicted]) -> dict[Level, Tensor]:
         found = [
-            sync.select(*(PartOutput(predicted[level], frames, part) for level in ("frame", "video")))
+            sync.select(*(PartOutput.of(level, predicted[level], part, frames) for level in LEVELS))
             for part, frames in self._each()
         ]
         return {reader: torch.cat([part[reader] for part in found], 1) for reader in sync.readers}

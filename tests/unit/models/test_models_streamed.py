@@ -16,7 +16,7 @@ from syncvis.errors import ConfigError
 from syncvis.models.attention import Attention, RunningAttention
 from syncvis.models.decoder import QueryDecoder, seen_or_all
 from syncvis.models.stored import StoredFrames, waiting
-from syncvis.models.streamed import StreamedDecoder
+from syncvis.models.streamed import PartOutput, Predicted, StreamedDecoder
 from syncvis.outputs import ClipFeatures
 
 PARTS = [(7,), (2, 2, 2, 1), (1, 1, 1, 1, 1, 1, 1)]
@@ -115,3 +115,15 @@ def test_features_that_do_not_fit_half_precision() -> None:
     with pytest.raises(ConfigError, match=r"eval\.features.*float16.*set eval\.features=full"):
         waiting(mask, torch.float16)
     assert torch.equal(torch.stack(waiting(mask)), mask[0])
+
+
+@torch.no_grad()
+def test_an_exchange_reads_of_a_part_what_it_reads_of_a_clip() -> None:
+    decoder, features = _features({})
+    part, frames = StoredFrames.of(features.window((2, 3))), slice(2, 4)
+    for level in decoder(features).final.levels():
+        predicted = Predicted(level.embeddings, level.class_logits, level.mask_embeddings)
+        found = PartOutput.of(level.level, predicted, part, frames).detach()
+        for name in ("embeddings", "class_probabilities", "mask_embeddings", "mask_logits"):
+            wanted = getattr(level, f"{name}_by_frame")[:, frames]
+            torch.testing.assert_close(getattr(found, f"{name}_by_frame"), wanted)
