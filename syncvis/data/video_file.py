@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from syncvis.data.turns import Turn, size_problem, turn_of_frame
@@ -99,6 +100,7 @@ class VideoFile:
             raise DataError("has no frames", file=path, fix="give a video with at least one frame")
         self._next = len(self)  # so that the first frame is searched for
         self._decoded: Iterator[tuple[int, Any]] = iter(())
+        self._reformatter = VideoReformatter()
 
     def __len__(self) -> int:
         return len(self._times)
@@ -149,7 +151,11 @@ class VideoFile:
             frame = self._frame(index)
             turn = turn_of_frame(frame)
             self._check_size(turn.size(frame.height, frame.width), (height, width), turn)
-            return turn.apply(frame.to_ndarray(format="rgb24"))
+            return turn.apply(self._rgb(frame))
+
+    def _rgb(self, frame: Any) -> NDArray[np.uint8]:
+        """(H, W, 3) as stored, with no thread: a forked process that frees a converter would wait for its threads."""
+        return np.asarray(self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray(), np.uint8)
 
     @contextmanager
     def _readable(self, what: str) -> Iterator[None]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,6 +198,9 @@ def _in_a_forked_process(check: Callable[[], None]) -> int:
     if not child:
         code = 1
         try:
+            signal.setitimer(signal.ITIMER_REAL, 60)  # ends it should it hang
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            gc.collect()
             check()
             code = 0
         finally:
@@ -216,6 +221,14 @@ def test_forked_processes_read_at_once(tmp_path: Path) -> None:
     children = [_in_a_forked_process(check) for _ in range(3)]
     check(range(LENGTH - 1, -1, -1))
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_a_reader_starts_no_threads(tmp_path: Path) -> None:
+    file = VideoFile(_write(tmp_path / "a.mp4", "libx264"))
+    threads = os.listdir("/proc/self/task")
+    assert [file.read(t, HEIGHT, WIDTH).shape for t in range(5)] == [(HEIGHT, WIDTH, 3)] * 5
+    assert os.listdir("/proc/self/task") == threads
 
 
 def test_one_video_for_inference_is_not_held_in_memory(tmp_path: Path) -> None:
