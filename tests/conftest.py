@@ -16,6 +16,9 @@ from syncvis.data.synthetic import SyntheticConfig, write_synthetic
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 torch.set_num_threads(1)
+# A shell starts what it puts in the background with this signal ignored, and so would be all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
