@@ -130,11 +130,13 @@ class ClipBatch:
         images: (B, T, 3, H, W) float32 RGB in [0, 1], zero in the padding.
         valid: (B, T, H, W) bool, False in the padding.
         targets: B targets at the padded size; empty for inference.
+        digests: B x T identities of the frames' pixels without the padding; empty where nobody asks for them.
     """
 
     images: Tensor
     valid: Tensor
     targets: tuple[ClipTarget, ...] = ()
+    digests: tuple[tuple[bytes, ...], ...] = ()
 
     @property
     def num_frames(self) -> int:
@@ -143,8 +145,9 @@ class ClipBatch:
     def first(self, num_frames: int) -> ClipBatch:
         """The first frames of every clip, with the instances that these show."""
         targets = tuple(t.window(tuple(range(num_frames))).shown() for t in self.targets)
-        return ClipBatch(self.images[:, :num_frames], self.valid[:, :num_frames], targets)
+        digests = tuple(clip[:num_frames] for clip in self.digests)
+        return ClipBatch(self.images[:, :num_frames], self.valid[:, :num_frames], targets, digests)
 
     def to(self, device: torch.device) -> ClipBatch:
         targets = tuple(t.to(device) for t in self.targets)
-        return ClipBatch(self.images.to(device), self.valid.to(device), targets)
+        return ClipBatch(self.images.to(device), self.valid.to(device), targets, self.digests)

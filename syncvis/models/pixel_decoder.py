@@ -24,12 +24,20 @@ class PixelFeatures:
     Attributes:
         levels: three maps, coarse to fine, each (N, C, h, w).
         mask: (N, mask_dim, h, w) mask features.
-        raw: (N, C, h, w) the finest map, which the mask features are a projection of.
+        raw: (N, C, h, w) the finest map, which the mask features are a projection of; None where nobody reads it.
     """
 
     levels: tuple[Tensor, ...]
     mask: Tensor
-    raw: Tensor
+    raw: Tensor | None
+
+    @staticmethod
+    def concat(parts: Sequence[PixelFeatures]) -> PixelFeatures:
+        """Join frames along N; the raw maps are left out where a part has none."""
+        levels = tuple(torch.cat(maps) for maps in zip(*(p.levels for p in parts), strict=True))
+        raw = [p.raw for p in parts if p.raw is not None]
+        joined = torch.cat(raw) if len(raw) == len(parts) else None
+        return PixelFeatures(levels, torch.cat([p.mask for p in parts]), joined)
 
 
 class DeformableEncoderLayer(nn.Module):

@@ -64,7 +64,7 @@ def predict_chunks(
     """
     stream = model.stream()
     for chunk in chunks:
-        stream.step(model.encode(chunk.images.to(device), chunk.valid.to(device)))
+        stream.step(model.encode_batch(chunk.to(device)))
         padded = (chunk.images.shape[-2], chunk.images.shape[-1])
     tracks = stream.finish()
     scores, order = tracks.scores.flatten().topk(min(config.topk, tracks.scores.numel()))
