@@ -91,6 +91,8 @@ def train(
         result = run(resolved, out, runtime)
         if rank() == 0:
             typer.echo("  ".join(f"{name} {value:.1f}" for name, value in result.metrics.items()))
+            if result.features:
+                typer.echo("features: {hits} frames read, {misses} computed".format_map(result.features))
             typer.echo(f"run folder: {out}   pictures: {out / 'overlays'}   seconds: {result.seconds['total']:.0f}")
 
 
