@@ -67,8 +67,11 @@ class KeptFeatures:
         return [hashlib.sha256(head + digest).hexdigest() for clip in batch.digests for digest in clip]
 
     def _tensors(self, features: PixelFeatures) -> list[Tensor]:
-        return [*features.levels, features.mask, *([features.raw] if self.raw and features.raw is not None else [])]
+        raw = [features.raw] if self.raw and features.raw is not None else []
+        return [*features.levels, *(features.guides or ()), features.mask, *raw]
 
     def _features(self, tensors: list[Tensor]) -> PixelFeatures:
         raw = tensors.pop() if self.raw else None
-        return PixelFeatures(tuple(tensors[:-1]), tensors[-1], raw)
+        *maps, mask = tensors
+        half = len(maps) // 2
+        return PixelFeatures(tuple(maps[:half]), mask, raw, tuple(maps[half:]))

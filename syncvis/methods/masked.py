@@ -60,7 +60,7 @@ class MaskedMethod(Method, Generic[D]):
         """The same -> what the pixel decoder makes of the B*T frames; the frozen parts build no graph."""
         frames = fold(self.normalise(images, valid))
         if self.has_frozen_encoder:
-            return one_by_one(lambda x: self.pixel_decoder(self.backbone(x)), frames)
+            return one_by_one(lambda x: self.pixel_decoder(self.backbone(x)).guided(), frames)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen("backbone")):
             maps = self.backbone(frames)
         found: PixelFeatures = self.pixel_decoder(maps)
@@ -91,7 +91,7 @@ class MaskedMethod(Method, Generic[D]):
     def features(self, pixels: PixelFeatures, num_frames: int) -> ClipFeatures:
         """What the pixel decoder makes of B*T frames, as features of B clips."""
         levels = [unfold(x, num_frames) for x in pixels.levels]
-        return ClipFeatures.of(levels, unfold(pixels.mask, num_frames))
+        return ClipFeatures.of(levels, unfold(pixels.mask, num_frames), guides=pixels.guides)
 
     def decode(self, features: ClipFeatures) -> ClipOutput:
         output: ClipOutput = self.decoder(features)

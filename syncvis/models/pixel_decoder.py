@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from syncvis.models.attention import FeedForward
 from syncvis.models.position import spatial_code
 from syncvis.ops.deform_attn import DeformableAttention, Shapes
+from syncvis.outputs import guides_of
 
 NUM_LEVELS = 3
 
@@ -25,19 +26,30 @@ class PixelFeatures:
         levels: three maps, coarse to fine, each (N, C, h, w).
         mask: (N, mask_dim, h, w) mask features.
         raw: (N, C, h, w) the finest map, which the mask features are a projection of; None where nobody reads it.
+        guides: those of :class:`syncvis.outputs.ClipFeatures`, (N, mask_dim, h, w); None where they are made later.
     """
 
     levels: tuple[Tensor, ...]
     mask: Tensor
     raw: Tensor | None
+    guides: tuple[Tensor, ...] | None = None
+
+    def guided(self) -> PixelFeatures:
+        """The same with the guides."""
+        return replace(self, guides=guides_of(self.mask, self.levels))
 
     @staticmethod
     def concat(parts: Sequence[PixelFeatures]) -> PixelFeatures:
-        """Join frames along N; the raw maps are left out where a part has none."""
+        """Join frames along N; what not all parts have is left out."""
         levels = tuple(torch.cat(maps) for maps in zip(*(p.levels for p in parts), strict=True))
         raw = [p.raw for p in parts if p.raw is not None]
-        joined = torch.cat(raw) if len(raw) == len(parts) else None
-        return PixelFeatures(levels, torch.cat([p.mask for p in parts]), joined)
+        guides = [p.guides for p in parts if p.guides is not None]
+        return PixelFeatures(
+            levels,
+            torch.cat([p.mask for p in parts]),
+            torch.cat(raw) if len(raw) == len(parts) else None,
+            tuple(torch.cat(maps) for maps in zip(*guides, strict=True)) if len(guides) == len(parts) else None,
+        )
 
 
 class DeformableEncoderLayer(nn.Module):

@@ -26,7 +26,15 @@ MAX_VIEWS = 8
 ENCODER = ("backbone", "pixel_decoder")
 CODE = tuple(
     f"syncvis/{name}"
-    for name in ("models/", "ops/", "methods/base.py", "methods/frozen.py", "methods/masked.py", "feature_cache.py")
+    for name in (
+        "models/",
+        "ops/",
+        "methods/base.py",
+        "methods/frozen.py",
+        "methods/masked.py",
+        "outputs.py",
+        "feature_cache.py",
+    )
 )
 """Where files begin that decide the features of given pixels."""
 ARITHMETIC = ("cpu", "device", "driver", "cuda", "cudnn", "threads", "deterministic", "torch", "torchvision")

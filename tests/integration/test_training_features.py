@@ -168,9 +168,7 @@ def test_other_weights_have_entries_of_their_own(config: RunConfig, warm: Path, 
     assert found["misses"] + found["hits"] <= FRAMES + 2 * 2 * 100
 
 
-def test_an_encoder_that_learns_has_no_cache(
-    tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_encoder_that_learns_has_no_cache(tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tiny_config({"train.steps": 1}, tiny_data), tmp_path / "run", cached(tmp_path / "cache"))
     assert counts(tmp_path / "run") == {}
     assert entries(tmp_path / "cache") == []
