@@ -29,7 +29,8 @@ KEPT_FREE = 2**30
 RECOUNTS = 64
 """How often, until the bound is reached, a process looks at what the others have written."""
 
-_PREFIX = struct.Struct("<8sII")  # magic, length of the header, CRC-32 of the header and all that follows it
+_PREFIX = struct.Struct("<8sII")  # magic, CRC-32 of all that follows it, length of the header
+_SUMMED = 12
 _MAGIC = b"syncvis1"
 _ALIGNED = 64
 
@@ -159,8 +160,8 @@ def _packed(key: str, tensors: Sequence[Tensor]) -> bytes:
     for x in there:
         content = x.flatten().view(torch.uint8).numpy().tobytes()
         parts += [content, b"\0" * (-len(content) % _ALIGNED)]
-    body = b"".join(parts)
-    return _PREFIX.pack(_MAGIC, len(header), zlib.crc32(body)) + body
+    length, body = struct.pack("<I", len(header)), b"".join(parts)
+    return b"".join([_MAGIC, struct.pack("<I", zlib.crc32(body, zlib.crc32(length))), length, body])
 
 
 def _unpacked(key: str, data: Tensor) -> tuple[Tensor, ...] | None:
@@ -168,8 +169,8 @@ def _unpacked(key: str, data: Tensor) -> tuple[Tensor, ...] | None:
     content = memoryview(data.numpy())
     if len(content) < _PREFIX.size:
         return None
-    magic, length, summed = _PREFIX.unpack_from(content)
-    if magic != _MAGIC or zlib.crc32(content[_PREFIX.size :]) != summed:
+    magic, summed, length = _PREFIX.unpack_from(content)
+    if magic != _MAGIC or zlib.crc32(content[_SUMMED:]) != summed:
         return None
     header = json.loads(bytes(content[_PREFIX.size : _PREFIX.size + length]))
     if header["key"] != key:
