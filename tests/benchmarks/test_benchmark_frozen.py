@@ -1,4 +1,4 @@
-"""A step with a frozen encoder against the same step unfrozen, in one run; docs/performance.md has the quiet figures."""
+"""A step with a frozen encoder against the same step unfrozen, in one run; docs/performance.md has figures."""
 
 from __future__ import annotations
 
