@@ -115,6 +115,11 @@ def labelled(rows: list[Row], axes: Iterable[str]) -> pd.DataFrame:
     return frame
 
 
+def _data_name(root: Path) -> str:
+    """Of a data set's folder; with that of the folder above where it is that of a split alone, as in benchmarks."""
+    return f"{root.parent.name}/{root.name}" if root.name in ("train", "valid", "test") else root.name
+
+
 def _result(row: Row, place: str) -> Row:
     """The result of a done cell, empty for another one.
 
@@ -160,7 +165,7 @@ def _cell(row: Row, result: Row, place: str) -> Row:
         "source": result.get("workbench") or result.get("source"),
         "changed": any(not name.startswith(f"{PLUGIN_FOLDER}/") for name in result.get("changed") or ()),
         "plugins": json.dumps(result.get("plugins") or {}, sort_keys=True),
-        "data": Path(str((config.get("data") or {}).get("root", ""))).name,
+        "data": _data_name(Path(str((config.get("data") or {}).get("root", "")))),
         "data_fingerprint": result.get("data_fingerprint"),
         "method": (config.get("method") or {}).get("name"),
         "environment": json.dumps(result.get("environment") or {}, sort_keys=True),

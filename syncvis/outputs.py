@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from syncvis.structures import Frames, Level, fold, unfold
+from syncvis.transfer import frame_index
 
 
 @torch.no_grad()
@@ -63,7 +64,7 @@ class ClipFeatures:
 
     def window(self, frames: Frames) -> ClipFeatures:
         """The features of some frames."""
-        index = list(frames)
+        index = frame_index(frames, self.mask.device)
         levels, guides = (tuple(x[:, index] for x in maps) for maps in (self.levels, self.guides))
         clip_mask = None if self.clip_mask is None else self.clip_mask[:, index]
         return ClipFeatures(levels, self.mask[:, index], guides, clip_mask)
@@ -161,7 +162,7 @@ class LevelOutput:
 
     def window(self, frames: Frames) -> LevelOutput:
         """The predictions for some frames, of frame queries."""
-        index = list(frames)
+        index = frame_index(frames, self.mask_features.device)
         return self._changed(lambda x: x[:, index])
 
     @staticmethod
@@ -259,7 +260,7 @@ class VideoTracks:
         scores: (R, K) probability of each class, in [0, 1].
         mask_embeddings: (T, R, C).
         seen: (T, R) bool, False where a track is absent: it has no mask there.
-        mask_features: (T, C, h, w), on any device.
+        mask_features: of each frame (C, h, w), on any device and in any precision; a tensor (T, C, h, w) will do.
         sure_at_input: how sure the masks are is measured at the size of the model's input, not at the size that they
             get in the end.
     """
@@ -267,19 +268,30 @@ class VideoTracks:
     scores: Tensor
     mask_embeddings: Tensor
     seen: Tensor
-    mask_features: Tensor
+    mask_features: Sequence[Tensor] | Tensor
     sure_at_input: bool = False
 
     @classmethod
-    def of_tubes(cls, output: LevelOutput, sure_at_input: bool = False) -> VideoTracks:
-        """Every query that predicts a tube of the whole video, a batch of one, is a track that is always seen."""
-        num_frames = output.mask_features.shape[1]
-        codes = output.mask_embeddings.expand(num_frames, -1, -1)
+    def of_tubes(
+        cls,
+        class_logits: Tensor,
+        mask_embeddings: Tensor,
+        mask_features: Sequence[Tensor],
+        sure_at_input: bool = False,
+    ) -> VideoTracks:
+        """Every query that predicts a tube of the whole video is a track that is always seen.
+
+        Args:
+            class_logits: (1, R, K+1).
+            mask_embeddings: (1, R, C).
+        """
+        codes = mask_embeddings.expand(len(mask_features), -1, -1)
         seen = torch.ones(codes.shape[:2], dtype=torch.bool, device=codes.device)
-        scores = output.class_logits[0].softmax(-1)[:, :-1]
-        return cls(scores, codes, seen, output.mask_features[0], sure_at_input)
+        scores = class_logits[0].softmax(-1)[:, :-1]
+        return cls(scores, codes, seen, mask_features, sure_at_input)
 
     def mask_logits(self, tracks: Tensor, start: int, stop: int) -> Tensor:
         """Masks (r, t, h, w) of some tracks (r,) in the frames from start to stop, on the device of the tracks."""
         codes = self.mask_embeddings[start:stop, tracks]
-        return torch.einsum("trc,tchw->rthw", codes, self.mask_features[start:stop].to(codes.device))
+        features = torch.stack([x.to(codes) for x in self.mask_features[start:stop]])
+        return torch.einsum("trc,tchw->rthw", codes, features)

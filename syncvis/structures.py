@@ -11,7 +11,7 @@ A mask of "logits" is before the sigmoid. Class logits have K + 1 entries, the l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -22,6 +22,7 @@ from torch import Tensor
 from syncvis.predictions import RLE as RLE
 from syncvis.predictions import Track as Track
 from syncvis.predictions import VideoPrediction as VideoPrediction
+from syncvis.transfer import frame_index, to_device, to_host
 
 Level = Literal["frame", "video"]
 Frames = tuple[int, ...]
@@ -73,16 +74,24 @@ class ClipTarget:
         return self.masks.flatten(2).any(-1)
 
     def to(self, device: torch.device) -> ClipTarget:
-        return ClipTarget(self.labels.to(device), self.ids.to(device), self.masks.to(device))
+        return self._changed(lambda x: _moved(x, device))
 
     def window(self, frames: Frames) -> ClipTarget:
         """The same instances, seen in some frames only."""
-        return replace(self, masks=self.masks[:, list(frames)])
+        return replace(self, masks=self.masks[:, frame_index(frames, self.masks.device)])
 
-    def shown(self) -> ClipTarget:
-        """Without the instances that no frame shows."""
-        some = self.present.any(1)
-        return ClipTarget(self.labels[some], self.ids[some], self.masks[some])
+    def pin_memory(self) -> ClipTarget:
+        return self._changed(Tensor.pin_memory)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> ClipTarget:
+        return ClipTarget(change(self.labels), change(self.ids), change(self.masks))
+
+
+def _shown(targets: Sequence[ClipTarget]) -> tuple[ClipTarget, ...]:
+    """Without the instances that no frame shows."""
+    shown = to_host([t.present.any(1) for t in targets])
+    rows = to_device([x.nonzero().flatten() for x in shown], targets[0].masks.device) if targets else []
+    return tuple(ClipTarget(t.labels[i], t.ids[i], t.masks[i]) for t, i in zip(targets, rows, strict=True))
 
 
 @dataclass(frozen=True)
@@ -107,11 +116,11 @@ class PaddedTargets:
         first = targets[0]
         labels = first.labels.new_zeros(len(targets), most)
         masks = first.masks.new_zeros(len(targets), most, *first.masks.shape[1:])
+        real = masks.new_zeros(len(targets), most)
         for b, target in enumerate(targets):
             labels[b, : len(target.labels)] = target.labels
             masks[b, : len(target.labels)] = target.masks
-        counts = labels.new_tensor([len(t.labels) for t in targets])
-        real = torch.arange(most, device=labels.device) < counts[:, None]
+            real[b, : len(target.labels)] = True
         return cls(labels, masks, masks.flatten(3).any(-1), real)
 
     def as_frames(self) -> PaddedTargets:
@@ -144,10 +153,24 @@ class ClipBatch:
 
     def first(self, num_frames: int) -> ClipBatch:
         """The first frames of every clip, with the instances that these show."""
-        targets = tuple(t.window(tuple(range(num_frames))).shown() for t in self.targets)
+        targets = _shown([replace(t, masks=t.masks[:, :num_frames]) for t in self.targets])
         digests = tuple(clip[:num_frames] for clip in self.digests)
         return ClipBatch(self.images[:, :num_frames], self.valid[:, :num_frames], targets, digests)
 
+    def tensors(self) -> list[Tensor]:
+        """All that it holds."""
+        return [self.images, self.valid, *(x for t in self.targets for x in (t.labels, t.ids, t.masks))]
+
     def to(self, device: torch.device) -> ClipBatch:
+        """On a device; from pinned memory the copy goes on while the host does."""
         targets = tuple(t.to(device) for t in self.targets)
-        return ClipBatch(self.images.to(device), self.valid.to(device), targets, self.digests)
+        return ClipBatch(_moved(self.images, device), _moved(self.valid, device), targets, self.digests)
+
+    def pin_memory(self) -> ClipBatch:
+        """In memory that a GPU reads by itself."""
+        targets = tuple(t.pin_memory() for t in self.targets)
+        return ClipBatch(self.images.pin_memory(), self.valid.pin_memory(), targets, self.digests)
+
+
+def _moved(x: Tensor, device: torch.device) -> Tensor:
+    return x.to(device, non_blocking=device.type != "cpu")

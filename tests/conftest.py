@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from postgres import PostgresServer, missing
 
 from syncvis import cli, references
 from syncvis.data.synthetic import SyntheticConfig, write_synthetic
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 torch.set_num_threads(1)
 
@@ -28,6 +31,15 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def allowed_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test allows to import, the next one does not."""
     monkeypatch.setattr(references, "_allowed", [*references.allowed()])
+
+
+@pytest.fixture(autouse=True)
+def signals_of_the_process() -> Iterator[None]:
+    """What one test does with signals of its own process, as a worker or a trial does, the next one does not see."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -302,6 +302,11 @@ class EvalConfig(Section):
     score: Literal["class", "class_times_mask"] = Field(
         "class", description="class_times_mask: also times the mean foreground probability of the mask"
     )
+    features: Literal["full", "half"] = Field(
+        "full",
+        description="half: features of a video that wait for its last frame are rounded to float16, which takes half "
+        "the memory and changes results a little",
+    )
 
 
 class CommonConfig(Section):

@@ -96,11 +96,12 @@ class TrainClips:
         return collate(clips, self.size_divisor, self.digests)
 
     def iterate(
-        self, start: int, stop: int, workers: int = 0, share: Share | None = None
+        self, start: int, stop: int, workers: int = 0, share: Share | None = None, pin: bool = False
     ) -> Iterator[tuple[int, ClipBatch]]:
         """Yield (step, batch) for the steps ``start`` .. ``stop - 1``; ``workers`` processes prepare them.
 
-        With a share, each step comes once per pass, with the clips of that pass.
+        With a share, each step comes once per pass, with the clips of that pass. With ``pin`` what other processes
+        prepare comes in pinned memory, for a GPU.
         """
         passes = _Passes(self, range(start, stop), share or Share())
         if not workers:
@@ -114,6 +115,7 @@ class TrainClips:
             worker_init_fn=_obey_only_the_parent,
             # Without its own generator the loader would draw from the global one, and training would see it.
             generator=torch.Generator(),
+            pin_memory=pin,
         )
         for index, batch in enumerate(loader):
             if isinstance(batch, WorkbenchError):

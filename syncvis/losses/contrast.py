@@ -16,6 +16,7 @@ from torch import Tensor
 from syncvis.distributed import mean_over_processes, world_size
 from syncvis.losses.matcher import Matches
 from syncvis.online.memory import SimilarityGuided
+from syncvis.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def contrast_losses(items: ContrastItems) -> dict[str, Tensor]:
     measured = (items.positive | items.negative) if items.measured is None else items.measured
     errors = (cosines - items.positive.float()).square() * measured
     cosine = errors.sum(1) / measured.sum(1).clamp(min=1)
-    count = mean_over_processes(anchors.new_tensor(len(anchors))).clamp(min=1 / world_size())
+    count = mean_over_processes(anchors.new_full((), len(anchors))).clamp(min=1 / world_size())
     return {"contrast": contrast.sum() / count, "cosine": cosine.sum() / count}
 
 
@@ -70,10 +71,10 @@ def carriers(matches: Matches, output: int, num_frames: int, shape: tuple[int, i
         shape: B, G.
 
     Returns:
-        (B, G, T) int64, -1 where an instance is matched with no query.
+        (B, G, T) int64 on the host, -1 where an instance is matched with no query.
     """
     clips, instances = shape
-    found = torch.full((clips * num_frames, instances), -1, device=matches.query.device)
+    found = torch.full((clips * num_frames, instances), -1)
     here = matches.output == output
     found[matches.clip[here], matches.instance[here]] = matches.query[here]
     return found.view(clips, num_frames, instances).mT
@@ -89,13 +90,14 @@ def memory_items(
 
     Args:
         embeddings: (B, T, Q, C) of the queries of each frame.
-        carrier: (B, G, T) int64, the query that is matched with instance g in frame t; -1 where there is none.
-        from_memory: (B, G, T) bool, True: the memory; drawn with probability 1/2 if not given.
+        carrier: (B, G, T) int64 on the host, the query that is matched with instance g in frame t; -1 where there is
+            none.
+        from_memory: (B, G, T) bool on the host, True: the memory; drawn with probability 1/2 if not given.
         compat: leave out what the published code leaves out by a wrong count: an instance that is new in frame t,
             when it is missing in exactly t of the frames after it.
     """
     if from_memory is None:
-        from_memory = torch.rand(carrier.shape, device=carrier.device) < 0.5
+        from_memory = torch.rand(carrier.shape) < 0.5
     anchors, positives, rows = [], [], []
     chosen = from_memory.tolist()
     for clip, instances in enumerate(carrier.tolist()):
@@ -130,7 +132,7 @@ def _items(
 ) -> ContrastItems:
     """Rows say whose embeddings are the negatives: clip, frame, and the query in it that is none (-1: all are)."""
     queries, dim = embeddings.shape[2:]
-    where = torch.tensor(rows, device=embeddings.device, dtype=torch.int64).view(-1, 3)
+    (where,) = to_device([torch.tensor(rows, dtype=torch.int64).view(-1, 3)], embeddings.device)
     others = embeddings[where[:, 0], where[:, 1]]
     own = torch.arange(queries, device=embeddings.device) == where[:, 2:]
     nothing = embeddings.new_zeros(0, dim)

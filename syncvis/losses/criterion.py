@@ -2,6 +2,7 @@
 
 Weights and point sampling are Mask2Former's; sub-clip terms follow the paper's synchronised embedding optimisation.
 Masks of all queries are never made: matching reads the mask features at its points, and only matched queries get masks.
+The host waits for a device once, for what all matchings of an output look at; all indices are made on the host.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from torch import Tensor
 from syncvis.distributed import mean_over_processes, world_size
 from syncvis.losses import mask_losses
 from syncvis.losses.mask_losses import FrameSums
-from syncvis.losses.matcher import Assign, Matches, hungarian, matching_cost
+from syncvis.losses.matcher import Matches, Problem, hungarian, matching_cost, on_host
 from syncvis.losses.points import PointSource, RandomPoints
 from syncvis.losses.views import Supervision, View
 from syncvis.ops.points import sample_masks, sample_points
 from syncvis.outputs import ClipOutput
-from syncvis.structures import Level, Window, fold, unfold
+from syncvis.structures import Window, fold, unfold
+from syncvis.transfer import to_device
 
 IGNORE = -100
 
@@ -49,15 +51,16 @@ class Criterion:
     reduction: Callable[[FrameSums, Tensor], tuple[Tensor, Tensor]]
     ignore_absent: bool
 
-    def __call__(self, view: View, assign: Assign = hungarian) -> tuple[dict[str, Tensor], Matches]:
+    def __call__(self, view: View, problem: Problem | None = None) -> tuple[dict[str, Tensor], Matches]:
         """Losses named ``<window>/layer<i>/<class|mask|dice>``, whose plain sum is minimised, and their matches.
 
         Args:
-            assign: costs -> matched pairs.
+            problem: what is to be matched, on the host; None: it is brought there.
         """
+        problem = problem or on_host([self.problem(view)])[0]
+        matches = hungarian(problem.costs, problem.present)
         with torch.autocast(view.features.device.type, enabled=False):
-            matches = assign(self.costs(view), view.present)
-            class_terms = self._class_losses(view, matches)
+            class_terms = self._class_losses(view, matches, problem.present)
             mask_terms, dice_terms = self._mask_losses(view, matches)
         terms = {
             "class": self.class_weight * class_terms,
@@ -68,46 +71,59 @@ class Criterion:
 
     def levels(
         self, output: ClipOutput, supervision: Supervision, windows: Sequence[Window]
-    ) -> tuple[dict[str, Tensor], dict[Level, Matches]]:
-        """Losses and matches of every output of the levels that there are.
+    ) -> tuple[dict[str, Tensor], dict[str, Matches]]:
+        """Losses and matches of every output of the levels that there are; see :meth:`views`."""
+        return self.together(self.views(output, supervision, windows))
+
+    def views(self, output: ClipOutput, supervision: Supervision, windows: Sequence[Window]) -> dict[str, View]:
+        """A view of each level that there is, by its name.
 
         Args:
             windows: of the video level; the first one is the whole clip.
         """
-        losses: dict[str, Tensor] = {}
-        matches: dict[Level, Matches] = {}
+        views: dict[str, View] = {}
         if frames := output.of("frame"):
-            terms, matches["frame"] = self(supervision.of_frames(frames, self.frame_factor))
-            losses.update(terms)
+            views["frame"] = supervision.of_frames(frames, self.frame_factor)
         if videos := output.of("video"):
-            terms, matches["video"] = self(supervision.of_clips(videos, windows))
+            views["video"] = supervision.of_clips(videos, windows)
+        return views
+
+    def together(self, views: Mapping[str, View]) -> tuple[dict[str, Tensor], dict[str, Matches]]:
+        """Losses of all views, and the matches of each by its name; the host waits once for all matchings."""
+        losses: dict[str, Tensor] = {}
+        matches: dict[str, Matches] = {}
+        problems = on_host([self.problem(view) for view in views.values()])
+        for (name, view), problem in zip(views.items(), problems, strict=True):
+            terms, matches[name] = self(view, problem)
             losses.update(terms)
         return losses, matches
 
     @torch.no_grad()
-    def costs(self, view: View) -> Tensor:
-        """What it costs to give instance g to query q: (O, M, W, Q, G)."""
+    def problem(self, view: View) -> Problem:
+        """What it costs to give instance g to query q, and which instances are there, on the device."""
         weights = (self.class_weight, self.mask_weight, self.dice_weight)
         costs = []
-        for index, (logits, embeddings) in enumerate(zip(view.class_logits, view.mask_embeddings, strict=True)):
-            sums = view.sample(index).sums(embeddings)
-            costs.append(matching_cost(logits, view.targets.labels, sums, view.inside, weights))
-        return torch.stack(costs)
+        with torch.autocast(view.features.device.type, enabled=False):
+            for index, (logits, embeddings) in enumerate(zip(view.class_logits, view.mask_embeddings, strict=True)):
+                sums = view.sample(index).sums(embeddings)
+                costs.append(matching_cost(logits, view.targets.labels, sums, view.inside, weights))
+            return Problem(torch.stack(costs), view.present)
 
-    def _class_losses(self, view: View, matches: Matches) -> Tensor:
-        """Cross-entropy (O, W), averaged with class weights over clips and queries."""
-        logits, labels, present = view.class_logits, view.targets.labels, view.present
+    def _class_losses(self, view: View, matches: Matches, present: Tensor) -> Tensor:
+        """Cross-entropy (O, W), averaged with class weights over clips and queries.
+
+        Args:
+            present: (M, W, G), on the host.
+        """
+        logits, labels = view.class_logits, view.targets.labels
         outputs, clips, _, queries, classes = logits.shape
         no_object = classes - 1
         wanted = torch.full((outputs, clips, present.shape[1], queries), no_object, device=logits.device)
         if self.ignore_absent:
-            whole = matches.window == 0
-            output, clip, query, instance = (
-                x[whole] for x in (matches.output, matches.clip, matches.query, matches.instance)
-            )
-            unseen, window = (~present[clip, :, instance]).nonzero(as_tuple=True)
-            wanted[output[unseen], clip[unseen], window, query[unseen]] = IGNORE
-        wanted[matches.output, matches.clip, matches.window, matches.query] = labels[matches.clip, matches.instance]
+            wanted[tuple(to_device(_absent(matches, present), logits.device))] = IGNORE
+        found = [matches.output, matches.clip, matches.window, matches.query, matches.instance]
+        output, clip, window, query, instance = to_device(found, logits.device)
+        wanted[output, clip, window, query] = labels[clip, instance]
         weights = torch.where(wanted == no_object, self.no_object_weight, 1.0) * (wanted != IGNORE)
         log_probability = F.log_softmax(logits, -1).expand(-1, -1, present.shape[1], -1, -1)
         picked = log_probability.gather(-1, wanted.clamp(min=0)[..., None])[..., 0]
@@ -120,18 +136,26 @@ class Criterion:
         A pair that is matched in several windows is sampled once.
         """
         keys = torch.stack([matches.output, matches.clip, matches.query, matches.instance])
-        (output, clip, query, instance), pair = keys.unique(dim=1, return_inverse=True)
-        logits = masks_of(view.mask_embeddings[output, clip, :, query], clip, view.features)
+        pairs, pair = keys.unique(dim=1, return_inverse=True)
+        place = matches.output * view.present.shape[1] + matches.window
+        moved = to_device([*pairs, pair, matches.window, place], view.features.device)
+        output, clip, query, instance, pair, window, place = moved
+        logits = masks_of(view.mask_embeddings[output, clip, :, query], pairs[1], view.features)
         sums = _pair_sums(logits, view.targets.masks, clip, instance, view.points)
         bce, dice = self.reduction(sums, view.inside)  # (U, W)
         # At least one over all processes; the mean itself may be smaller.
         count = mean_over_processes(view.present.sum((0, 2)).to(bce.dtype)).clamp(min=1 / world_size())
-        place = matches.output * len(count) + matches.window
         zero = bce.new_zeros(len(view.mask_embeddings) * len(count))
-        per_window = [
-            zero.index_add(0, place, x[pair, matches.window]).view(-1, len(count)) / count for x in (bce, dice)
-        ]
+        per_window = [zero.index_add(0, place, x[pair, window]).view(-1, len(count)) / count for x in (bce, dice)]
         return per_window[0], per_window[1]
+
+
+def _absent(matches: Matches, present: Tensor) -> tuple[Tensor, ...]:
+    """Where a query's instance of the whole clip is not seen: output, clip, window and query, on the host."""
+    whole = matches.window == 0
+    output, clip, query, instance = (x[whole] for x in (matches.output, matches.clip, matches.query, matches.instance))
+    absent, window = (~present[clip, :, instance]).nonzero(as_tuple=True)
+    return output[absent], clip[absent], window, query[absent]
 
 
 def _named(terms: Mapping[str, Tensor], view: View) -> dict[str, Tensor]:
@@ -162,7 +186,7 @@ def masks_of(embeddings: Tensor, clip: Tensor, features: Tensor) -> Tensor:
 
     Args:
         embeddings: (U, 1, C) mask embeddings, or (U, T, C) if each frame has its own.
-        clip: (U,) int64, whose features each of them reads.
+        clip: (U,) int64 on the host, whose features each of them reads.
         features: (M, T, C, h, w).
 
     Returns:
@@ -174,9 +198,10 @@ def masks_of(embeddings: Tensor, clip: Tensor, features: Tensor) -> Tensor:
     most = int(counts.max())
     # Sorted by clip, the n-th query of a clip takes its n-th place in a padded (M, most, ...).
     order = clip.argsort(stable=True)
-    place = torch.arange(len(clip), device=clip.device) - (counts.cumsum(0) - counts)[clip[order]]
+    place = torch.arange(len(clip)) - (counts.cumsum(0) - counts)[clip[order]]
     slot = torch.empty_like(clip)
     slot[order] = clip[order] * most + place
+    (slot,) = to_device([slot], features.device)
     padded = embeddings.new_zeros(clips * most, parts, dim).index_copy(0, slot, embeddings)
     codes = padded.view(clips, most, parts, dim).transpose(1, 2)
     masks = (codes @ features.flatten(3)).transpose(1, 2)  # (M, most, T, h*w)

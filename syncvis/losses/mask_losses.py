@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from syncvis.transfer import to_device
+
 
 @dataclass(frozen=True)
 class FrameSums:
@@ -92,7 +94,7 @@ def _dice(overlap: Tensor, predicted: Tensor, target: Tensor) -> Tensor:
 
 def frames_inside(windows: list[tuple[int, ...]], num_frames: int, like: Tensor) -> Tensor:
     """(T, W) indicator of the frames of each window."""
-    inside = torch.zeros(num_frames, len(windows), dtype=like.dtype, device=like.device)
+    inside = torch.zeros(num_frames, len(windows), dtype=like.dtype)
     for w, frames in enumerate(windows):
         inside[list(frames), w] = 1
-    return inside
+    return to_device([inside], like.device)[0]

@@ -1,8 +1,11 @@
-"""Bipartite matching of queries and instances, per output, clip and window (Mask2Former-VIS' cost; scipy's solver)."""
+"""Bipartite matching of queries and instances, per output, clip and window (Mask2Former-VIS' cost; scipy's solver).
+
+Costs are computed on the device and solved on the host; those of several views are brought there in one copy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +14,12 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from syncvis.losses.mask_losses import FrameSums, joint
+from syncvis.transfer import to_host
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Matched pairs: int64 vectors of one length. Output o, clip m, window w, query q, instance g."""
+    """Matched pairs: int64 vectors of one length, on the host. Output o, clip m, window w, query q, instance g."""
 
     output: Tensor
     clip: Tensor
@@ -51,21 +55,36 @@ def matching_cost(
     return (weights[1] * bce + weights[2] * dice).movedim(-1, 1) - weights[0] * probability
 
 
-Assign = Callable[[Tensor, Tensor], Matches]
-"""costs (O, M, W, Q, G), present (M, W, G) -> matched pairs."""
+@dataclass(frozen=True)
+class Problem:
+    """What is to be matched in one view.
+
+    Attributes:
+        costs: (O, M, W, Q, G).
+        present: (M, W, G) bool.
+    """
+
+    costs: Tensor
+    present: Tensor
+
+
+def on_host(problems: Sequence[Problem]) -> list[Problem]:
+    """The problems of several views on the host, in one copy."""
+    moved = to_host([x for problem in problems for x in (problem.costs, problem.present)])
+    return [Problem(*pair) for pair in zip(moved[::2], moved[1::2], strict=True)]
 
 
 def hungarian(costs: Tensor, present: Tensor) -> Matches:
     """Cheapest assignment of every present instance to a query of its own.
 
     Args:
-        costs: (O, M, W, Q, G); of a diverged model it is not finite, the assignment is then any one.
+        costs: (O, M, W, Q, G), on the host; of a diverged model it is not finite, the assignment is then any one.
         present: (M, W, G) bool; other instances are not matched. With more instances than queries the cheapest are.
 
     Returns:
         The pairs by output, clip, window and query.
     """
-    finite, here = costs.nan_to_num().cpu().numpy(), present.cpu().numpy()
+    finite, here = costs.nan_to_num().numpy(), present.numpy()
     rows: list[np.ndarray] = [np.zeros((0, 5), dtype=np.int64)]
     for output, cost in enumerate(finite):
         for clip, window in zip(*np.nonzero(here.any(-1)), strict=True):
@@ -73,4 +92,4 @@ def hungarian(costs: Tensor, present: Tensor) -> Matches:
             query, column = linear_sum_assignment(cost[clip, window][:, instances])
             where = np.broadcast_to((output, clip, window), (len(query), 3))
             rows.append(np.column_stack([where, query, instances[column]]))
-    return Matches(*torch.from_numpy(np.concatenate(rows)).to(costs.device).unbind(1))
+    return Matches(*torch.from_numpy(np.concatenate(rows)).unbind(1))

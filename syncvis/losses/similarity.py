@@ -8,6 +8,7 @@ from torch import Tensor
 
 from syncvis.distributed import mean_over_processes, world_size
 from syncvis.losses.matcher import Matches
+from syncvis.transfer import to_device
 
 
 def similarity_loss(frame: Tensor, clip: Tensor, frame_matches: Matches, clip_matches: Matches) -> Tensor:
@@ -28,18 +29,17 @@ def similarity_loss(frame: Tensor, clip: Tensor, frame_matches: Matches, clip_ma
         A scalar; 0 if nothing is matched.
     """
     branches, clips, num_frames = frame.shape[:3]
-    of_frames = frame.flatten(1, 2)[frame_matches.output, frame_matches.clip, frame_matches.query]
-    of_clips = clip[clip_matches.output, clip_matches.clip, clip_matches.query]
-    embeddings = torch.cat([of_frames, of_clips]).float()
-    instance = torch.cat([frame_matches.instance, clip_matches.instance])
     output = torch.cat([frame_matches.output, clip_matches.output])
     which = output * clips + torch.cat([frame_matches.clip // num_frames, clip_matches.clip])
-    order = which.argsort(stable=True)
-    counts = which.bincount(minlength=branches * clips)
+    counts, order = which.bincount(minlength=branches * clips), which.argsort(stable=True)
+    places = [x for m in (frame_matches, clip_matches) for x in (m.output, m.clip, m.query, m.instance)]
+    *places, order = to_device([*places, order], frame.device)
+    of_frames, of_clips = frame.flatten(1, 2)[tuple(places[:3])], clip[tuple(places[4:7])]
+    embeddings, instance = torch.cat([of_frames, of_clips]).float(), torch.cat([places[3], places[7]])
     sets = zip(embeddings[order].split(counts.tolist()), instance[order].split(counts.tolist()), strict=True)
     with torch.autocast(frame.device.type, enabled=False):
         total = torch.stack([_all_pairs(*members) for members in sets]).sum()
-    pairs = mean_over_processes((counts * counts).sum().to(total.dtype))
+    pairs = mean_over_processes(total.new_full((), int((counts * counts).sum())))
     return total / pairs.clamp(min=1 / world_size())
 
 

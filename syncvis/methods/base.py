@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
 from syncvis.errors import ConfigError
@@ -70,8 +71,12 @@ class Method(nn.Module, ABC):
         """
 
     @abstractmethod
-    def stream(self) -> Stream:
-        """What finds the tracks of one video; each video has a new one, so nothing is left from the one before."""
+    def stream(self, stored: torch.dtype | None = None) -> Stream:
+        """What finds the tracks of one video; each video has a new one, so nothing is left from the one before.
+
+        Args:
+            stored: type that features are rounded to while they wait for the last frame; None: they stay as they are.
+        """
 
     def read_classes(self, names: Sequence[str]) -> None:
         """Before a training: take what the method's files say of the classes, in the order of the class head.

@@ -95,10 +95,10 @@ class CTVIS(MaskedMethod[QueryDecoder]):
             terms = contrast_losses(memory_items(identity.float(), carrier, from_memory, self.settings.compat))
         return {f"reid/layer{last}/{term}": weights[term] * value for term, value in terms.items()}
 
-    def stream(self) -> Stream:
+    def stream(self, stored: torch.dtype | None = None) -> Stream:
         rules = self.settings.tracker
         frames = CausalFrames.of(self.decoder, self.window)
-        return TrackedFrames(frames, self.reid, partial(_tracked, rules), build_tracker(rules))
+        return TrackedFrames(frames, self.reid, partial(_tracked, rules), build_tracker(rules), stored)
 
 
 def build(config: RunConfig, num_classes: int) -> CTVIS:

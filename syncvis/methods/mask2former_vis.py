@@ -5,30 +5,53 @@ With video queries only it is Mask2Former-VIS; with frame queries, an exchange a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
 from syncvis.config import STRUCTURES, Mask2FormerVISSettings, RunConfig
 from syncvis.methods.assemble import build_query_decoder, build_stack, masked_parts
 from syncvis.methods.masked import MaskedMethod
 from syncvis.models.decoder import CascadeDecoder, QueryDecoder, QuerySet
+from syncvis.models.stored import FinishedFrames, StoredFrames, joined
+from syncvis.models.streamed import StreamedDecoder
 from syncvis.online.causal import CausalFrames
 from syncvis.online.linking import LinkedFrames
 from syncvis.online.stream import Stream, WholeVideo
-from syncvis.outputs import ClipFeatures, VideoTracks
+from syncvis.outputs import ClipFeatures, Queries, VideoTracks
 
 
 class Mask2FormerVIS(MaskedMethod[QueryDecoder | CascadeDecoder]):
     """Video queries predict; where there are none, frame queries do, linked over the frames."""
 
-    def stream(self) -> Stream:
+    def stream(self, stored: torch.dtype | None = None) -> Stream:
         decoder = self.decoder
-        if isinstance(decoder, QueryDecoder) and "video" not in decoder.query_sets:
-            return LinkedFrames(CausalFrames(self.decode, window=1))
-        return WholeVideo(self.tracks)
+        if isinstance(decoder, CascadeDecoder):
+            return WholeVideo(partial(_cascade_tracks, decoder), partial(_finished, decoder, stored))
+        if "video" not in decoder.query_sets:
+            return LinkedFrames(CausalFrames(self.decode, window=1), stored)
+        return WholeVideo(self.tracks, partial(StoredFrames.of, dtype=stored))
 
-    def tracks(self, features: ClipFeatures) -> VideoTracks:
-        """Features of a whole video, a batch of one -> a track for every video query."""
-        video = self.decode_video(features).final.video
-        assert video is not None
-        return VideoTracks.of_tubes(video)
+    def start(self, parts: Sequence[StoredFrames], queries: Queries) -> Queries:
+        """Learned contents of the queries -> what they hold before the first layer of a whole video."""
+        return queries
+
+    def tracks(self, parts: Sequence[StoredFrames]) -> VideoTracks:
+        """Features of a whole video -> a track for every video query."""
+        assert isinstance(self.decoder, QueryDecoder)
+        video = StreamedDecoder(self.decoder, parts)(partial(self.start, parts))["video"]
+        return VideoTracks.of_tubes(video.class_logits, video.mask_embeddings, joined(part.mask for part in parts))
+
+
+def _finished(decoder: CascadeDecoder, stored: torch.dtype | None, features: ClipFeatures) -> FinishedFrames:
+    return FinishedFrames.of(decoder.frames(features).final.frame, features.mask, stored)
+
+
+def _cascade_tracks(decoder: CascadeDecoder, parts: Sequence[FinishedFrames]) -> VideoTracks:
+    *_, state = decoder.states(torch.cat([part.embeddings for part in parts], 1))
+    _, class_logits, mask_embeddings = decoder.heads.predict(state)
+    return VideoTracks.of_tubes(class_logits, mask_embeddings, joined(part.mask for part in parts))
 
 
 def build(config: RunConfig, num_classes: int) -> Mask2FormerVIS:

@@ -6,6 +6,8 @@ as tubes in training. The result is always that of the frame queries.
 
 from __future__ import annotations
 
+import torch
+
 from syncvis.config import MinVISSettings, RunConfig
 from syncvis.methods.assemble import MaskedParts, build_online_decoder, masked_parts
 from syncvis.methods.masked import MaskedMethod
@@ -26,8 +28,8 @@ class MinVIS(MaskedMethod[QueryDecoder]):
         super().__init__(parts)
         self.window = window
 
-    def stream(self) -> Stream:
-        return LinkedFrames(CausalFrames.of(self.decoder, self.window))
+    def stream(self, stored: torch.dtype | None = None) -> Stream:
+        return LinkedFrames(CausalFrames.of(self.decoder, self.window), stored)
 
 
 def build(config: RunConfig, num_classes: int) -> MinVIS:

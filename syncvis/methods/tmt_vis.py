@@ -20,8 +20,9 @@ from syncvis.methods.assemble import MaskedParts, build_query_decoder, masked_pa
 from syncvis.methods.base import MASKED_PARTS
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
 from syncvis.models.decoder import QueryDecoder
+from syncvis.models.stored import StoredFrames
 from syncvis.models.taxonomy import FixedText, TaxonomyInjection
-from syncvis.outputs import ClipFeatures, ClipOutput
+from syncvis.outputs import ClipFeatures, ClipOutput, Queries
 
 
 class TMTVIS(Mask2FormerVIS):
@@ -40,6 +41,10 @@ class TMTVIS(Mask2FormerVIS):
     def decode(self, features: ClipFeatures) -> ClipOutput:
         output: ClipOutput = self.decoder(features, start=self.taxonomy)
         return output
+
+    def start(self, parts: Sequence[StoredFrames], queries: Queries) -> Queries:
+        answers = torch.cat([self.taxonomy.answers(part.level(-1)) for part in parts], 1)
+        return self.taxonomy.enrich(queries, answers)
 
     @torch.no_grad()
     def read_classes(self, names: Sequence[str]) -> None:

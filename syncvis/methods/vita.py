@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -24,6 +25,8 @@ from syncvis.methods.masked import MaskedMethod
 from syncvis.models.decoder import QueryDecoder
 from syncvis.models.heads import Heads
 from syncvis.models.pixel_decoder import PixelFeatures
+from syncvis.models.stored import FinishedFrames, StoredFrames, joined
+from syncvis.models.streamed import StreamedDecoder
 from syncvis.models.temporal import ClipDecoder, FrameQueryEncoder, TemporalModule, TemporalOutput
 from syncvis.online.stream import Stream, WholeVideo
 from syncvis.outputs import ClipFeatures, ClipOutput, LevelOutput, VideoTracks
@@ -111,29 +114,50 @@ class VITA(MaskedMethod[QueryDecoder]):
     ) -> dict[str, Tensor]:
         """Those of :class:`MaskedMethod`, the same of the clip queries as ``temporal/...``, and their similarity."""
         output, supervision = self.decode(features), Supervision(targets, points)
-        losses, matches = self.criterion.levels(output, supervision, windows)
-        view = supervision.of_clips(output.clips, windows, "temporal", output.branches)
-        temporal_losses, clip_matches = self.criterion(view)
-        losses.update(temporal_losses)
+        views = self.criterion.views(output, supervision, windows)
+        views["temporal"] = supervision.of_clips(output.clips, windows, "temporal", output.branches)
+        losses, matches = self.criterion.together(views)
         branches, last = output.branches, len(output.clips) // output.branches - 1
         similarity = similarity_loss(
             output.temporal.frame_similarity.unflatten(0, (branches, -1)),
             output.temporal.clip_similarity.unflatten(0, (branches, -1)),
             matches["frame"].of_whole_clips(len(output.layers) - branches),
-            clip_matches.of_whole_clips(last * branches),
+            matches["temporal"].of_whole_clips(last * branches),
         )
         return losses | {f"temporal/layer{last}/similarity": self.similarity_weight * similarity}
 
-    def stream(self) -> Stream:
-        return WholeVideo(self.tracks)
+    def stream(self, stored: torch.dtype | None = None) -> Stream:
+        if self.decoder.exchanges:
+            return WholeVideo(self._read_frames, partial(StoredFrames.of, dtype=stored, clip=self.final == "clip"))
+        return WholeVideo(self._read_finished, partial(self._finish, stored=stored))
 
     def tracks(self, features: ClipFeatures) -> VideoTracks:
         """Features of a whole video, a batch of one -> a track for every clip or video query."""
+        stream = self.stream()
+        stream.step(features)
+        return stream.finish()
+
+    def _finish(self, features: ClipFeatures, stored: torch.dtype | None) -> FinishedFrames:
+        """Frame queries that exchange nothing need no other frame."""
+        assert features.clip_mask is not None
+        frame = self.decoder(features, levels=["frame"]).final.frame
+        return FinishedFrames.of(frame, features.clip_mask, stored)
+
+    def _read_finished(self, parts: Sequence[FinishedFrames]) -> VideoTracks:
+        frames = torch.cat([part.embeddings for part in parts], 1)
+        return self._clip_tracks(frames, joined(part.mask for part in parts))
+
+    def _read_frames(self, parts: Sequence[StoredFrames]) -> VideoTracks:
+        predicted, mask = StreamedDecoder(self.decoder, parts)(), joined(part.mask for part in parts)
         if self.final == "clip":
-            return VideoTracks.of_tubes(self.decode_video(features).clips[-1], self.compat)
-        video = self.decoder(features).final.video
-        assert video is not None
-        return VideoTracks.of_tubes(video, self.compat)
+            return self._clip_tracks(predicted["frame"].embeddings, mask)
+        video = predicted["video"]
+        return VideoTracks.of_tubes(video.class_logits, video.mask_embeddings, mask, self.compat)
+
+    def _clip_tracks(self, frames: Tensor, mask: list[Tensor]) -> VideoTracks:
+        """Normalised frame queries (1, T, Qf, C) -> a track for every clip query."""
+        temporal: TemporalOutput = self.temporal(frames, shift=True)
+        return VideoTracks.of_tubes(temporal.class_logits[-1], temporal.mask_embeddings[-1], mask, self.compat)
 
 
 def build(config: RunConfig, num_classes: int) -> VITA:

@@ -7,7 +7,7 @@ output) -> queries``) may exchange the two sets; ``syncvis.sync.module`` has it,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -81,6 +81,10 @@ class DecoderLayer(nn.Module):
     def forward(self, queries: Tensor, position: Tensor, projected: Tokens, visible: Tensor | None = None) -> Tensor:
         """queries (M, Q, C), position (Q, C), projected tokens (M, S, C), visible (M, Q, S) bool -> (M, Q, C)."""
         read = self.cross_attention.attend(queries + position, projected.keys, projected.values, visible)
+        return self.digest(queries, position, read)
+
+    def digest(self, queries: Tensor, position: Tensor, read: Tensor) -> Tensor:
+        """What follows the cross-attention: queries and what they read of the tokens (M, Q, C) -> (M, Q, C)."""
         queries = self.cross_norm(queries + read)
         placed = queries + position
         queries = self.self_norm(queries + self.self_attention(placed, placed, queries))
@@ -132,10 +136,15 @@ class QueryDecoder(nn.Module):
         self.query_sets = nn.ModuleDict({str(level): query_set for level, query_set in query_sets.items()})
         self.stacks = nn.ModuleList(dict.fromkeys(stacks[level] for level in query_sets))
         self.sync = nn.ModuleList(dict.fromkeys(s for s in syncs if isinstance(s, nn.Module)))
-        self._query_set_of = dict(query_sets)
-        self._stack_of = {level: stacks[level] for level in query_sets}
+        self.query_set_of = dict(query_sets)
+        self.stack_of = {level: stacks[level] for level in query_sets}
         self._syncs = tuple(syncs)
         self.time_code = time_code
+
+    @property
+    def syncs(self) -> tuple[Sync, ...]:
+        """The exchange after each layer."""
+        return self._syncs
 
     @property
     def exchanges(self) -> bool:
@@ -151,37 +160,44 @@ class QueryDecoder(nn.Module):
             start: changes the contents of the queries before the first layer.
             levels: decode only these, of a decoder without exchanges; None: all.
         """
-        tokens = {stack: _tokens(features, stack.level_embed.weight) for stack in self._stack_of.values()}
-        queries = Queries(**{level: self._content(level, features) for level in levels or self._query_set_of})
+        tokens = {stack: _tokens(features, stack.level_embed.weight) for stack in self.stack_of.values()}
+        time = self.time(features.num_frames, features.levels[0].device)
+        queries = self.contents(len(features.mask), features.num_frames, levels)
         queries = queries if start is None else start(queries, features)
         outputs = [self._predict(queries, features)]
         for index, sync in enumerate(self._syncs):
             scale = index % NUM_LEVELS
-            projected = self._project(index, {stack: maps[scale] for stack, maps in tokens.items()})
+            projected = self.project(index, {stack: maps[scale] for stack, maps in tokens.items()}, time)
             queries = self._layer(index, queries, outputs[-1], projected, features.guides[scale])
             queries, output = exchanged(sync, queries, lambda states: self._predict(states, features))
             outputs.append(output)
         return ClipOutput(tuple(outputs))
 
-    def _content(self, level: Level, features: ClipFeatures) -> Tensor:
-        content = self._query_set_of[level].content.weight
-        batch = features.mask.shape[:2] if level == "frame" else features.mask.shape[:1]
-        return content.expand(*batch, -1, -1)
+    def contents(self, num_clips: int, num_frames: int, levels: Sequence[Level] | None = None) -> Queries:
+        """What the queries hold at first, of all levels or of some."""
+        batch: dict[Level, tuple[int, ...]] = {"frame": (num_clips, num_frames), "video": (num_clips,)}
+        found = {level: self.query_set_of[level].content.weight for level in levels or self.query_set_of}
+        return Queries(**{level: content.expand(*batch[level], -1, -1) for level, content in found.items()})
 
-    def _project(self, index: int, tokens: Mapping[DecoderStack, Tokens]) -> dict[Level, Tokens]:
-        """What the queries of each level read in a layer; levels that share weights share the projection."""
+    def time(self, num_frames: int, device: torch.device) -> Tensor | None:
+        """The code of each frame's place, (T, C), which the keys of video queries carry; None if they carry none."""
+        dim = next(iter(self.query_set_of.values())).content.weight.shape[1]
+        return time_code(num_frames, dim, device) if self.time_code else None
+
+    def project(self, index: int, tokens: Mapping[DecoderStack, Tokens], time: Tensor | None) -> dict[Level, Tokens]:
+        """What the queries of each level read in a layer; levels that share weights share the projection.
+
+        Args:
+            tokens: of T frames, by the stack whose embedding of the scale they carry.
+            time: (T, C), see :meth:`time`.
+        """
         projected = {stack: stack.layer(index).project(here) for stack, here in tokens.items()}
         found: dict[Level, Tokens] = {}
-        for level, stack in self._stack_of.items():
+        for level, stack in self.stack_of.items():
             here = projected[stack]
-            found[level] = here.of_frames() if level == "frame" else here.of_videos(self._time_keys(index, here))
+            time_keys = None if time is None or level == "frame" else stack.layer(index).project_time(time)
+            found[level] = here.of_frames() if level == "frame" else here.of_videos(time_keys)
         return found
-
-    def _time_keys(self, index: int, projected: Tokens) -> Tensor | None:
-        if not self.time_code:
-            return None
-        num_frames, _, dim = projected.keys.shape[1:]
-        return self._stack_of["video"].layer(index).project_time(time_code(num_frames, dim, projected.keys.device))
 
     def _layer(
         self,
@@ -196,7 +212,7 @@ class QueryDecoder(nn.Module):
         for prediction in output.levels():
             level = prediction.level
             state = before[level]
-            layer, position = self._stack_of[level].layer(index), self._query_set_of[level].position.weight
+            layer, position = self.stack_of[level].layer(index), self.query_set_of[level].position.weight
             flat = fold(state) if level == "frame" else state
             flat = layer(flat, position, projected[level], _visible(prediction, guide))
             states[level] = unfold(flat, guide.shape[1]) if level == "frame" else flat
@@ -204,7 +220,7 @@ class QueryDecoder(nn.Module):
 
     def _predict(self, queries: Queries, features: ClipFeatures) -> LayerOutput:
         states = queries.levels().items()
-        return LayerOutput(**{level: self._stack_of[level].heads(level, state, features) for level, state in states})
+        return LayerOutput(**{level: self.stack_of[level].heads(level, state, features) for level, state in states})
 
 
 class CascadeDecoder(nn.Module):
@@ -226,43 +242,60 @@ class CascadeDecoder(nn.Module):
 
     def forward(self, features: ClipFeatures) -> ClipOutput:
         frame_layers = self.frames(features).layers
-        tokens = self._tokens(frame_layers[-1].frame)
-        state = self.query_set.content.weight.expand(features.mask.shape[0], -1, -1)
-        outputs = [LayerOutput(frame_layers[0].frame, self.heads("video", state, features))]
-        for layer, frame_layer in zip(self.layers, frame_layers[1:], strict=True):
-            assert isinstance(layer, DecoderLayer)
-            state = layer(state, self.query_set.position.weight, layer.project(tokens))
-            outputs.append(LayerOutput(frame_layer.frame, self.heads("video", state, features)))
+        finished = frame_layers[-1].frame
+        assert finished is not None
+        outputs = [
+            LayerOutput(frame_layer.frame, self.heads("video", state, features))
+            for frame_layer, state in zip(frame_layers, self.states(finished.embeddings), strict=True)
+        ]
         return ClipOutput(tuple(outputs))
 
-    def _tokens(self, finished: LevelOutput | None) -> Tokens:
-        assert finished is not None
-        values = finished.embeddings
-        num_frames, _, dim = values.shape[1:]
-        code = time_code(num_frames, dim, values.device) if self.time_code else None
-        return Tokens(values, values).of_videos(code)
+    def states(self, finished: Tensor) -> Iterator[Tensor]:
+        """The video queries (B, Qv, C) before the first layer and after each.
+
+        Args:
+            finished: (B, T, Qf, C) normalised frame queries after the last layer.
+        """
+        num_clips, num_frames, _, dim = finished.shape
+        code = time_code(num_frames, dim, finished.device) if self.time_code else None
+        tokens = Tokens(finished, finished).of_videos(code)
+        state = self.query_set.content.weight.expand(num_clips, -1, -1)
+        yield state
+        for layer in self.layers:
+            assert isinstance(layer, DecoderLayer)
+            state = layer(state, self.query_set.position.weight, layer.project(tokens))
+            yield state
 
 
 def _tokens(features: ClipFeatures, level_embed: Tensor) -> list[Tokens]:
     """The feature maps as tokens (B, T, h*w, C), coarse to fine."""
-    tokens = []
-    for x, embed in zip(features.levels, level_embed, strict=True):
-        values = x.flatten(3).mT + embed
-        code = spatial_code(x.shape[-2], x.shape[-1], x.shape[2], x.device).flatten(0, 1)
-        tokens.append(Tokens(values + code, values))
-    return tokens
+    return [tokens_of(x, embed) for x, embed in zip(features.levels, level_embed, strict=True)]
+
+
+def tokens_of(x: Tensor, embed: Tensor) -> Tokens:
+    """A feature map (B, T, C, h, w) with the embedding (C,) of its scale -> tokens (B, T, h*w, C)."""
+    values = x.flatten(3).mT + embed
+    code = spatial_code(x.shape[-2], x.shape[-1], x.shape[2], x.device).flatten(0, 1)
+    return Tokens(values + code, values)
+
+
+def _visible(prediction: LevelOutput, guide: Tensor) -> Tensor:
+    """Cells (M, Q, S) that a query may read next, at the size of the guide (B, T, C, h, w); see :func:`inside`."""
+    return seen_or_all(inside(prediction.level, prediction.mask_embeddings, guide))
+
+
+def seen_or_all(cells: Tensor) -> Tensor:
+    """The cells (M, Q, S) bool of the mask of each query; all cells where it has none."""
+    return cells | ~cells.any(-1, keepdim=True)
 
 
 @torch.no_grad()
-def _visible(prediction: LevelOutput, guide: Tensor) -> Tensor:
-    """Cells that a query may read next: where its own mask is foreground; all of them where it has none.
+def inside(level: Level, mask_embeddings: Tensor, guide: Tensor) -> Tensor:
+    """Cells where the masks of queries are foreground.
 
     (B*T, Qf, h*w) for frame queries, (B, Qv, T*h*w) for video queries, at the size of the guide (B, T, C, h, w).
     """
     cells = guide.flatten(3)
-    if prediction.level == "frame":
-        logits = fold(prediction.mask_embeddings @ cells)
-    else:
-        logits = (prediction.mask_embeddings[:, None] @ cells).transpose(1, 2).flatten(2)
-    inside = logits >= 0
-    return inside | ~inside.any(-1, keepdim=True)
+    if level == "frame":
+        return fold(mask_embeddings @ cells) >= 0
+    return (mask_embeddings[:, None] @ cells).transpose(1, 2).flatten(2) >= 0

@@ -25,15 +25,12 @@ class Heads(nn.Module):
 
     def forward(self, level: Level, queries: Tensor, features: ClipFeatures) -> LevelOutput:
         """queries (B, T, Qf, C) or (B, Qv, C)."""
+        return LevelOutput(level, *self.predict(queries), features.mask, features.guides[-1])
+
+    def predict(self, queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """queries (..., C) -> normalised queries (..., C), class logits (..., K+1), mask embeddings (..., C)."""
         embeddings = self.norm(queries)
-        return LevelOutput(
-            level,
-            embeddings,
-            self.class_embed(embeddings),
-            self.mask_embed(embeddings),
-            features.mask,
-            features.guides[-1],
-        )
+        return embeddings, self.class_embed(embeddings), self.mask_embed(embeddings)
 
 
 def identity_head(dim: int) -> nn.Sequential:

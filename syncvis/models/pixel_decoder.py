@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from syncvis.models.attention import FeedForward
 from syncvis.models.position import spatial_code
-from syncvis.ops.deform_attn import DeformableAttention, Shapes
+from syncvis.ops.deform_attn import DeformableAttention
+from syncvis.ops.deform_attn_levels import Shapes
 from syncvis.outputs import guides_of
 
 NUM_LEVELS = 3

@@ -57,19 +57,33 @@ class TaxonomyInjection(nn.Module):
 
     def forward(self, queries: Queries, features: ClipFeatures) -> Queries:
         """Contents of the query sets that there are -> the contents that the decoder starts from."""
-        asked = self.text_embed(self.class_text.weight)
-        answers = self._compile(asked, features.levels[-1])
-        frame, video = queries.frame, queries.video
-        return Queries(
-            frame=None if frame is None else self._inject(frame, asked, answers),
-            video=None if video is None else self._inject(video, asked, answers.mean(1)),
-        )
+        asked = self._questions()
+        return self._enrich(queries, asked, self._compile(asked, features.levels[-1]))
+
+    def answers(self, cells: Tensor) -> Tensor:
+        """What each class finds in some frames of the finest feature map: (B, t, C, h, w) -> (B, t, K, C)."""
+        return self._compile(self._questions(), cells)
+
+    def enrich(self, queries: Queries, answers: Tensor) -> Queries:
+        """Contents of the query sets, enriched by the answers (B, T, K, C) of all frames."""
+        return self._enrich(queries, self._questions(), answers)
+
+    def _questions(self) -> Tensor:
+        """One of each class, (K, C)."""
+        return self.text_embed(self.class_text.weight)
 
     def _compile(self, asked: Tensor, cells: Tensor) -> Tensor:
         """Questions (K, C), feature map (B, T, C, h, w) -> what each class finds in each frame, (B, T, K, C)."""
         tokens = cells.flatten(3).transpose(2, 3).flatten(0, 1)
         found = self.compilation(asked.expand(len(tokens), -1, -1), tokens, tokens)
         return found.unflatten(0, cells.shape[:2])
+
+    def _enrich(self, queries: Queries, asked: Tensor, answers: Tensor) -> Queries:
+        frame, video = queries.frame, queries.video
+        return Queries(
+            frame=None if frame is None else self._inject(frame, asked, answers),
+            video=None if video is None else self._inject(video, asked, answers.mean(1)),
+        )
 
     def _inject(self, contents: Tensor, asked: Tensor, answers: Tensor) -> Tensor:
         """Contents (..., Q, C), questions (K, C), answers (..., K, C) -> contents (..., Q, C)."""

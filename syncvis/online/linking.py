@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from syncvis.models.stored import waiting
 from syncvis.ops.assignment import linear_assignment
 from syncvis.outputs import ClipFeatures, LevelOutput, VideoTracks
 
@@ -40,10 +41,11 @@ class LinkedFrames:
 
     Args:
         frames: features of the next frames -> what frame queries predict there.
+        stored: type that mask features are rounded to while they wait; None: they stay as they are.
     """
 
-    def __init__(self, frames: Callable[[ClipFeatures], LevelOutput]) -> None:
-        self._frames = frames
+    def __init__(self, frames: Callable[[ClipFeatures], LevelOutput], stored: torch.dtype | None = None) -> None:
+        self._frames, self._stored = frames, stored
         self._last: Tensor | None = None
         self._class_logits: list[Tensor] = []
         self._mask_embeddings: list[Tensor] = []
@@ -59,10 +61,10 @@ class LinkedFrames:
         self._last = embeddings[-1]
         self._class_logits.append(logits)
         self._mask_embeddings.append(codes)
-        self._mask_features.append(features.mask[0].cpu())
+        self._mask_features += waiting(features.mask, self._stored)
 
     def finish(self) -> VideoTracks:
         scores = torch.cat(self._class_logits).mean(0).softmax(-1)[:, :-1]
         codes = torch.cat(self._mask_embeddings)
         seen = torch.ones(codes.shape[:2], dtype=torch.bool, device=codes.device)
-        return VideoTracks(scores, codes, seen, torch.cat(self._mask_features))
+        return VideoTracks(scores, codes, seen, self._mask_features)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
+from syncvis.models.stored import StoredFrames
 from syncvis.outputs import ClipFeatures, VideoTracks
 
 
@@ -24,15 +25,19 @@ class WholeVideo:
     """The stream of an offline method: it waits for the last frame and then decodes all frames at once.
 
     Args:
-        tracks: features of a video -> its tracks. The mask features are in the host's memory by then.
+        tracks: what was kept of all frames, in parts -> the tracks of the video.
+        keep: the features of the next frames -> what must be kept of them. The mask features should be in the host's
+            memory then, and nothing that can be made again later should be there at all.
     """
 
-    def __init__(self, tracks: Callable[[ClipFeatures], VideoTracks]) -> None:
-        self._tracks = tracks
-        self._parts: list[ClipFeatures] = []
+    def __init__(
+        self, tracks: Callable[[Sequence[Any]], VideoTracks], keep: Callable[[ClipFeatures], Any] = StoredFrames.of
+    ) -> None:
+        self._tracks, self._keep = tracks, keep
+        self._parts: list[Any] = []
 
     def step(self, features: ClipFeatures) -> None:
-        self._parts.append(features.offloaded())
+        self._parts.append(self._keep(features))
 
     def finish(self) -> VideoTracks:
-        return self._tracks(ClipFeatures.concat(self._parts))
+        return self._tracks(self._parts)

@@ -1,8 +1,10 @@
-"""Multi-scale deformable attention (Deformable DETR) in plain PyTorch: forward and backward on any device.
+"""Multi-scale deformable attention (Deformable DETR): forward and backward on any device.
 
 Every output is a sum of a few rows of the values, each with a weight: a product with a sparse matrix that has, per
 sample, the four bilinear weights of the cells around it. On the CPU it is computed as just that, forward and backward;
-nothing of the size samples x channels is ever made. On a GPU ``grid_sample`` is used, level by level.
+nothing of the size samples x channels is ever made. On a GPU it is an operator of two Triton kernels
+(:mod:`syncvis.ops.deform_attn_op`); elsewhere, and where algorithms must be deterministic, ``grid_sample`` is used,
+level by level.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from syncvis.ops import deform_attn_op
+from syncvis.ops.deform_attn_levels import Shapes, sample_by_level
 from syncvis.ops.linear import TokenLinear, linear
-from syncvis.ops.points import sample_points
-
-Shapes = Sequence[tuple[int, int]]
+from syncvis.transfer import to_device
 
 
 def deformable_attention(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
@@ -37,24 +39,12 @@ def deformable_attention(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, we
     Returns:
         (N, R, heads * D).
     """
+    if not torch.are_deterministic_algorithms_enabled() and deform_attn_op.has_kernels(value.device):
+        return deform_attn_op.sample(value, [size for shape in shapes for size in shape], x, y, weights)
     if value.device.type == "cpu":
         summed: Tensor = _SparseSampling.apply(value, tuple(shapes), x, y, weights)
         return summed
-    return _sample_by_level(value, shapes, x, y, weights)
-
-
-def _sample_by_level(value: Tensor, shapes: Shapes, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-    batch, _, heads, dim = value.shape
-    num_reads, points = x.shape[1], x.shape[4]
-    # (N*heads, levels, R*points), one sample after another
-    by_head = [t.permute(0, 2, 3, 1, 4).flatten(0, 1).flatten(2) for t in (x, y, weights)]
-    places, shares = torch.stack(by_head[:2], -1), by_head[2]
-    total = value.new_zeros(batch * heads, dim, num_reads)
-    for level, part in enumerate(value.split([h * w for h, w in shapes], dim=1)):
-        maps = part.permute(0, 2, 3, 1).reshape(batch * heads, dim, *shapes[level])
-        sampled = sample_points(maps, places[:, level]) * shares[:, None, level]  # (N*heads, D, R*points)
-        total = total + sampled.unflatten(-1, (num_reads, points)).sum(-1)
-    return total.view(batch, heads * dim, num_reads).transpose(1, 2)
+    return sample_by_level(value, shapes, x, y, weights)
 
 
 class _SparseSampling(torch.autograd.Function):
@@ -264,6 +254,7 @@ class DeformableAttention(nn.Module):
 
     def _offsets(self, query: Tensor, axis: int, shapes: Shapes) -> Tensor:
         """Learned offsets along x (0) or y (1) as a fraction of the level, (N, R, heads*levels*points)."""
-        cells = query.new_tensor([shape[1 - axis] for shape in shapes])[:, None].expand(self.levels, self.points)
+        sizes = torch.tensor([shape[1 - axis] for shape in shapes], dtype=query.dtype)
+        cells = to_device([sizes], query.device)[0][:, None].expand(self.levels, self.points)
         weight, bias = self.sampling_offsets.weight[axis::2], self.sampling_offsets.bias[axis::2]
         return linear(query, weight, bias) / cells.flatten().repeat(self.heads)

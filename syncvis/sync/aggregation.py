@@ -1,7 +1,8 @@
 """Aggregation strategies: which queries of one level the other level reads (paper Table 7).
 
 A strategy is one pure function ``score(source, reader) -> (B, T, Q)``: how much query q of the source level matters to
-the reader level in frame t. The Nk best per frame are read. What both levels offer says
+the reader level in frame t, told from that frame alone, as a long video is scored a few frames at a time. The Nk best
+per frame are read. What both levels offer says
 :class:`~syncvis.outputs.Readable`: ``embeddings_by_frame``, ``class_probabilities_by_frame``, ``mask_logits_by_frame``.
 
 A new strategy is a function here and its line in ``config/tables.py``; settings, errors and the tests that hold for all

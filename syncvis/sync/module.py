@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from syncvis.models.attention import Attention
-from syncvis.outputs import LayerOutput, Queries
+from syncvis.outputs import LayerOutput, Queries, Readable
 from syncvis.structures import Level, fold, unfold
 from syncvis.sync.aggregation import Strategy, select
 
@@ -51,30 +51,32 @@ class QuerySync(nn.Module):
 
     def __init__(self, exchanges: dict[Level, Exchange], strategy: Strategy, num_selected: int) -> None:
         super().__init__()
+        self.readers = tuple(exchanges)
         self.exchanges = nn.ModuleDict({str(reader): exchange for reader, exchange in exchanges.items()})
         self.strategy, self.num_selected = strategy, num_selected
 
     def forward(self, queries: Queries, output: LayerOutput) -> Queries:
         """Queries of both levels and what the heads predict from them -> exchanged queries of the same shapes."""
-        for reader in self.exchanges:
-            update = self._read_frames if reader == "video" else self._read_video
-            queries = replace(queries, **{reader: update(queries, output)})
+        selected = self.select(*output.both())
+        for reader in self.readers:
+            queries = replace(queries, **{reader: self.read(reader, queries, selected[reader])})
         return queries
 
-    def _read_frames(self, queries: Queries, output: LayerOutput) -> Tensor:
-        """Video queries read the Nk selected queries of every frame: T * Nk references."""
-        frame, video = queries.both()
-        frame_output, video_output = output.both()
-        index = select(self.strategy, frame_output, video_output, self.num_selected)
-        return self.exchanges["video"](video, _gather(frame, index).flatten(1, 2))
+    def select(self, frame: Readable, video: Readable) -> dict[Level, Tensor]:
+        """What the queries of each reading level read in each frame, (B, T, Nk) indices; frames are independent."""
+        sides: dict[Level, tuple[Readable, Readable]] = {"video": (frame, video), "frame": (video, frame)}
+        return {reader: select(self.strategy, *sides[reader], self.num_selected) for reader in self.readers}
 
-    def _read_video(self, queries: Queries, output: LayerOutput) -> Tensor:
-        """Frame queries of frame t read the Nk video queries selected for frame t."""
+    def read(self, reader: Level, queries: Queries, selected: Tensor) -> Tensor:
+        """The queries of one level after they have read the selected ones of the other.
+
+        Video queries read those of every frame, T * Nk references; frame queries of frame t the Nk for frame t.
+        """
         frame, video = queries.both()
-        frame_output, video_output = output.both()
-        index = select(self.strategy, video_output, frame_output, self.num_selected)
-        references = _gather(video[:, None].expand(-1, index.shape[1], -1, -1), index)
-        return unfold(self.exchanges["frame"](fold(frame), fold(references)), index.shape[1])
+        if reader == "video":
+            return self.exchanges["video"](video, _gather(frame, selected).flatten(1, 2))
+        references = _gather(video[:, None].expand(-1, selected.shape[1], -1, -1), selected)
+        return unfold(self.exchanges["frame"](fold(frame), fold(references)), selected.shape[1])
 
 
 def _gather(queries: Tensor, index: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Whole-video inference: encode in chunks, let the method's stream find tracks, keep the best and make their masks.
 
-Frames do not see each other in the encoder, so that chunks change nothing. The mask features wait in the host's memory
-until the masks of the best tracks are made, again chunk by chunk.
+Frames do not see each other in the encoder, so that chunks change nothing. What a stream needs of them later waits; the
+mask features do so in the host's memory until the masks of the best tracks are made, again chunk by chunk.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def predict_chunks(
     Returns:
         At most ``config.topk`` tracks, best first: the best (track, class) pairs, so a track may appear twice.
     """
-    stream = model.stream()
+    stream = model.stream(torch.float16) if config.features == "half" else model.stream()
     for chunk in chunks:
         there = chunk.to(device)
         stream.step(model.encode_batch(there) if there.digests else model.encode(there.images, there.valid))

@@ -19,6 +19,7 @@ from syncvis.files import remove_litter
 from syncvis.methods.base import Method
 from syncvis.structures import ClipBatch
 from syncvis.training.log import Listener, MetricsLog
+from syncvis.training.prefetch import prefetched
 from syncvis.training.resume import exists, load_checkpoint, put_back, save_checkpoint
 from syncvis.training.step import Row, StepOutcome, TrainingStep
 from syncvis.training.system import SystemMeter
@@ -97,7 +98,7 @@ def train(
         return True
 
     evaluate_if_due()  # a run without steps, or one that was stopped in an evaluation
-    stream = iter(batches(progress.step, settings.steps))
+    stream = prefetched(batches(progress.step, settings.steps), device)
     for step, first in stream:
         started = time.monotonic()
         others = (batch for _, batch in islice(stream, settings.accumulate - 1))

@@ -105,7 +105,9 @@ def _carry_out(
     with progress_bar(config.train.steps, runtime.progress and rank() == 0) as show:
         progress = train(
             model,
-            lambda start, stop: clock.first(clips.iterate(start, stop, runtime.loader_workers or 0, share)),
+            lambda start, stop: clock.first(
+                clips.iterate(start, stop, runtime.loader_workers or 0, share, device.type == "cuda")
+            ),
             validation,
             config,
             out,

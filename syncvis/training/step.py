@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from syncvis.errors import NonFiniteLossError
 from syncvis.methods.base import Method
 from syncvis.structures import ClipBatch
 from syncvis.training.optim import build_optimizer, learning_rate, set_learning_rate
+from syncvis.transfer import to_host
 
 Row = dict[str, float]
 
@@ -34,7 +36,7 @@ def seed_step(seed: int, step: int, part: int = 0) -> None:
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What a step came to, over all passes and processes.
+    """What a step came to, over all passes and processes; its tensors are on the host.
 
     Attributes:
         rate: the base learning rate.
@@ -104,18 +106,12 @@ class TrainingStep:
         self.optimizer.zero_grad(set_to_none=True)
         found = [self._backward(step, index, batch) for index, batch in enumerate(passes)]
         losses = {name: torch.stack([terms[name] for terms in found]).mean(0) for name in found[0]}
-        total = torch.stack(list(losses.values())).sum()
-        if not self.scaler.is_enabled():
-            norm = self._clip()
-            _require_finite({"gradient norm": norm}, step)
-            self.optimizer.step()
-            return StepOutcome(rate, losses, total, norm)
-        scale = self.scaler.get_scale()
         self.scaler.unscale_(self.optimizer)
-        norm = self._clip()
+        outcome = self._outcome(rate, losses, self._clip())
+        _require_finite(outcome, step)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return StepOutcome(rate, losses, total, norm, not torch.isfinite(norm), scale)
+        return outcome
 
     def state_dict(self) -> dict[str, Any]:
         """State of optimizer and loss scale, for a checkpoint."""
@@ -134,10 +130,19 @@ class TrainingStep:
                 losses: dict[str, Tensor] = self._losses(batch.to(self.device), progress)
             _require_three_parts(losses)
             values = torch.stack(list(losses.values()))
-            means = dict(zip(losses, mean_over_processes(values.detach()), strict=True))
-            _require_finite(means, step)
             self.scaler.scale(values.sum() / self.settings.accumulate).backward()
-        return means
+        return dict(zip(losses, mean_over_processes(values.detach()), strict=True))
+
+    def _outcome(self, rate: float, losses: Mapping[str, Tensor], norm: Tensor) -> StepOutcome:
+        """What the log and the checks read of a step, brought to the host at once."""
+        total = torch.stack(list(losses.values())).sum()
+        *values, total, norm, scale = to_host(
+            [*losses.values(), total, norm, self.scaler.scale(torch.ones_like(total))]
+        )
+        losses = dict(zip(losses, values, strict=True))
+        if not self.scaler.is_enabled():
+            return StepOutcome(rate, losses, total, norm)
+        return StepOutcome(rate, losses, total, norm, not math.isfinite(norm), scale.item())
 
     def _exchange(self, last: bool) -> AbstractContextManager[None]:
         """Only the backward pass of the last pass averages the gradients over the processes."""
@@ -170,11 +175,12 @@ def _require_three_parts(names: Iterable[str]) -> None:
         raise ValueError(f"losses are named <window or level>/layer<i>/<term>, not {', '.join(map(repr, wrong[:4]))}")
 
 
-def _require_finite(terms: Mapping[str, Tensor], step: int) -> None:
-    values = torch.stack(list(terms.values()))
-    if torch.isfinite(values.sum()):
-        return
-    guilty = [name for name, value in terms.items() if not torch.isfinite(value)]
+def _require_finite(outcome: StepOutcome, step: int) -> None:
+    guilty = [name for name, value in outcome.losses.items() if not math.isfinite(value)]
+    if math.isfinite(outcome.total):
+        if math.isfinite(outcome.norm) or outcome.skipped:
+            return
+        guilty = ["gradient norm"]
     raise NonFiniteLossError(
         f"{', '.join(guilty[:4]) or 'the sum of the losses'} is not finite at step {step}",
         fix="lower train.lr or look at the inputs of that step",

@@ -91,7 +91,7 @@ def test_sampling_as_a_sparse_product_beats_sampling_level_by_level() -> None:
         sample(value, shapes, x, y, weights).sum().backward()
 
     ours, levels = _fastest(
-        lambda: run(deform_attn.deformable_attention), lambda: run(deform_attn._sample_by_level), rounds=5
+        lambda: run(deform_attn.deformable_attention), lambda: run(deform_attn.sample_by_level), rounds=5
     )
     print(f"sparse product against grid_sample: {ours / levels:.2f}")
     assert ours / levels < 0.8

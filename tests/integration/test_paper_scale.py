@@ -135,7 +135,7 @@ def _run_interrupted(place: Place) -> View:
     """Ctrl-C as soon as a trial has taken a step, as often as it takes for one to be in the middle; then to the end."""
     file = place.folder / "outputs" / "ledger.db"
     for _ in range(5):
-        process = place.start(*RUN, "--workers", "2")
+        process = place.start(*RUN, "--workers", "1")
         while not (file.exists() and _steps_of_running(Ledger(file).view)):
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.1)
@@ -146,7 +146,7 @@ def _run_interrupted(place: Place) -> View:
         view = Ledger(file).view
         if any(row["outcome"] == "released" for row in view.attempts()):
             break
-    place(*RUN, "--workers", "2")
+    place(*RUN, "--workers", "1")
     return view
 
 
@@ -186,7 +186,7 @@ def _compare_with_an_undisturbed_run(place: Place, view: View) -> None:
     (place.folder / "one").mkdir()
     (place.folder / "one" / "nk.yaml").write_text(text.replace("[2, 5, 10, 20, 50, 100]", f"[{row['axes']['Nk']}]"))
     place(
-        *(word if word != "nk" else "one/nk.yaml" for word in RUN if word != "ts"), "--workers", "2", "--out", "other"
+        *(word if word != "nk" else "one/nk.yaml" for word in RUN if word != "ts"), "--workers", "1", "--out", "other"
     )
     other = Ledger(place.folder / "other" / "ledger.db").view
     assert list(other.results()) == [cell_hash]

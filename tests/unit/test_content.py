@@ -55,6 +55,7 @@ def _torch(zipped: bool = True) -> bytes:
         (b"\x08\x07\x12\x07pytorch\x1a\x032.0", "an ONNX model"),
         (b"\x1c\x00\x00\x00TFL3", "a TensorFlow Lite model"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "content",  # archives hold the time
 )
 def test_known_kinds(content: bytes, name: str, tmp_path: Path) -> None:
     path = tmp_path / "train.json"

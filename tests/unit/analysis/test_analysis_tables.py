@@ -247,7 +247,9 @@ def on_recipes(book: Any, *recipes: str) -> None:
     for recipe in recipes:
         book.describe(PUBLISHED, "paper", recipe)
         for label in ("baseline", "+both"):
-            book.add(f"components@{recipe}", {"parts": label}, 0, {"AP": 40.0}, scale="paper")
+            study = book.studies[f"components@{recipe}"]
+            steps = {"steps": study.base_config().train.steps}
+            book.add(study.experiment, {"parts": label}, 0, {"AP": 40.0}, scale="paper", result=steps)
 
 
 def test_at_the_scale_of_the_paper_published_values_are_of_the_same_data_and_backbone(book: Any, read: Any) -> None:
@@ -265,6 +267,7 @@ def test_a_table_on_a_recipe_says_what_is_unlike_and_why_its_values(book: Any, r
     text = caption(table)
     assert "on the official validation videos, ours on a part of the training videos" in text
     assert "parts: two of four." in text
+    assert "on ytvis_2019/train (" in text
     assert title_text(table) == "Components, ytvis_2019_r50"
 
 

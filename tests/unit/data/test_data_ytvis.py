@@ -253,7 +253,7 @@ def test_broken_json(tmp_path: Path, content: str, expected: str) -> None:
 
 
 def test_missing_json(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.json: cannot be read .*Fix: correct data\.root"):
+    with pytest.raises(DataError, match=r"none\.json: cannot be read .*Fix: correct the folder, or the name"):
         VideoDataset.load(tmp_path, "none.json")
 
 

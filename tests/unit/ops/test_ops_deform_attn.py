@@ -6,7 +6,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from syncvis.ops.deform_attn import DeformableAttention, _sample_by_level, deformable_attention
+from syncvis.ops.deform_attn import DeformableAttention, deformable_attention, sample_by_level
 
 SHAPES = [(3, 4), (2, 2)]
 BATCH, READS, HEADS, DIM, POINTS = 2, 3, 2, 3, 2
@@ -82,7 +82,7 @@ def test_sampling_level_by_level_is_the_same() -> None:
     """What a GPU computes, and its gradients."""
     value, locations, weights = (x.requires_grad_() for x in _inputs())
     inputs = (value, locations, weights)
-    results = [f(value, SHAPES, *locations.unbind(-1), weights) for f in (deformable_attention, _sample_by_level)]
+    results = [f(value, SHAPES, *locations.unbind(-1), weights) for f in (deformable_attention, sample_by_level)]
     torch.testing.assert_close(*results)
     projection = torch.randn_like(results[0])
     gradients = [torch.autograd.grad((x * projection).sum(), inputs) for x in results]
