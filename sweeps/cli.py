@@ -49,8 +49,15 @@ from sweeps.runner import Sweep, SweepOptions
 from sweeps.tracking.commands import sync
 from sweeps.tracking.environment import Mode
 from syncvis.errors import ConfigError
-from syncvis.execution import Execution
-from syncvis.options import CheckpointActivations, Deterministic, LoaderWorkers, Threads
+from syncvis.execution import PLAIN, Execution
+from syncvis.options import (
+    CheckpointActivations,
+    Deterministic,
+    FeatureCacheFolder,
+    FeatureCacheGib,
+    LoaderWorkers,
+    Threads,
+)
 from syncvis.references import allow
 
 PlacementName = Literal["local", "slurm", "ray"]
@@ -75,6 +82,8 @@ def run(
     loader_workers: LoaderWorkers = None,
     checkpoint_activations: CheckpointActivations = False,
     deterministic: Deterministic = False,
+    feature_cache: FeatureCacheFolder = None,
+    feature_cache_gib: FeatureCacheGib = PLAIN.feature_cache_gib,
     sampler: Sampler = None,
     trials: Trials = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try given up cells again.")] = False,
@@ -107,7 +116,9 @@ def run(
     if allow_missing and placed is None:
         raise ConfigError("is for trials of other machines", key="--allow-missing", fix="leave it out")
     kind = device_of(device, gpu_names(gpus), placed)
-    execution = Execution(kind, threads, loader_workers, checkpoint_activations, deterministic)
+    execution = Execution(
+        kind, threads, loader_workers, checkpoint_activations, deterministic, feature_cache, feature_cache_gib
+    )
     options = SweepOptions(
         out,
         storage,

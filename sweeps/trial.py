@@ -307,7 +307,7 @@ def load_run(name: str, execution: Execution) -> RunCell:
         raise ConfigError(f"no run function {name!r} ({error})", fix="give it as module:function") from None
 
     def run_cell(config: RunConfig, out: Path, should_stop: StopSignal, on_row: OnRow) -> dict[str, Any]:
-        told = runtime(**execution.to_json(), should_stop=should_stop, on_row=on_row)
+        told = runtime(**execution.settings(), should_stop=should_stop, on_row=on_row)
         result: dict[str, Any] = run(config, out, told).to_json()
         return result
 

@@ -30,6 +30,8 @@ from syncvis.execution import (
     CHECKPOINT_ACTIVATIONS,
     DETERMINISTIC,
     DEVICE,
+    FEATURE_CACHE,
+    FEATURE_CACHE_GIB,
     LOADER_WORKERS,
     PLAIN,
     THREADS,
@@ -167,6 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(LOADER_WORKERS, type=int, help="processes that prepare batches, of each training process")
     parser.add_argument(CHECKPOINT_ACTIVATIONS, action="store_true", help="less memory, more time, same result")
     parser.add_argument(DETERMINISTIC, action="store_true", help="the same bits every time, also on a GPU")
+    parser.add_argument(FEATURE_CACHE, metavar="FOLDER", help="keep here what a frozen encoder computes of each frame")
+    parser.add_argument(FEATURE_CACHE_GIB, type=float, default=PLAIN.feature_cache_gib, help="what it may take, in GiB")
     parser.add_argument("--lease", type=float, default=LEASE_SECONDS, help="seconds of silence before others take over")
     parser.add_argument("--poll", type=float, default=POLL_SECONDS, help="seconds between two looks")
     parser.add_argument("--limit", type=int, help="end after so many cells, or as soon as none is planned")

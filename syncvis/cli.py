@@ -17,8 +17,16 @@ import typer
 from syncvis.data_cli import app as data_app
 from syncvis.data_cli import say
 from syncvis.errors import ConfigError, WorkbenchError
-from syncvis.execution import Execution
-from syncvis.options import CheckpointActivations, Deterministic, Device, LoaderWorkers, Threads
+from syncvis.execution import PLAIN, Execution
+from syncvis.options import (
+    CheckpointActivations,
+    Deterministic,
+    Device,
+    FeatureCacheFolder,
+    FeatureCacheGib,
+    LoaderWorkers,
+    Threads,
+)
 from syncvis.references import allow
 
 if TYPE_CHECKING:
@@ -52,6 +60,8 @@ def train(
     loader_workers: LoaderWorkers = None,
     checkpoint_activations: CheckpointActivations = False,
     deterministic: Deterministic = False,
+    feature_cache: FeatureCacheFolder = None,
+    feature_cache_gib: FeatureCacheGib = PLAIN.feature_cache_gib,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what it would cost and what is missing")] = False,
     gpus: Annotated[
         int | None, typer.Option(help="GPUs of the dry run; default 8 at scale paper, else 1", min=1)
@@ -64,7 +74,9 @@ def train(
 
     allow(plugins)
     resolved = load_config(config, overrides or [])
-    execution = Execution(device, threads, loader_workers, checkpoint_activations, deterministic)
+    execution = Execution(
+        device, threads, loader_workers, checkpoint_activations, deterministic, feature_cache, feature_cache_gib
+    )
     if dry_run:
         _dry_run(resolved, config, gpus, device, as_json)
     if gpus is not None or as_json:
@@ -74,11 +86,13 @@ def train(
     from syncvis.training.run import Runtime, run
 
     with joined(device) as own_device:
-        own = execution.to_json() | {"device": own_device}
+        own = execution.settings() | {"device": own_device}
         runtime = Runtime(**own, progress=sys.stdout.isatty(), keep_source=True)
         result = run(resolved, out, runtime)
         if rank() == 0:
             typer.echo("  ".join(f"{name} {value:.1f}" for name, value in result.metrics.items()))
+            if result.features:
+                typer.echo("features: {hits} frames read, {misses} computed".format_map(result.features))
             typer.echo(f"run folder: {out}   pictures: {out / 'overlays'}   seconds: {result.seconds['total']:.0f}")
 
 

@@ -25,6 +25,8 @@ THREADS = "--threads"
 LOADER_WORKERS = "--loader-workers"
 CHECKPOINT_ACTIVATIONS = "--checkpoint-activations"
 DETERMINISTIC = "--deterministic"
+FEATURE_CACHE = "--feature-cache"
+FEATURE_CACHE_GIB = "--feature-cache-gib"
 """The options, of every command that carries out runs."""
 
 
@@ -39,6 +41,9 @@ class Execution:
             process itself, None is the default of the machine that trains.
         checkpoint_activations: less memory for more time, see :mod:`syncvis.training.activations`.
         deterministic: the same bits every time also on a GPU, or an error.
+        feature_cache: folder for what a frozen encoder computes of each frame, shared by all runs that name it; None
+            computes it every time.
+        feature_cache_gib: what all entries of that folder may take, in GiB.
 
     Raises:
         ConfigError: There is no such device, or a number is out of range.
@@ -49,6 +54,8 @@ class Execution:
     loader_workers: int | None = None
     checkpoint_activations: bool = False
     deterministic: bool = False
+    feature_cache: str | None = None
+    feature_cache_gib: float = 20.0
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
@@ -58,6 +65,9 @@ class Execution:
         if (self.loader_workers or 0) < 0:
             problem = f"{self.loader_workers} is no number of processes"
             raise ConfigError(problem, key=LOADER_WORKERS, fix="give 0 or more")
+        if not self.feature_cache_gib > 0:
+            problem = f"{self.feature_cache_gib} GiB hold nothing"
+            raise ConfigError(problem, key=FEATURE_CACHE_GIB, fix=f"give more than 0, or leave {FEATURE_CACHE} out")
 
     @property
     def on_gpu(self) -> bool:
@@ -87,10 +97,17 @@ class Execution:
         words = [DEVICE, self.device, THREADS, str(self.threads)]
         words += [] if self.loader_workers is None else [LOADER_WORKERS, str(self.loader_workers)]
         words += [CHECKPOINT_ACTIVATIONS] * self.checkpoint_activations + [DETERMINISTIC] * self.deterministic
+        if self.feature_cache is not None:
+            words += [FEATURE_CACHE, self.feature_cache, FEATURE_CACHE_GIB, str(self.feature_cache_gib)]
         return words
 
-    def to_json(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """Every field by its name, for another :class:`Execution`."""
         return {field.name: getattr(self, field.name) for field in fields(Execution)}
+
+    def to_json(self) -> dict[str, Any]:
+        """For a record: without the feature cache, which names a folder of this machine and changes no number."""
+        return {name: value for name, value in self.settings().items() if not name.startswith("feature_cache")}
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> Self:

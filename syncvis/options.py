@@ -10,6 +10,8 @@ from syncvis.execution import (
     CHECKPOINT_ACTIVATIONS,
     DETERMINISTIC,
     DEVICE,
+    FEATURE_CACHE,
+    FEATURE_CACHE_GIB,
     LOADER_WORKERS,
     MAX_LOADER_WORKERS,
     THREADS,
@@ -31,3 +33,15 @@ CheckpointActivations = Annotated[
     bool, typer.Option(CHECKPOINT_ACTIVATIONS, help="less memory, more time, same result")
 ]
 Deterministic = Annotated[bool, typer.Option(DETERMINISTIC, help="the same bits every time, also on a GPU")]
+FeatureCacheFolder = Annotated[
+    str | None,
+    typer.Option(
+        FEATURE_CACHE,
+        metavar="FOLDER",
+        help="keep here what a frozen encoder computes of each frame, for all runs that name this folder; same result",
+        show_default=False,
+    ),
+]
+FeatureCacheGib = Annotated[
+    float, typer.Option(FEATURE_CACHE_GIB, help="what the feature cache may take, in GiB; then it takes no more")
+]

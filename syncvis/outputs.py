@@ -19,6 +19,16 @@ from syncvis.structures import Frames, Level, fold, unfold
 from syncvis.transfer import frame_index
 
 
+@torch.no_grad()
+def guides_of(mask: Tensor, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Per-pixel embeddings (N, C, h, w) at the size of each level.
+
+    Resizing and the product with mask embeddings are both linear, so that resized embeddings give the resized masks of
+    all queries without the masks themselves.
+    """
+    return tuple(F.interpolate(mask, x.shape[-2:], mode="bilinear", align_corners=False) for x in levels)
+
+
 @dataclass(frozen=True)
 class ClipFeatures:
     """What ``encode`` gives and ``decode`` reads.
@@ -37,12 +47,15 @@ class ClipFeatures:
     clip_mask: Tensor | None = None
 
     @classmethod
-    def of(cls, levels: Sequence[Tensor], mask: Tensor, clip_mask: Tensor | None = None) -> ClipFeatures:
-        """Add the guides. Resizing and the product with mask embeddings are both linear, so that resized embeddings
-        give the resized masks of all queries without the masks themselves.
-        """
-        with torch.no_grad():
-            guides = [F.interpolate(fold(mask), x.shape[-2:], mode="bilinear", align_corners=False) for x in levels]
+    def of(
+        cls,
+        levels: Sequence[Tensor],
+        mask: Tensor,
+        clip_mask: Tensor | None = None,
+        guides: Sequence[Tensor] | None = None,
+    ) -> ClipFeatures:
+        """Add the guides; ``guides`` are those of the B*T frames, where they are known."""
+        guides = guides_of(fold(mask), levels) if guides is None else guides
         return cls(tuple(levels), mask, tuple(unfold(x, mask.shape[1]) for x in guides), clip_mask)
 
     @property

@@ -139,11 +139,13 @@ class ClipBatch:
         images: (B, T, 3, H, W) float32 RGB in [0, 1], zero in the padding.
         valid: (B, T, H, W) bool, False in the padding.
         targets: B targets at the padded size; empty for inference.
+        digests: B x T identities of the frames' pixels without the padding; empty where nobody asks for them.
     """
 
     images: Tensor
     valid: Tensor
     targets: tuple[ClipTarget, ...] = ()
+    digests: tuple[tuple[bytes, ...], ...] = ()
 
     @property
     def num_frames(self) -> int:
@@ -152,7 +154,8 @@ class ClipBatch:
     def first(self, num_frames: int) -> ClipBatch:
         """The first frames of every clip, with the instances that these show."""
         targets = _shown([replace(t, masks=t.masks[:, :num_frames]) for t in self.targets])
-        return ClipBatch(self.images[:, :num_frames], self.valid[:, :num_frames], targets)
+        digests = tuple(clip[:num_frames] for clip in self.digests)
+        return ClipBatch(self.images[:, :num_frames], self.valid[:, :num_frames], targets, digests)
 
     def tensors(self) -> list[Tensor]:
         """All that it holds."""
@@ -161,12 +164,12 @@ class ClipBatch:
     def to(self, device: torch.device) -> ClipBatch:
         """On a device; from pinned memory the copy goes on while the host does."""
         targets = tuple(t.to(device) for t in self.targets)
-        return ClipBatch(_moved(self.images, device), _moved(self.valid, device), targets)
+        return ClipBatch(_moved(self.images, device), _moved(self.valid, device), targets, self.digests)
 
     def pin_memory(self) -> ClipBatch:
         """In memory that a GPU reads by itself."""
         targets = tuple(t.pin_memory() for t in self.targets)
-        return ClipBatch(self.images.pin_memory(), self.valid.pin_memory(), targets)
+        return ClipBatch(self.images.pin_memory(), self.valid.pin_memory(), targets, self.digests)
 
 
 def _moved(x: Tensor, device: torch.device) -> Tensor:

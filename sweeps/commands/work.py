@@ -25,8 +25,15 @@ from sweeps.launch import device_of, gpus_of, refuse_unready
 from sweeps.plugins import require_plugins
 from sweeps.readiness import open_in
 from sweeps.runner import Sweep, SweepOptions
-from syncvis.execution import Execution
-from syncvis.options import CheckpointActivations, Deterministic, LoaderWorkers, Threads
+from syncvis.execution import PLAIN, Execution
+from syncvis.options import (
+    CheckpointActivations,
+    Deterministic,
+    FeatureCacheFolder,
+    FeatureCacheGib,
+    LoaderWorkers,
+    Threads,
+)
 from syncvis.references import allow
 
 
@@ -41,6 +48,8 @@ def work(
     loader_workers: LoaderWorkers = None,
     checkpoint_activations: CheckpointActivations = False,
     deterministic: Deterministic = False,
+    feature_cache: FeatureCacheFolder = None,
+    feature_cache_gib: FeatureCacheGib = PLAIN.feature_cache_gib,
     processes_per_trial: ProcessesPerTrial = 1,
     trial_timeout: TrialTimeout = None,
     plugins: Plugins = None,
@@ -57,7 +66,9 @@ def work(
     keys = keys_of(ledger.view, studies) or []
     require_plugins(ledger.view, keys)
     kind = device_of(device, gpu_names(gpus), None)
-    execution = Execution(kind, threads, loader_workers, checkpoint_activations, deterministic)
+    execution = Execution(
+        kind, threads, loader_workers, checkpoint_activations, deterministic, feature_cache, feature_cache_gib
+    )
     shared = gpus_of(gpu_names(gpus), execution, None)
     options = SweepOptions(
         out,

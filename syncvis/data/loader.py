@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import signal
@@ -58,6 +59,7 @@ class TrainClips:
         seed: Decides, with the step, everything that is random.
         size_divisor: Batches are padded to a multiple of this many pixels.
         mixed: The data sets of ``config.mix``, with the labels of ``dataset``; None reads them.
+        digests: Whether batches say what identifies the pixels of their frames.
 
     Raises:
         DataError: A data set of ``config.mix`` cannot be read, or shares no class with ``dataset``.
@@ -71,8 +73,10 @@ class TrainClips:
         seed: int,
         size_divisor: int = 32,
         mixed: Sequence[VideoDataset] | None = None,
+        digests: bool = False,
     ) -> None:
         self.config, self.batch_size, self.seed, self.size_divisor = config, batch_size, seed, size_divisor
+        self.digests = digests
         mixed = load_mix(config, dataset.categories) if mixed is None else mixed
         others = [Source(found, mix.ratio, mix.pseudo) for found, mix in zip(mixed, config.mix, strict=True)]
         self.order = Order([Source(dataset, config.ratio, config.pseudo is not None), *others], seed)
@@ -88,7 +92,8 @@ class TrainClips:
             DataError: A frame or a mask cannot be read.
         """
         size = self.batch_size // parts
-        return collate([self._clip(step, i) for i in range(part * size, (part + 1) * size)], self.size_divisor)
+        clips = [self._clip(step, i) for i in range(part * size, (part + 1) * size)]
+        return collate(clips, self.size_divisor, self.digests)
 
     def iterate(
         self, start: int, stop: int, workers: int = 0, share: Share | None = None, pin: bool = False
@@ -220,7 +225,7 @@ def clip_target(video: Video, frames: Frames, transform: ClipTransform) -> ClipT
     return ClipTarget(labels[kept], ids[kept], turned if kept.all() else turned[kept])
 
 
-def collate(clips: Sequence[tuple[Tensor, ClipTarget]], size_divisor: int) -> ClipBatch:
+def collate(clips: Sequence[tuple[Tensor, ClipTarget]], size_divisor: int, digests: bool = False) -> ClipBatch:
     """Join clips, images (T, 3, H, W) and targets, of one T and any size.
 
     Images are uint8, or float32 in [0, 1].
@@ -228,7 +233,13 @@ def collate(clips: Sequence[tuple[Tensor, ClipTarget]], size_divisor: int) -> Cl
     images, valid = pad_images([images for images, _ in clips], size_divisor)
     height, width = valid.shape[-2:]
     targets = tuple(ClipTarget(t.labels, t.ids, _pad(t.masks, height, width)) for _, t in clips)
-    return ClipBatch(images, valid, targets)
+    return ClipBatch(images, valid, targets, tuple(frame_digests(x) for x, _ in clips) if digests else ())
+
+
+def frame_digests(images: Tensor) -> tuple[bytes, ...]:
+    """SHA-256 of each frame of a clip (T, 3, H, W) with its type and size."""
+    head = f"{images.dtype} {tuple(images.shape[1:])} ".encode()
+    return tuple(hashlib.sha256(head + frame.tobytes()).digest() for frame in images.numpy())
 
 
 def pad_images(clips: Sequence[Tensor], size_divisor: int) -> tuple[Tensor, Tensor]:
@@ -264,9 +275,18 @@ def _pad(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def video_chunks(
-    dataset: VideoDataset, video: Video, short_side: int, max_size: int, chunk: int, size_divisor: int = 32
+    dataset: VideoDataset,
+    video: Video,
+    short_side: int,
+    max_size: int,
+    chunk: int,
+    size_divisor: int = 32,
+    digests: bool = False,
 ) -> tuple[Iterator[ClipBatch], tuple[int, int]]:
     """All frames of one video for inference, a few at a time.
+
+    Args:
+        digests: as of :class:`TrainClips`.
 
     Returns:
         Batches (B = 1, no targets) of up to ``chunk`` frames, read when they are asked for, and the (height, width) of
@@ -277,6 +297,8 @@ def video_chunks(
     def batches() -> Iterator[ClipBatch]:
         for start in range(0, len(video), chunk):
             frames = tuple(range(start, min(start + chunk, len(video))))
-            yield ClipBatch(*pad_images([transform.images(read_frames(dataset, video, frames))], size_divisor))
+            images = transform.images(read_frames(dataset, video, frames))
+            names = (frame_digests(images),) if digests else ()
+            yield ClipBatch(*pad_images([images], size_divisor), digests=names)
 
     return batches(), transform.size(video.height, video.width)

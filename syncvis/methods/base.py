@@ -49,6 +49,10 @@ class Method(nn.Module, ABC):
     def encode(self, images: Tensor, valid: Tensor) -> ClipFeatures:
         """images (B, T, 3, H, W) in [0, 1], valid (B, T, H, W) -> features. Frames do not see each other here."""
 
+    def encode_batch(self, batch: ClipBatch) -> ClipFeatures:
+        """Features of a batch, for training and inference; where some are kept, they are not computed again."""
+        return self.encode(batch.images, batch.valid)
+
     @abstractmethod
     def decode(self, features: ClipFeatures) -> ClipOutput:
         """Features of a clip -> every prediction that training supervises."""
@@ -105,11 +109,19 @@ class Method(nn.Module, ABC):
         self.trained = tuple(names)
         self.train(self.training)
 
+    def is_frozen(self, name: str) -> bool:
+        """Whether a top-level child has parameters, and none of them learns in this stage."""
+        frozen = self.trained is not None and name not in self.trained
+        return frozen and next(self.get_submodule(name).parameters(), None) is not None
+
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of the children that learn; frozen ones stay in evaluation mode."""
+        """Set the mode of the children that learn; frozen ones stay in evaluation mode.
+
+        So a frozen part has no dropout and no drop path, and its norms use their stored statistics. (The released
+        GenVIS leaves its frozen detector in training mode, where Swin's drop path stays random.)
+        """
         super().train(mode)
         for name, child in self.named_children():
-            frozen = self.trained is not None and name not in self.trained
-            if frozen and next(child.parameters(), None) is not None:
+            if self.is_frozen(name):
                 child.eval()
         return self

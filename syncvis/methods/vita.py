@@ -84,9 +84,10 @@ class VITA(MaskedMethod[QueryDecoder]):
         self.final, self.compat = final, compat
 
     def features(self, pixels: PixelFeatures, num_frames: int) -> ClipFeatures:
+        assert pixels.raw is not None
         levels = [unfold(x, num_frames) for x in pixels.levels]
         clip_mask = unfold(self.temporal.mask_features(pixels.raw), num_frames)
-        return ClipFeatures.of(levels, unfold(pixels.mask, num_frames), clip_mask)
+        return ClipFeatures.of(levels, unfold(pixels.mask, num_frames), clip_mask, pixels.guides)
 
     def decode(self, features: ClipFeatures) -> VITAOutput:
         """A training clip: every branch, and plain windows in the temporal encoder."""

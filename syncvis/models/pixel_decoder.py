@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -14,6 +14,7 @@ from syncvis.models.attention import FeedForward
 from syncvis.models.position import spatial_code
 from syncvis.ops.deform_attn import DeformableAttention
 from syncvis.ops.deform_attn_levels import Shapes
+from syncvis.outputs import guides_of
 
 NUM_LEVELS = 3
 
@@ -25,12 +26,31 @@ class PixelFeatures:
     Attributes:
         levels: three maps, coarse to fine, each (N, C, h, w).
         mask: (N, mask_dim, h, w) mask features.
-        raw: (N, C, h, w) the finest map, which the mask features are a projection of.
+        raw: (N, C, h, w) the finest map, which the mask features are a projection of; None where nobody reads it.
+        guides: those of :class:`syncvis.outputs.ClipFeatures`, (N, mask_dim, h, w); None where they are made later.
     """
 
     levels: tuple[Tensor, ...]
     mask: Tensor
-    raw: Tensor
+    raw: Tensor | None
+    guides: tuple[Tensor, ...] | None = None
+
+    def guided(self) -> PixelFeatures:
+        """The same with the guides."""
+        return replace(self, guides=guides_of(self.mask, self.levels))
+
+    @staticmethod
+    def concat(parts: Sequence[PixelFeatures]) -> PixelFeatures:
+        """Join frames along N; what not all parts have is left out."""
+        levels = tuple(torch.cat(maps) for maps in zip(*(p.levels for p in parts), strict=True))
+        raw = [p.raw for p in parts if p.raw is not None]
+        guides = [p.guides for p in parts if p.guides is not None]
+        return PixelFeatures(
+            levels,
+            torch.cat([p.mask for p in parts]),
+            torch.cat(raw) if len(raw) == len(parts) else None,
+            tuple(torch.cat(maps) for maps in zip(*guides, strict=True)) if len(guides) == len(parts) else None,
+        )
 
 
 class DeformableEncoderLayer(nn.Module):

@@ -26,7 +26,8 @@ from syncvis.training.meter import ForwardCost, forward_cost, forward_flops
 from syncvis.training.validation import SIZE_DIVISOR
 
 BACKWARD = 2
-"""FLOPs of the backward pass against the forward pass: each product has one for its input and one for its weight."""
+"""FLOPs of the backward pass against the forward pass, where everything learns: each product has one for its input and
+one for its weight."""
 
 WIDE = (9, 16)
 """Aspect ratio, height to width, that sizes are computed for."""
@@ -94,7 +95,10 @@ def training_size(config: RunConfig) -> tuple[int, int]:
 def clip_flops(config: RunConfig, num_classes: int) -> int:
     """FLOPs of the forward and the backward pass of one training clip; times the batch size, those of a step."""
     with _fake(config, num_classes, 1, training_size(config), counting_device()) as (model, images, valid):
-        return (1 + BACKWARD) * forward_flops(model, images, valid)
+        if all(parameter.requires_grad for parameter in model.parameters()):
+            return (1 + BACKWARD) * forward_flops(model, images, valid)
+        cost = forward_cost(model, images, valid)
+        return sum(cost.flops.values()) + sum(cost.backward.values())
 
 
 def counting_device() -> str:

@@ -17,7 +17,6 @@ from syncvis.methods.base import Method
 from syncvis.preflight import INITIAL_WEIGHTS, Look, Missing, Problem, look, look_at_gpus, on_terminal
 from syncvis.preflight.classes import classes_by_name
 from syncvis.training.cost import (
-    BACKWARD,
     Memory,
     Parameters,
     count_parameters,
@@ -71,8 +70,8 @@ class DryRun:
     @property
     def step_flops(self) -> dict[str, int]:
         """FLOPs of one training step on one GPU, by part: all passes, forward and backward."""
-        factor = self.config.train.accumulate * (1 + BACKWARD)
-        return {part: factor * flops for part, flops in self.forward.flops.items()}
+        passes, backward = self.config.train.accumulate, self.forward.backward
+        return {part: passes * (flops + backward.get(part, 0)) for part, flops in self.forward.flops.items()}
 
     def to_json(self) -> dict[str, Any]:
         totals = {"step_flops": self.step_flops, "memory_total": self.memory.total}

@@ -64,7 +64,8 @@ def predict_chunks(
     """
     stream = model.stream(torch.float16) if config.features == "half" else model.stream()
     for chunk in chunks:
-        stream.step(model.encode(chunk.images.to(device), chunk.valid.to(device)))
+        there = chunk.to(device)
+        stream.step(model.encode_batch(there) if there.digests else model.encode(there.images, there.valid))
         padded = (chunk.images.shape[-2], chunk.images.shape[-1])
     tracks = stream.finish()
     scores, order = tracks.scores.flatten().topk(min(config.topk, tracks.scores.numel()))

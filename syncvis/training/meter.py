@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 from weakref import WeakSet
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from syncvis.methods.base import Method
@@ -28,10 +29,13 @@ class ForwardCost:
     Attributes:
         flops: by child of the model; a multiply-add is two. Matrix products, attention and
             convolutions; not the sampling of deformable attention, not the losses.
+        backward: FLOPs of the backward pass, by child: for each product of the forward pass one for its weight, where
+            that learns, and one for its input. Nothing where no gradient passes, as in a frozen encoder.
         saved: bytes kept for the backward pass, by child, without parameters and buffers.
     """
 
     flops: dict[str, int]
+    backward: dict[str, int]
     saved: dict[str, int]
 
 
@@ -40,7 +44,7 @@ def forward_cost(model: Method, images: Tensor, valid: Tensor) -> ForwardCost:
     meter = _Meter(model)
     with meter.running():
         output = model.decode(model.encode(images, valid))
-    cost = ForwardCost(meter.flops(), meter.saved_bytes())
+    cost = ForwardCost(meter.flops(), meter.backward_flops(), meter.saved_bytes())
     del output  # whose graph had to live until here
     return cost
 
@@ -83,10 +87,12 @@ class _Meter:
         self.model = model
         self._children = dict(model.named_children())
         self._child = OTHER
-        self._outer: list[str] = []
+        self._outer: list[tuple[str, int]] = []
         self._counter = FlopCounterMode(display=False)
         self._flops = dict.fromkeys([*self._children, OTHER], 0)
+        self._backward = dict.fromkeys(self._flops, 0)
         self._started = 0
+        self._own = 0  # FLOPs of the module at work, without those of the modules in it
         self._packed = 0
         self._saved: WeakSet[_Saved] = WeakSet()
 
@@ -97,7 +103,7 @@ class _Meter:
         for name, child in self._children.items():
             for module in child.modules():
                 hooks.append(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
-                hooks.append(module.register_forward_hook(lambda *_: self._leave()))
+                hooks.append(module.register_forward_hook(self._leave))
         try:
             with self._counter, saved_tensors_hooks(self._pack, lambda saved: saved.tensor):
                 yield
@@ -107,8 +113,12 @@ class _Meter:
 
     def flops(self) -> dict[str, int]:
         """FLOPs so far by child."""
-        self._switch(self._child)
+        self._count()
         return _positive(self._flops)
+
+    def backward_flops(self) -> dict[str, int]:
+        """Those of the backward pass that belongs to the modules that have been left."""
+        return _positive(self._backward)
 
     def saved_bytes(self) -> dict[str, int]:
         """Bytes of the storages that are still kept, each at the child that kept it first."""
@@ -122,22 +132,48 @@ class _Meter:
         return _positive(by_child)
 
     def _enter(self, child: str) -> None:
-        self._outer.append(self._child)
-        self._switch(child)
+        self._count()
+        self._outer.append((self._child, self._own))
+        self._child, self._own = child, 0
 
-    def _leave(self) -> None:
-        self._switch(self._outer.pop())
+    def _leave(self, module: nn.Module, _: object, output: object) -> None:
+        self._count()
+        self._backward[self._child] += _backward_products(module, output) * self._own
+        self._child, self._own = self._outer.pop()
 
-    def _switch(self, child: str) -> None:
+    def _count(self) -> None:
+        """Add what was done since the last count to the child and the module at work."""
         total = self._counter.get_total_flops()
         self._flops[self._child] += total - self._started
-        self._child, self._started = child, total
+        self._own += total - self._started
+        self._started = total
 
     def _pack(self, tensor: Tensor) -> _Saved:
         self._packed += 1
         saved = _Saved(tensor, self._child, self._packed)
         self._saved.add(saved)
         return saved
+
+
+def _backward_products(module: nn.Module, output: object) -> int:
+    """Products of the backward pass for each of a module's forward pass."""
+    if not any(x.requires_grad for x in _tensors(output)):
+        return 0
+    weights = [*module.parameters()]
+    return 2 if not weights or any(weight.requires_grad for weight in weights) else 1
+
+
+def _tensors(output: object) -> list[Tensor]:
+    """Those that a module gives, in whatever tuples, dicts and data classes."""
+    found: list[Tensor] = []
+    tree_map_only(Tensor, found.append, _as_dict(output))
+    return found
+
+
+def _as_dict(output: object) -> Any:
+    if is_dataclass(output):
+        return {name: _as_dict(value) for name, value in vars(output).items()}
+    return [_as_dict(x) for x in output] if isinstance(output, list | tuple) else output
 
 
 def _storage_key(x: Tensor) -> int:

@@ -40,6 +40,8 @@ class RunResult:
         text_fingerprint: of the file of class-name embeddings that the method reads; None without one.
         fresh_parameters: names of the tensors that this file did not bring; none without a file.
         initial_weights: the same by part, and whose classes the class head is of, see :mod:`syncvis.training.start`.
+        features: frames whose features were read from the feature cache or computed, and bytes, since the run was last
+            continued, see :class:`syncvis.feature_cache.Counts`; empty where it was not used.
     """
 
     cell_hash: str
@@ -71,6 +73,7 @@ class RunResult:
     text_fingerprint: str | None = None
     fresh_parameters: list[str] = field(default_factory=list)
     initial_weights: str = ""
+    features: dict[str, int] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

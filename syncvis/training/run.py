@@ -28,6 +28,7 @@ from syncvis.training.activations import checkpoint_activations
 from syncvis.training.bar import progress_bar
 from syncvis.training.checkpoint import initialise, save_weights
 from syncvis.training.cost import shape_model
+from syncvis.training.features import are_kept, counted, open_cache
 from syncvis.training.log import Listener, LoggedRow, read_rows, tell
 from syncvis.training.loop import Progress, train
 from syncvis.training.overlays import write_overlays
@@ -97,8 +98,10 @@ def _carry_out(
     model, start = _model(config, out, runtime, classes)
     init_fingerprint = fingerprint(Path(config.train.init)) if config.train.init else None
     text_fingerprint = fingerprint(Path(config.method.class_text[0])) if config.method.class_text else None
-    clips = TrainClips(train_set, config.data, config.train.batch_size, config.seed, SIZE_DIVISOR, mixed)
-    validation = Validation(model, valid_set, config, device, signalled)
+    cache = open_cache(model, config, runtime, device)
+    digests = cache is not None and are_kept(config.data)
+    clips = TrainClips(train_set, config.data, config.train.batch_size, config.seed, SIZE_DIVISOR, mixed, digests)
+    validation = Validation(model, valid_set, config, device, signalled, digests=cache is not None)
     with progress_bar(config.train.steps, runtime.progress and rank() == 0) as show:
         progress = train(
             model,
@@ -133,6 +136,7 @@ def _carry_out(
         text_fingerprint=text_fingerprint,
         fresh_parameters=list(start.fresh),
         initial_weights=start.words,
+        features=counted(cache),
         config=config.model_dump(mode="json"),
     )
     if rank() == 0:

@@ -34,6 +34,7 @@ class Validation:
 
     Args:
         should_stop: asked before each video; True in any process ends the evaluation in all.
+        digests: as of :class:`syncvis.data.loader.TrainClips`.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class Validation:
         config: RunConfig,
         device: torch.device,
         should_stop: Callable[[], bool] = lambda: False,
+        digests: bool = False,
     ) -> None:
         self.model, self.dataset, self.config, self.device = model, dataset, config, device
-        self.should_stop = should_stop
+        self.should_stop, self.digests = should_stop, digests
         self._truth = ground_truth(dataset)
         self._latest: tuple[Evaluation, list[VideoPrediction]] | None = None
         self._identities: dict[int, Identities] = {}
@@ -71,12 +73,15 @@ class Validation:
         for n in range(rank(), len(self.dataset.videos), world_size()):
             stopped = stopped or self.should_stop()
             if not stopped:
-                prediction = predict_one(self.model, self.dataset, self.dataset.videos[n], self.config, self.device)
+                prediction = self._predict(self.dataset.videos[n])
                 evaluator.add(self._truth[n], prediction)
                 self._identities[prediction.video_id] = _identities(self._truth[n], prediction)
                 yield prediction
         if any_process(stopped):
             raise Interrupted("stopped in an evaluation", fix="run the same command to continue")
+
+    def _predict(self, video: Video) -> VideoPrediction:
+        return predict_one(self.model, self.dataset, video, self.config, self.device, self.digests)
 
     def latest(self) -> tuple[Evaluation, list[VideoPrediction]]:
         """The last evaluation and the predictions of the first videos.
@@ -99,11 +104,16 @@ class Validation:
 
 
 def predict_one(
-    model: Method, dataset: VideoDataset, video: Video, config: RunConfig, device: torch.device
+    model: Method,
+    dataset: VideoDataset,
+    video: Video,
+    config: RunConfig,
+    device: torch.device,
+    digests: bool = False,
 ) -> VideoPrediction:
     """Predict one video of a data set at the test size of the config."""
     sizes = (config.data.test_short_side, config.data.test_max_size)
-    chunks, resized = video_chunks(dataset, video, *sizes, chunk_length(device), size_divisor=SIZE_DIVISOR)
+    chunks, resized = video_chunks(dataset, video, *sizes, chunk_length(device), SIZE_DIVISOR, digests)
     return predict_chunks(model, chunks, resized, (video.height, video.width), video.id, config.eval, device)
 
 

@@ -20,9 +20,9 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 # Lowest first: a part of syncvis imports only what stands before it.
 ORDER = (
     "errors", "gpus", "execution", "options", "references", "privacy", "content", "predictions", "transfer",
-    "structures", "outputs", "config", "files", "weights", "source", "distributed", "visualization", "ops", "models",
-    "online", "losses", "data", "preflight", "rehearsal", "evaluation", "sync", "methods", "training", "interop",
-    "data_cli", "cli", "__main__",
+    "structures", "outputs", "config", "files", "feature_cache", "weights", "source", "distributed", "visualization",
+    "ops", "models", "online", "losses", "data", "preflight", "rehearsal", "evaluation", "sync", "methods", "training",
+    "interop", "data_cli", "cli", "__main__",
 )  # fmt: skip
 
 MAX_LINES = 400

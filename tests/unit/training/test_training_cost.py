@@ -13,8 +13,17 @@ from torch import nn
 
 from syncvis.config import load_config
 from syncvis.methods.mask2former_vis import Mask2FormerVIS
-from syncvis.training.cost import count_parameters, counting_device, fake_forward_cost, memory, shape_model
-from syncvis.training.meter import _Meter, forward_cost, forward_flops
+from syncvis.training.cost import (
+    BACKWARD,
+    clip_flops,
+    count_parameters,
+    counting_device,
+    fake_forward_cost,
+    memory,
+    shape_model,
+    training_size,
+)
+from syncvis.training.meter import ForwardCost, _Meter, forward_cost, forward_flops
 
 RECIPES = Path(__file__).parents[3] / "experiments" / "recipes"
 
@@ -174,3 +183,41 @@ def test_memory_adds_up() -> None:
     assert needed.weights == parameters + 4 * sum(b.numel() for b in model.buffers())
     assert needed.activations == sum(cost.saved.values())
     assert needed.total == sum(vars(needed).values())
+
+
+FREEZABLE = {"model.backbone": {"name": "resnet18", "width": 8}, **STRUCTURES["video_only"]}
+
+
+def _cost(trained: list[str] | None) -> ForwardCost:
+    config = tiny_config({**FREEZABLE, "train.trained": trained})
+    return fake_forward_cost(config, NUM_CLASSES, 2, (64, 64), counting_device())
+
+
+def test_the_backward_pass_of_what_learns_costs_twice_the_forward_pass() -> None:
+    cost = _cost(None)
+    wanted = {child: BACKWARD * flops for child, flops in cost.flops.items()}
+    assert cost.backward == wanted
+
+
+def test_a_frozen_encoder_has_no_backward_pass_and_keeps_nothing() -> None:
+    whole, cost = _cost(None), _cost(["decoder"])
+    assert cost.flops == whole.flops
+    assert cost.backward == {"decoder": BACKWARD * cost.flops["decoder"]}
+    assert set(cost.saved) == {"decoder"}
+    assert "pixel_decoder" in whole.saved
+
+
+def test_a_gradient_passes_a_frozen_part_once_per_product() -> None:
+    """The decoder is frozen above a pixel decoder that learns; its backbone is frozen below."""
+    cost = _cost(["pixel_decoder"])
+    assert cost.backward["pixel_decoder"] == BACKWARD * cost.flops["pixel_decoder"]
+    assert 0 < cost.backward["decoder"] <= cost.flops["decoder"]
+    assert "backbone" not in cost.backward
+    assert "backbone" not in cost.saved
+
+
+def test_flops_of_a_clip_follow_what_learns() -> None:
+    for trained in (None, ["decoder"]):
+        config = tiny_config({**FREEZABLE, "train.trained": trained})
+        cost = fake_forward_cost(config, NUM_CLASSES, 1, training_size(config), counting_device())
+        assert clip_flops(config, NUM_CLASSES) == sum(cost.flops.values()) + sum(cost.backward.values())
